@@ -1,0 +1,340 @@
+//! Stream commands.
+
+use super::prelude::*;
+
+pub(super) static COMMANDS: &[CommandSpec] = &[
+    CommandSpec {
+        name: "xack",
+        id: id::XACK,
+        arity: -4,
+        flags: flags![WRITE, FAST],
+        categories: categories![WRITE, STREAM, FAST],
+        first_key: 1,
+        last_key: 1,
+        step: 1,
+        key_specs: &[KeySpec::range(1, 0, 1, key_flags![RW, UPDATE])],
+        docs: &docs::stream::XACK,
+        ..COMMAND
+    },
+    CommandSpec {
+        name: "xadd",
+        id: id::XADD,
+        arity: -5,
+        flags: flags![WRITE, DENYOOM, FAST],
+        categories: categories![WRITE, STREAM, FAST],
+        first_key: 1,
+        last_key: 1,
+        step: 1,
+        key_specs: &[KeySpec::range(1, 0, 1, key_flags![RW, UPDATE])
+            .notes("UPDATE instead of INSERT because of the optional trimming feature")],
+        tips: &["nondeterministic_output"],
+        docs: &docs::stream::XADD,
+        ..COMMAND
+    },
+    CommandSpec {
+        name: "xautoclaim",
+        id: id::XAUTOCLAIM,
+        arity: -6,
+        flags: flags![WRITE, FAST],
+        categories: categories![WRITE, STREAM, FAST],
+        first_key: 1,
+        last_key: 1,
+        step: 1,
+        key_specs: &[KeySpec::range(1, 0, 1, key_flags![RW, DELETE])],
+        tips: &["nondeterministic_output"],
+        docs: &docs::stream::XAUTOCLAIM,
+        ..COMMAND
+    },
+    CommandSpec {
+        name: "xclaim",
+        id: id::XCLAIM,
+        arity: -6,
+        flags: flags![WRITE, FAST],
+        categories: categories![WRITE, STREAM, FAST],
+        first_key: 1,
+        last_key: 1,
+        step: 1,
+        key_specs: &[KeySpec::range(1, 0, 1, key_flags![RW, UPDATE])],
+        tips: &["nondeterministic_output"],
+        docs: &docs::stream::XCLAIM,
+        ..COMMAND
+    },
+    CommandSpec {
+        name: "xdel",
+        id: id::XDEL,
+        arity: -3,
+        flags: flags![WRITE, FAST],
+        categories: categories![WRITE, STREAM, FAST],
+        first_key: 1,
+        last_key: 1,
+        step: 1,
+        key_specs: &[KeySpec::range(1, 0, 1, key_flags![RW, DELETE])],
+        docs: &docs::stream::XDEL,
+        ..COMMAND
+    },
+    CommandSpec {
+        name: "xgroup",
+        id: id::XGROUP,
+        arity: -2,
+        categories: categories![SLOW],
+        subcommands: XGROUP_SUBCOMMANDS,
+        docs: &docs::stream::XGROUP,
+        ..COMMAND
+    },
+    CommandSpec {
+        name: "xinfo",
+        id: id::XINFO,
+        arity: -2,
+        categories: categories![SLOW],
+        subcommands: XINFO_SUBCOMMANDS,
+        docs: &docs::stream::XINFO,
+        ..COMMAND
+    },
+    CommandSpec {
+        name: "xlen",
+        id: id::XLEN,
+        arity: 2,
+        flags: flags![READONLY, FAST],
+        categories: categories![READ, STREAM, FAST],
+        first_key: 1,
+        last_key: 1,
+        step: 1,
+        key_specs: &[KeySpec::range(1, 0, 1, key_flags![RO])],
+        docs: &docs::stream::XLEN,
+        ..COMMAND
+    },
+    CommandSpec {
+        name: "xpending",
+        id: id::XPENDING,
+        arity: -3,
+        flags: flags![READONLY],
+        categories: categories![READ, STREAM, SLOW],
+        first_key: 1,
+        last_key: 1,
+        step: 1,
+        key_specs: &[KeySpec::range(1, 0, 1, key_flags![RO, ACCESS])],
+        tips: &["nondeterministic_output"],
+        docs: &docs::stream::XPENDING,
+        ..COMMAND
+    },
+    CommandSpec {
+        name: "xrange",
+        id: id::XRANGE,
+        arity: -4,
+        flags: flags![READONLY],
+        categories: categories![READ, STREAM, SLOW],
+        first_key: 1,
+        last_key: 1,
+        step: 1,
+        key_specs: &[KeySpec::range(1, 0, 1, key_flags![RO, ACCESS])],
+        docs: &docs::stream::XRANGE,
+        ..COMMAND
+    },
+    CommandSpec {
+        name: "xread",
+        id: id::XREAD,
+        arity: -4,
+        flags: flags![READONLY, BLOCKING, MOVABLEKEYS],
+        categories: categories![READ, STREAM, SLOW, BLOCKING],
+        key_specs: &[KeySpec::new(
+            BeginSearch::Keyword("STREAMS", 1),
+            FindKeys::Range {
+                last: -1,
+                step: 1,
+                limit: 2,
+            },
+            key_flags![RO, ACCESS],
+        )],
+        key_finder: Some(KeyFinder::XRead),
+        docs: &docs::stream::XREAD,
+        ..COMMAND
+    },
+    CommandSpec {
+        name: "xreadgroup",
+        id: id::XREADGROUP,
+        arity: -7,
+        flags: flags![WRITE, BLOCKING, MOVABLEKEYS],
+        categories: categories![WRITE, STREAM, SLOW, BLOCKING],
+        key_specs: &[KeySpec::new(
+            BeginSearch::Keyword("STREAMS", 4),
+            FindKeys::Range {
+                last: -1,
+                step: 1,
+                limit: 2,
+            },
+            key_flags![RO, ACCESS],
+        )],
+        key_finder: Some(KeyFinder::XRead),
+        docs: &docs::stream::XREADGROUP,
+        ..COMMAND
+    },
+    CommandSpec {
+        name: "xrevrange",
+        id: id::XREVRANGE,
+        arity: -4,
+        flags: flags![READONLY],
+        categories: categories![READ, STREAM, SLOW],
+        first_key: 1,
+        last_key: 1,
+        step: 1,
+        key_specs: &[KeySpec::range(1, 0, 1, key_flags![RO, ACCESS])],
+        docs: &docs::stream::XREVRANGE,
+        ..COMMAND
+    },
+    CommandSpec {
+        name: "xsetid",
+        id: id::XSETID,
+        arity: -3,
+        flags: flags![WRITE, DENYOOM, FAST],
+        categories: categories![WRITE, STREAM, FAST],
+        first_key: 1,
+        last_key: 1,
+        step: 1,
+        key_specs: &[KeySpec::range(1, 0, 1, key_flags![RW, UPDATE])],
+        docs: &docs::stream::XSETID,
+        ..COMMAND
+    },
+    CommandSpec {
+        name: "xtrim",
+        id: id::XTRIM,
+        arity: -4,
+        flags: flags![WRITE],
+        categories: categories![WRITE, STREAM, SLOW],
+        first_key: 1,
+        last_key: 1,
+        step: 1,
+        key_specs: &[KeySpec::range(1, 0, 1, key_flags![RW, DELETE])],
+        tips: &["nondeterministic_output"],
+        docs: &docs::stream::XTRIM,
+        ..COMMAND
+    },
+];
+
+static XGROUP_SUBCOMMANDS: &[CommandSpec] = &[
+    CommandSpec {
+        name: "xgroup|create",
+        id: id::XGROUP_CREATE,
+        arity: -5,
+        flags: flags![WRITE, DENYOOM],
+        categories: categories![WRITE, STREAM, SLOW],
+        first_key: 2,
+        last_key: 2,
+        step: 1,
+        key_specs: &[KeySpec::range(2, 0, 1, key_flags![RW, INSERT])],
+        docs: &docs::stream::XGROUP_CREATE,
+        ..COMMAND
+    },
+    CommandSpec {
+        name: "xgroup|createconsumer",
+        id: id::XGROUP_CREATECONSUMER,
+        arity: 5,
+        flags: flags![WRITE, DENYOOM],
+        categories: categories![WRITE, STREAM, SLOW],
+        first_key: 2,
+        last_key: 2,
+        step: 1,
+        key_specs: &[KeySpec::range(2, 0, 1, key_flags![RW, INSERT])],
+        docs: &docs::stream::XGROUP_CREATECONSUMER,
+        ..COMMAND
+    },
+    CommandSpec {
+        name: "xgroup|delconsumer",
+        id: id::XGROUP_DELCONSUMER,
+        arity: 5,
+        flags: flags![WRITE],
+        categories: categories![WRITE, STREAM, SLOW],
+        first_key: 2,
+        last_key: 2,
+        step: 1,
+        key_specs: &[KeySpec::range(2, 0, 1, key_flags![RW, DELETE])],
+        docs: &docs::stream::XGROUP_DELCONSUMER,
+        ..COMMAND
+    },
+    CommandSpec {
+        name: "xgroup|destroy",
+        id: id::XGROUP_DESTROY,
+        arity: 4,
+        flags: flags![WRITE],
+        categories: categories![WRITE, STREAM, SLOW],
+        first_key: 2,
+        last_key: 2,
+        step: 1,
+        key_specs: &[KeySpec::range(2, 0, 1, key_flags![RW, DELETE])],
+        docs: &docs::stream::XGROUP_DESTROY,
+        ..COMMAND
+    },
+    CommandSpec {
+        name: "xgroup|help",
+        id: id::XGROUP_HELP,
+        arity: 2,
+        flags: flags![LOADING, STALE],
+        categories: categories![STREAM, SLOW],
+        docs: &docs::stream::XGROUP_HELP,
+        ..COMMAND
+    },
+    CommandSpec {
+        name: "xgroup|setid",
+        id: id::XGROUP_SETID,
+        arity: -5,
+        flags: flags![WRITE],
+        categories: categories![WRITE, STREAM, SLOW],
+        first_key: 2,
+        last_key: 2,
+        step: 1,
+        key_specs: &[KeySpec::range(2, 0, 1, key_flags![RW, UPDATE])],
+        docs: &docs::stream::XGROUP_SETID,
+        ..COMMAND
+    },
+];
+
+static XINFO_SUBCOMMANDS: &[CommandSpec] = &[
+    CommandSpec {
+        name: "xinfo|consumers",
+        id: id::XINFO_CONSUMERS,
+        arity: 4,
+        flags: flags![READONLY],
+        categories: categories![READ, STREAM, SLOW],
+        first_key: 2,
+        last_key: 2,
+        step: 1,
+        key_specs: &[KeySpec::range(2, 0, 1, key_flags![RO, ACCESS])],
+        tips: &["nondeterministic_output"],
+        docs: &docs::stream::XINFO_CONSUMERS,
+        ..COMMAND
+    },
+    CommandSpec {
+        name: "xinfo|groups",
+        id: id::XINFO_GROUPS,
+        arity: 3,
+        flags: flags![READONLY],
+        categories: categories![READ, STREAM, SLOW],
+        first_key: 2,
+        last_key: 2,
+        step: 1,
+        key_specs: &[KeySpec::range(2, 0, 1, key_flags![RO, ACCESS])],
+        docs: &docs::stream::XINFO_GROUPS,
+        ..COMMAND
+    },
+    CommandSpec {
+        name: "xinfo|help",
+        id: id::XINFO_HELP,
+        arity: 2,
+        flags: flags![LOADING, STALE],
+        categories: categories![STREAM, SLOW],
+        docs: &docs::stream::XINFO_HELP,
+        ..COMMAND
+    },
+    CommandSpec {
+        name: "xinfo|stream",
+        id: id::XINFO_STREAM,
+        arity: -3,
+        flags: flags![READONLY],
+        categories: categories![READ, STREAM, SLOW],
+        first_key: 2,
+        last_key: 2,
+        step: 1,
+        key_specs: &[KeySpec::range(2, 0, 1, key_flags![RO, ACCESS])],
+        docs: &docs::stream::XINFO_STREAM,
+        ..COMMAND
+    },
+];

@@ -1,0 +1,10 @@
+//! What two Cairn programs must agree on.
+//!
+//! RESP on the wire, the one command table, hash slots, the topology records
+//! in etcd, and the private links between programs. Nothing else lives here.
+
+pub mod command;
+pub mod link;
+pub mod resp;
+pub mod slot;
+pub mod topology;
