@@ -1,0 +1,14 @@
+//! A node of a cluster: groups replicated through Raft, topology from etcd,
+//! links of proxies and moves of slots.
+
+mod gate;
+pub mod mover;
+pub mod node;
+mod replica;
+mod sink;
+pub mod start;
+
+pub use gate::Gate;
+pub use node::{Hosted, Node};
+pub use replica::{Replica, ReplicaView, StepNews};
+pub use sink::RaftSink;

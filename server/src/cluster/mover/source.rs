@@ -1,0 +1,475 @@
+//! The source's task of one plan.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cairn_protocol::topology::{
+    Decision as Decided, DecisionRecord, PlanProgressRecord, PlanProgressWriter, PlanStage,
+    PlanState, StoreError, WantedState,
+};
+use tokio::sync::{broadcast, mpsc};
+
+use super::dest::decision;
+use super::export::Exporter;
+use super::peer::{self, Link};
+use super::{Movers, limits};
+use crate::cluster::node::Hosted;
+use crate::cluster::replica::StepNews;
+use crate::cluster::sink::EFFECTS;
+use crate::group::Commit;
+use crate::migration::{
+    Control, Decision, DriverConfig, FailReason, IncrementBatch, MonoMs, PlanSpec, Progress,
+    ProgressState, SourceAction, SourceDriver, SourceEvent, Stage, ToDest,
+};
+use crate::raft::{LogError, LogHold};
+use crate::txn::effects;
+
+/// How often the log that is held for the plan is measured.
+const MEASURE_LOG: Duration = Duration::from_millis(500);
+
+struct Task {
+    movers: Arc<Movers>,
+    hosted: Arc<Hosted>,
+    spec: PlanSpec,
+    driver: SourceDriver,
+    link: Option<Link>,
+    /// The export under way: its attempt, and the numbers of parts it is to make.
+    export: Option<(u64, std::sync::mpsc::Sender<u32>)>,
+    progress: Arc<tokio::sync::Mutex<PlanProgressWriter>>,
+    /// Events of what this task has under way.
+    events: mpsc::UnboundedSender<SourceEvent>,
+    timer: MonoMs,
+    bytes_done: u64,
+    done: bool,
+}
+
+/// Runs until the plan is over and everybody knows, or the group is led elsewhere.
+pub(super) async fn run(movers: Arc<Movers>, hosted: Arc<Hosted>, spec: PlanSpec) {
+    // Bounded by what the driver has under way: windows of parts and batches.
+    let (events, mut own) = mpsc::unbounded_channel();
+    let mut news = hosted.view.news.subscribe();
+    let mut topology = movers.node.topology.clone();
+    let now = movers.now();
+    let term = hosted.view.term.load(std::sync::atomic::Ordering::Acquire);
+    let driver = SourceDriver::new(
+        spec.clone(),
+        DriverConfig::default(),
+        term,
+        rand::random(),
+        now,
+    );
+    let progress = movers.node.etcd.progress_writer(spec.plan.0);
+    let progress = Arc::new(tokio::sync::Mutex::new(progress));
+    tracing::info!(
+        plan = spec.plan.0,
+        from = spec.from.0,
+        to = spec.to.0,
+        "driving a move"
+    );
+    let mut task = Task {
+        movers,
+        hosted,
+        spec,
+        driver,
+        link: None,
+        export: None,
+        progress,
+        events,
+        timer: now,
+        bytes_done: 0,
+        done: false,
+    };
+    task.estimate();
+    let held = task.hold_log();
+    let mut measure = tokio::time::interval(MEASURE_LOG);
+    task.ordered(&topology.load());
+    task.replicated();
+    while !task.done && task.hosted.group.is_ready() {
+        let wait = Duration::from_millis(task.timer.saturating_sub(task.movers.now()));
+        // Every branch takes an item whole or not at all.
+        tokio::select! {
+            current = topology.changed() => task.ordered(&current),
+            step = news.recv() => task.heard(step),
+            Some(event) = own.recv() => task.step(event),
+            status = answer(&mut task.link) => match status {
+                Some(status) => task.step(SourceEvent::Dest(status)),
+                None => {
+                    task.link = None;
+                    task.step(SourceEvent::DestLost);
+                }
+            },
+            _ = measure.tick() => {
+                if let Some(held) = &held {
+                    task.step(SourceEvent::LogHeld { bytes: held.retained_bytes() });
+                }
+            }
+            () = tokio::time::sleep(wait) => task.step(SourceEvent::Timer),
+        }
+    }
+    task.hosted.group.slow_writes(0);
+}
+
+/// The destination's next answer; `None` when the connection is lost.
+async fn answer(link: &mut Option<Link>) -> Option<crate::migration::DestStatus> {
+    match link {
+        Some(link) => link.statuses.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Task {
+    fn replicated(&mut self) {
+        let view = {
+            let migration = self.hosted.view.migration.lock();
+            migration.source_view(self.spec.plan, *self.hosted.view.applied.lock())
+        };
+        self.step(SourceEvent::Replicated(view));
+    }
+
+    fn heard(&mut self, news: Result<StepNews, broadcast::error::RecvError>) {
+        match news {
+            Ok(news) if news.plan == Some(self.spec.plan) => {
+                if let Some(refused) = news.refused {
+                    self.step(SourceEvent::Refused(refused));
+                }
+                self.replicated();
+            }
+            Ok(_) => {}
+            // Fell behind: the state says what was missed.
+            Err(_) => self.replicated(),
+        }
+    }
+
+    /// What the operator wants now.
+    fn ordered(&mut self, topology: &cairn_protocol::topology::Topology) {
+        let Some(plan) = topology.plan(self.spec.plan.0) else {
+            return;
+        };
+        let control = match plan.plan.wanted {
+            WantedState::Run => Control::Run,
+            WantedState::Pause => Control::Pause,
+            WantedState::Abort => Control::Abort,
+        };
+        let limits = limits(&plan.plan.limits);
+        self.step(SourceEvent::Plan { control, limits });
+    }
+
+    fn step(&mut self, event: SourceEvent) {
+        let mut actions = Vec::new();
+        self.driver.step(self.movers.now(), event, &mut actions);
+        for action in actions {
+            self.act(action);
+        }
+    }
+
+    fn act(&mut self, action: SourceAction) {
+        match action {
+            SourceAction::Propose(entry) => {
+                let events = self.events.clone();
+                self.hosted.propose_then(
+                    entry,
+                    Box::new(move |commit| {
+                        if commit != Commit::Applied {
+                            let _ = events.send(SourceEvent::Dropped);
+                        }
+                    }),
+                );
+            }
+            SourceAction::StartExport {
+                attempt,
+                first,
+                target_bytes,
+            } => {
+                self.start_export(attempt, first, target_bytes);
+            }
+            SourceAction::ExportPart { attempt, part } => self.export_part(attempt, part),
+            SourceAction::StopExport { .. } => self.export = None,
+            SourceAction::ReadIncrements {
+                after,
+                until,
+                max_bytes,
+            } => {
+                self.read_increments(after, until, max_bytes);
+            }
+            SourceAction::Send(message) => self.send(message),
+            SourceAction::Prove => self.prove(),
+            SourceAction::ReadDecision => self.read_decision(),
+            SourceAction::Decide { want, reason, .. } => {
+                self.decide(want, reason.map(|r| r.to_string()).unwrap_or_default());
+            }
+            SourceAction::WriteProgress(progress) => self.write_progress(progress),
+            SourceAction::SlowWrites(level) => self.hosted.group.slow_writes(level),
+            SourceAction::SetTimer(at) => self.timer = at,
+            SourceAction::Notice(notice) => {
+                tracing::warn!(plan = self.spec.plan.0, ?notice, "move");
+            }
+            SourceAction::Done => self.done = true,
+        }
+    }
+
+    /// Measures the log that the plan needs (what holds it is the replicated
+    /// state, see `Replica::durable_applied_index`).
+    fn hold_log(&self) -> Option<LogHold> {
+        let group = &self.hosted.group;
+        let needed = self
+            .hosted
+            .view
+            .migration
+            .lock()
+            .source(self.spec.plan)
+            .map(|s| s.log_needed_after());
+        let from = needed.unwrap_or_else(|| group.store.position().index) + 1;
+        let limit = self.spec.limits.log_limit;
+        self.movers
+            .node
+            .raft
+            .hold_log(group.id.into(), from, limit)
+            .ok()
+    }
+
+    /// Bytes that the slots take on disk, roughly.
+    fn estimate(&self) {
+        let (events, store) = (self.events.clone(), self.hosted.group.store.clone());
+        let slots = self.spec.slots.clone();
+        tokio::task::spawn_blocking(move || {
+            let bytes = slots
+                .runs()
+                .iter()
+                .map(|(a, b)| store.slot_bytes(*a, *b))
+                .sum();
+            let _ = events.send(SourceEvent::BytesTotal(bytes));
+        });
+    }
+
+    /// Pins the snapshot; one blocking thread makes the parts, in order.
+    fn start_export(&mut self, attempt: u64, first: u16, target_bytes: u64) {
+        let (events, store) = (self.events.clone(), self.hosted.group.store.clone());
+        let (parts, wanted) = std::sync::mpsc::channel();
+        let mut export = Exporter::start(store, self.spec.slots.clone(), first, target_bytes);
+        let plan = self.spec.plan.0;
+        tokio::task::spawn_blocking(move || {
+            // Ends with the last part, or when the task lets go of the export.
+            while let Ok(part) = wanted.recv() {
+                let done = export.next_part();
+                let last = !matches!(&done, Ok(done) if done.end.is_none());
+                let event = match done {
+                    Ok(done) => SourceEvent::PartExported {
+                        attempt,
+                        part,
+                        rows: done.rows,
+                        end: done.end,
+                    },
+                    Err(error) => {
+                        tracing::error!(plan, %error, "the slots cannot be read");
+                        SourceEvent::ExportFailed { attempt }
+                    }
+                };
+                if events.send(event).is_err() || last {
+                    return;
+                }
+            }
+        });
+        self.export = Some((attempt, parts));
+    }
+
+    /// A part after the last is not asked for in earnest: nobody answers.
+    fn export_part(&self, attempt: u64, part: u32) {
+        match &self.export {
+            Some((id, parts)) if *id == attempt => {
+                let _ = parts.send(part);
+            }
+            _ => {
+                let _ = self.events.send(SourceEvent::ExportFailed { attempt });
+            }
+        }
+    }
+
+    fn read_increments(&self, after: u64, until: Option<u64>, max_bytes: u64) {
+        let (events, hosted) = (self.events.clone(), self.hosted.clone());
+        let raft = self.movers.node.raft.clone();
+        let spec = self.spec.clone();
+        tokio::task::spawn_blocking(move || {
+            let applied = hosted.group.store.position().index;
+            let last = until.unwrap_or(u64::MAX).min(applied);
+            let event = match increments(&hosted, &raft, &spec, after, last, max_bytes) {
+                Ok((through, effects, bytes)) => {
+                    let entries = through.saturating_sub(after).max(1);
+                    let behind = applied.saturating_sub(through);
+                    let behind_bytes = behind * (bytes / entries).max(64);
+                    SourceEvent::IncrementsRead {
+                        after,
+                        through,
+                        effects,
+                        behind_bytes,
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(plan = spec.plan.0, %error, "the log cannot be read");
+                    SourceEvent::LogMissing
+                }
+            };
+            let _ = events.send(event);
+        });
+    }
+
+    fn send(&mut self, message: ToDest) {
+        if self.link.is_none() {
+            let topology = self.movers.node.topology.load();
+            if let Some(address) = topology.leader_address(self.spec.to.0) {
+                self.link = Some(peer::connect(&self.movers, &address, self.spec.to.0));
+            }
+        }
+        // A full queue or a lost link loses the message; the driver asks again.
+        if let Some(link) = &self.link {
+            let _ = link.messages.try_send(message);
+        }
+    }
+
+    fn prove(&self) {
+        let (events, etcd) = (self.events.clone(), self.movers.node.etcd.clone());
+        let (plan, node) = (self.spec.plan.0, self.movers.node.config.node_id.clone());
+        tokio::spawn(async move {
+            let event = match etcd.prove_fresh(plan, &node).await {
+                Ok(proof) => match proof.decision {
+                    Some(record) => decided(&record),
+                    None if proof.wanted == WantedState::Run => SourceEvent::Proved,
+                    None => SourceEvent::EtcdRefused,
+                },
+                Err(StoreError::Conflict(_)) => SourceEvent::EtcdRefused,
+                Err(_) => SourceEvent::EtcdUnavailable,
+            };
+            let _ = events.send(event);
+        });
+    }
+
+    fn read_decision(&self) {
+        let (events, etcd) = (self.events.clone(), self.movers.node.etcd.clone());
+        let plan = self.spec.plan.0;
+        tokio::spawn(async move {
+            let event = match etcd.read_decision(plan).await {
+                Ok(Some(record)) => decided(&record),
+                Ok(None) => SourceEvent::NoDecision,
+                Err(_) => SourceEvent::EtcdUnavailable,
+            };
+            let _ = events.send(event);
+        });
+    }
+
+    fn decide(&self, want: Decision, reason: String) {
+        let (events, etcd) = (self.events.clone(), self.movers.node.etcd.clone());
+        let (plan, node) = (self.spec.plan.0, self.movers.node.config.node_id.clone());
+        let want = match want {
+            Decision::Commit => Decided::Commit,
+            Decision::Abort => Decided::Abort,
+        };
+        tokio::spawn(async move {
+            let event = match etcd.decide(plan, want, &node, &reason).await {
+                Ok(record) => decided(&record),
+                Err(StoreError::Conflict(why)) => {
+                    tracing::warn!(plan, why, "etcd refuses the decision");
+                    SourceEvent::EtcdRefused
+                }
+                Err(_) => SourceEvent::EtcdUnavailable,
+            };
+            let _ = events.send(event);
+        });
+    }
+
+    fn write_progress(&mut self, progress: Progress) {
+        let (events, writer) = (self.events.clone(), self.progress.clone());
+        // A finished plan has forgotten its chunks; the operator has not.
+        self.bytes_done = self.bytes_done.max(progress.bytes_done);
+        let record = progress_record(&Progress {
+            bytes_done: self.bytes_done,
+            ..progress
+        });
+        tokio::spawn(async move {
+            let event = match writer.lock().await.write(&record).await {
+                Ok(()) => SourceEvent::ProgressWritten,
+                // Finished in etcd: somebody wrote the end before.
+                Err(StoreError::Conflict(_)) => SourceEvent::ProgressWritten,
+                Err(_) => return,
+            };
+            let _ = events.send(event);
+        });
+    }
+}
+
+/// A decision as it was read back, with the reason that its record carries.
+fn decided(record: &DecisionRecord) -> SourceEvent {
+    let reason = FailReason::ALL
+        .into_iter()
+        .find(|r| r.to_string() == record.reason);
+    SourceEvent::Decided {
+        decision: decision(record),
+        reason,
+    }
+}
+
+/// What is due of the entries in `after+1..=last`: (through, batch, bytes read).
+fn increments(
+    hosted: &Hosted,
+    raft: &crate::raft::RaftHandle,
+    spec: &PlanSpec,
+    after: u64,
+    last: u64,
+    max_bytes: u64,
+) -> Result<(u64, bytes::Bytes, u64), Box<dyn std::error::Error + Send + Sync>> {
+    let source = hosted.view.migration.lock().source(spec.plan).cloned();
+    let Some(source) = source else {
+        return Err("the plan is not known any more".into());
+    };
+    if last <= after {
+        return Ok((after, bytes::Bytes::new(), 0));
+    }
+    let entries = raft
+        .entries(hosted.group.id.into(), after + 1, last + 1, max_bytes)
+        .map_err(|e: LogError| e.to_string())?;
+    let (mut batch, mut through, mut bytes) = (IncrementBatch::default(), after, 0);
+    for entry in entries {
+        if entry.index != through + 1 {
+            return Err(format!("entry {} is gone from the log", through + 1).into());
+        }
+        through = entry.index;
+        bytes += entry.data.len() as u64;
+        if entry.data.first() != Some(&EFFECTS) {
+            continue;
+        }
+        let due = |slot| source.is_due(slot, entry.index);
+        if let Some(part) = effects::filter(&entry.data.slice(1..), spec.slots.runs(), due)? {
+            batch.push(entry.index, &part);
+        }
+    }
+    if through == after {
+        return Err(format!("entry {} is gone from the log", after + 1).into());
+    }
+    Ok((through, batch.finish(), bytes))
+}
+
+fn progress_record(progress: &Progress) -> PlanProgressRecord {
+    let message = match (progress.state, progress.reason) {
+        (_, Some(reason)) => reason.to_string(),
+        (ProgressState::Done, None) => "moved".to_owned(),
+        (_, None) => String::new(),
+    };
+    PlanProgressRecord {
+        plan: progress.plan.0,
+        state: match progress.state {
+            ProgressState::Running => PlanState::Running,
+            ProgressState::Paused => PlanState::Paused,
+            ProgressState::Done => PlanState::Done,
+            ProgressState::Aborted => PlanState::Aborted,
+            ProgressState::Failed => PlanState::Failed,
+        },
+        stage: match progress.stage {
+            Stage::Full => PlanStage::Full,
+            Stage::Increment => PlanStage::Increment,
+            Stage::Switch => PlanStage::Switch,
+        },
+        bytes_done: progress.bytes_done,
+        bytes_total: progress.bytes_total.max(progress.bytes_done),
+        pause_ms: progress.pause_ms,
+        message,
+        updated_at_ms: 0,
+    }
+}

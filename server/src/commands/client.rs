@@ -1,0 +1,477 @@
+//! CLIENT: the connections of this server, seen and handled by each other.
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use cairn_protocol::command;
+use cairn_protocol::resp::number::parse_i64;
+use cairn_protocol::resp::{Args, ReplyWriter};
+
+use super::arguments::{integer, is};
+use super::{Handler, help};
+use crate::net::session::{Client, Next, ReplyMode, Session};
+use crate::pause::Scope;
+use crate::server::Server;
+use crate::txn::CommandError;
+
+pub(super) const HANDLERS: &[(&str, Handler)] = &[
+    ("client", Handler::Session(super::container)),
+    ("client|caching", Handler::Session(caching)),
+    ("client|getname", Handler::Session(getname)),
+    ("client|getredir", Handler::Session(getredir)),
+    ("client|help", Handler::Session(client_help)),
+    ("client|id", Handler::Session(id)),
+    ("client|info", Handler::Session(info)),
+    ("client|kill", Handler::Session(kill)),
+    ("client|list", Handler::Session(list)),
+    ("client|no-evict", Handler::Session(no_evict)),
+    ("client|pause", Handler::Session(pause)),
+    ("client|reply", Handler::Session(reply)),
+    ("client|setname", Handler::Session(setname)),
+    ("client|tracking", Handler::Session(tracking)),
+    ("client|trackinginfo", Handler::Session(trackinginfo)),
+    ("client|unblock", Handler::Session(unblock)),
+    ("client|unpause", Handler::Session(unpause)),
+];
+
+type Done = Result<Next, CommandError>;
+
+/// CLIENT CACHING YES | NO
+fn caching(_: &mut Session, _: &Args<'_>, _: &mut ReplyWriter) -> Done {
+    // Nobody can be in such a mode: CLIENT TRACKING ON is refused.
+    Err(CommandError::fixed(
+        "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or \
+         OPTOUT mode enabled",
+    ))
+}
+
+/// CLIENT GETNAME
+fn getname(session: &mut Session, _: &Args<'_>, out: &mut ReplyWriter) -> Done {
+    let labels = session.client.labels.lock();
+    out.bulk_or_null(Some(labels.name.as_bytes()).filter(|name| !name.is_empty()));
+    Ok(Next::Continue)
+}
+
+/// CLIENT GETREDIR
+fn getredir(_: &mut Session, _: &Args<'_>, out: &mut ReplyWriter) -> Done {
+    out.integer(-1);
+    Ok(Next::Continue)
+}
+
+/// CLIENT HELP
+fn client_help(_: &mut Session, _: &Args<'_>, out: &mut ReplyWriter) -> Done {
+    help(out, "CLIENT", HELP);
+    Ok(Next::Continue)
+}
+
+/// CLIENT ID
+fn id(session: &mut Session, _: &Args<'_>, out: &mut ReplyWriter) -> Done {
+    out.integer(session.client.id as i64);
+    Ok(Next::Continue)
+}
+
+/// CLIENT INFO
+fn info(session: &mut Session, _: &Args<'_>, out: &mut ReplyWriter) -> Done {
+    let mut text = String::new();
+    describe(&session.client, session.readonly, &mut text);
+    out.verbatim("txt", text.as_bytes());
+    Ok(Next::Continue)
+}
+
+/// CLIENT KILL ip:port
+/// CLIENT KILL [ID id] [TYPE type] [USER name] [ADDR ip:port] [LADDR ip:port] [SKIPME yes|no]
+///
+/// The old form replies OK, the new one with the number of clients killed.
+fn kill(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
+    let old_form = args.len() == 3;
+    let filter = match old_form {
+        true => KillFilter {
+            addr: Some(args.get(2)),
+            skip_me: false,
+            ..KillFilter::default()
+        },
+        false => KillFilter::read(args)?,
+    };
+    let own = session.client.id;
+    let victims: Vec<Arc<Client>> = session
+        .server
+        .clients
+        .iter()
+        .map(|entry| entry.value().clone())
+        .filter(|client| filter.accepts(client) && !(filter.skip_me && client.id == own))
+        .collect();
+    victims.iter().for_each(|client| client.kill());
+    match (old_form, victims.len()) {
+        (true, 0) => return Err(CommandError::fixed("ERR No such client")),
+        (true, _) => out.ok(),
+        (false, killed) => out.integer(killed as i64),
+    }
+    Ok(Next::Continue)
+}
+
+/// CLIENT LIST [TYPE type | ID id [id ...]]
+fn list(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
+    let mut text = String::new();
+    let clients = &session.server.clients;
+    if args.len() == 4 && is(args.get(2), "TYPE") {
+        let kind = ClientType::read(args.get(3))?;
+        let mut all = by_id(&session.server);
+        all.retain(|_| kind == ClientType::Normal);
+        all.iter()
+            .for_each(|client| describe(client, false, &mut text));
+    } else if args.len() > 3 && is(args.get(2), "ID") {
+        for arg in args.iter().skip(3) {
+            let id = parse_i64(arg).ok_or(CommandError::fixed("ERR Invalid client ID"))?;
+            if let Some(client) = clients.get(&(id as u64)) {
+                describe(&client, false, &mut text);
+            }
+        }
+    } else if args.len() == 2 {
+        by_id(&session.server)
+            .iter()
+            .for_each(|client| describe(client, false, &mut text));
+    } else {
+        return Err(CommandError::SYNTAX);
+    }
+    out.verbatim("txt", text.as_bytes());
+    Ok(Next::Continue)
+}
+
+/// CLIENT NO-EVICT ON | OFF
+///
+/// Clients are not evicted here; the flag is kept and shown.
+fn no_evict(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
+    let on = on_or_off(args.get(2))?;
+    session.client.no_evict.store(on, Ordering::Relaxed);
+    out.ok();
+    Ok(Next::Continue)
+}
+
+/// CLIENT PAUSE timeout [WRITE | ALL]
+fn pause(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
+    let scope = match args.try_get(3) {
+        None => Scope::All,
+        Some(_) if args.len() > 4 => return Err(super::subcommand_syntax(args, "client|pause")),
+        Some(word) if is(word, "WRITE") => Scope::Writes,
+        Some(word) if is(word, "ALL") => Scope::All,
+        Some(_) => {
+            return Err(CommandError::fixed(
+                "ERR CLIENT PAUSE mode must be WRITE or ALL",
+            ));
+        }
+    };
+    let timeout = parse_i64(args.get(2)).ok_or(CommandError::fixed(
+        "ERR timeout is not an integer or out of range",
+    ))?;
+    let timeout =
+        u64::try_from(timeout).map_err(|_| CommandError::fixed("ERR timeout is negative"))?;
+    session
+        .server
+        .pause
+        .begin(Duration::from_millis(timeout), scope);
+    out.ok();
+    Ok(Next::Continue)
+}
+
+/// CLIENT REPLY ON | OFF | SKIP
+fn reply(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
+    let word = args.get(2);
+    session.reply_mode = match session.reply_mode {
+        _ if is(word, "ON") => {
+            out.ok();
+            ReplyMode::On
+        }
+        _ if is(word, "OFF") => ReplyMode::Off,
+        ReplyMode::Off if is(word, "SKIP") => ReplyMode::Off,
+        // SKIP as the command whose reply is skipped: the next one's is too.
+        ReplyMode::Skip | ReplyMode::SkipNow if is(word, "SKIP") => ReplyMode::SkipNow,
+        ReplyMode::On if is(word, "SKIP") => ReplyMode::Skip,
+        _ => return Err(CommandError::SYNTAX),
+    };
+    Ok(Next::Continue)
+}
+
+/// CLIENT SETNAME name
+fn setname(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
+    set_name(session, args.get(2))?;
+    out.ok();
+    Ok(Next::Continue)
+}
+
+/// CLIENT TRACKING ON | OFF [options]
+///
+/// OFF is answered as in Redis; ON is refused, because nothing would be sent.
+fn tracking(_: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
+    match on_or_off(args.get(2))? {
+        false => out.ok(),
+        true => {
+            return Err(CommandError::fixed(
+                "ERR CLIENT TRACKING ON is not supported by this version of Cairn; \
+                 no invalidation messages would be sent",
+            ));
+        }
+    }
+    Ok(Next::Continue)
+}
+
+/// CLIENT TRACKINGINFO
+fn trackinginfo(_: &mut Session, _: &Args<'_>, out: &mut ReplyWriter) -> Done {
+    out.map(3);
+    out.bulk(b"flags");
+    out.set(1);
+    out.bulk(b"off");
+    out.bulk(b"redirect");
+    out.integer(-1);
+    out.bulk(b"prefixes");
+    out.array(0);
+    Ok(Next::Continue)
+}
+
+/// CLIENT UNBLOCK client-id [TIMEOUT | ERROR]
+fn unblock(_: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
+    match args.try_get(3) {
+        Some(_) if args.len() > 4 => return Err(super::subcommand_syntax(args, "client|unblock")),
+        Some(word) if !is(word, "TIMEOUT") && !is(word, "ERROR") => {
+            return Err(CommandError::fixed(
+                "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR",
+            ));
+        }
+        _ => {}
+    }
+    integer(args.get(2))?;
+    // No command blocks yet.
+    out.integer(0);
+    Ok(Next::Continue)
+}
+
+/// CLIENT UNPAUSE
+fn unpause(session: &mut Session, _: &Args<'_>, out: &mut ReplyWriter) -> Done {
+    session.server.pause.end();
+    out.ok();
+    Ok(Next::Continue)
+}
+
+/// Gives the connection a name, or none. Also for HELLO.
+pub(super) fn set_name(session: &Session, name: &[u8]) -> Result<(), CommandError> {
+    let printable = |byte: &u8| (b'!'..=b'~').contains(byte);
+    if !name.iter().all(printable) {
+        return Err(CommandError::fixed(
+            "ERR Client names cannot contain spaces, newlines or special characters.",
+        ));
+    }
+    session.client.labels.lock().name = String::from_utf8_lossy(name).into_owned();
+    Ok(())
+}
+
+fn on_or_off(word: &[u8]) -> Result<bool, CommandError> {
+    match word {
+        word if is(word, "ON") => Ok(true),
+        word if is(word, "OFF") => Ok(false),
+        _ => Err(CommandError::SYNTAX),
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ClientType {
+    Normal,
+    Replica,
+    PubSub,
+    Master,
+}
+
+impl ClientType {
+    fn read(word: &[u8]) -> Result<ClientType, CommandError> {
+        let words = [
+            ("normal", ClientType::Normal),
+            ("slave", ClientType::Replica),
+            ("replica", ClientType::Replica),
+            ("pubsub", ClientType::PubSub),
+            ("master", ClientType::Master),
+        ];
+        let known = words.iter().find(|(name, _)| is(word, name));
+        known.map(|(_, kind)| *kind).ok_or_else(|| {
+            let word = String::from_utf8_lossy(word);
+            CommandError::line(format!("ERR Unknown client type '{word}'"))
+        })
+    }
+}
+
+struct KillFilter<'a> {
+    id: Option<u64>,
+    kind: Option<ClientType>,
+    addr: Option<&'a [u8]>,
+    laddr: Option<&'a [u8]>,
+    skip_me: bool,
+}
+
+impl Default for KillFilter<'_> {
+    fn default() -> Self {
+        KillFilter {
+            id: None,
+            kind: None,
+            addr: None,
+            laddr: None,
+            skip_me: true,
+        }
+    }
+}
+
+impl<'a> KillFilter<'a> {
+    fn read(args: &Args<'a>) -> Result<KillFilter<'a>, CommandError> {
+        let mut filter = KillFilter::default();
+        for at in (2..args.len()).step_by(2) {
+            let option = args.get(at);
+            let value = args.try_get(at + 1).ok_or(CommandError::SYNTAX)?;
+            match option {
+                o if is(o, "ID") => filter.id = Some(kill_id(value)?),
+                o if is(o, "TYPE") => filter.kind = Some(ClientType::read(value)?),
+                o if is(o, "ADDR") => filter.addr = Some(value),
+                o if is(o, "LADDR") => filter.laddr = Some(value),
+                o if is(o, "USER") => only_default_user(value)?,
+                o if is(o, "SKIPME") && is(value, "YES") => filter.skip_me = true,
+                o if is(o, "SKIPME") && is(value, "NO") => filter.skip_me = false,
+                _ => return Err(CommandError::SYNTAX),
+            }
+        }
+        Ok(filter)
+    }
+
+    fn accepts(&self, client: &Client) -> bool {
+        let is_at = |wanted: Option<&[u8]>, address: &std::net::SocketAddr| {
+            wanted.is_none_or(|wanted| wanted == shown(address).as_bytes())
+        };
+        self.id.is_none_or(|id| id == client.id)
+            && self.kind.is_none_or(|kind| kind == ClientType::Normal)
+            && is_at(self.addr, &client.peer)
+            && is_at(self.laddr, &client.local)
+    }
+}
+
+fn kill_id(value: &[u8]) -> Result<u64, CommandError> {
+    match parse_i64(value) {
+        Some(id) if id > 0 => Ok(id as u64),
+        _ => Err(CommandError::fixed(
+            "ERR client-id should be greater than 0",
+        )),
+    }
+}
+
+/// All clients are the default user's.
+fn only_default_user(name: &[u8]) -> Result<(), CommandError> {
+    match name {
+        b"default" => Ok(()),
+        _ => {
+            let name = String::from_utf8_lossy(name);
+            Err(CommandError::line(format!("ERR No such user '{name}'")))
+        }
+    }
+}
+
+fn by_id(server: &Server) -> Vec<Arc<Client>> {
+    let mut all: Vec<Arc<Client>> = server.clients.iter().map(|c| c.value().clone()).collect();
+    all.sort_by_key(|client| client.id);
+    all
+}
+
+/// `127.0.0.1:6379`, `[::1]:6379`, as Redis writes addresses.
+pub(super) fn shown(address: &std::net::SocketAddr) -> String {
+    address.to_string()
+}
+
+/// One line of CLIENT LIST, its line end included.
+fn describe(client: &Client, readonly: bool, text: &mut String) {
+    let age = client.created.elapsed();
+    let idle = age.as_millis() as u64
+        - client
+            .last_active_ms
+            .load(Ordering::Relaxed)
+            .min(age.as_millis() as u64);
+    let labels = client.labels.lock().clone();
+    let mut flags = String::new();
+    for (set, flag) in [
+        (readonly, 'r'),
+        (client.no_evict.load(Ordering::Relaxed), 'e'),
+    ] {
+        if set {
+            flags.push(flag);
+        }
+    }
+    if flags.is_empty() {
+        flags.push('N');
+    }
+    let last = client.last_command.load(Ordering::Relaxed);
+    let command = command::all().nth(last).map_or("NULL", |spec| spec.name);
+    let query = client.query_buffer.load(Ordering::Relaxed);
+    let output = client.output_buffer.load(Ordering::Relaxed);
+    let resp = if client.resp3.load(Ordering::Relaxed) {
+        3
+    } else {
+        2
+    };
+    let _ = writeln!(
+        text,
+        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={flags} db={} sub=0 psub=0 \
+         ssub=0 multi=-1 qbuf={query} qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 \
+         oll=0 omem={output} tot-mem={} events=r cmd={command} user={} redir=-1 resp={resp}",
+        client.id,
+        shown(&client.peer),
+        shown(&client.local),
+        client.descriptor.load(Ordering::Relaxed),
+        labels.name,
+        age.as_secs(),
+        idle / 1000,
+        client.db.load(Ordering::Relaxed),
+        std::mem::size_of::<Client>() + query + output,
+        labels.user,
+    );
+}
+
+const HELP: &[&str] = &[
+    "CACHING (YES|NO)",
+    "    Enable/disable tracking of the keys for next command in OPTIN/OPTOUT modes.",
+    "GETREDIR",
+    "    Return the client ID we are redirecting to when tracking is enabled.",
+    "GETNAME",
+    "    Return the name of the current connection.",
+    "ID",
+    "    Return the ID of the current connection.",
+    "INFO",
+    "    Return information about the current client connection.",
+    "KILL <ip:port>",
+    "    Kill connection made from <ip:port>.",
+    "KILL <option> <value> [<option> <value> [...]]",
+    "    Kill connections. Options are:",
+    "    * ADDR (<ip:port>|<unixsocket>:0)",
+    "      Kill connections made from the specified address",
+    "    * LADDR (<ip:port>|<unixsocket>:0)",
+    "      Kill connections made to specified local address",
+    "    * TYPE (NORMAL|MASTER|REPLICA|PUBSUB)",
+    "      Kill connections by type.",
+    "    * USER <username>",
+    "      Kill connections authenticated by <username>.",
+    "    * SKIPME (YES|NO)",
+    "      Skip killing current connection (default: yes).",
+    "LIST [options ...]",
+    "    Return information about client connections. Options:",
+    "    * TYPE (NORMAL|MASTER|REPLICA|PUBSUB)",
+    "      Return clients of specified type.",
+    "UNPAUSE",
+    "    Stop the current client pause, resuming traffic.",
+    "PAUSE <timeout> [WRITE|ALL]",
+    "    Suspend all, or just write, clients for <timeout> milliseconds.",
+    "REPLY (ON|OFF|SKIP)",
+    "    Control the replies sent to the current connection.",
+    "SETNAME <name>",
+    "    Assign the name <name> to the current connection.",
+    "UNBLOCK <clientid> [TIMEOUT|ERROR]",
+    "    Unblock the specified blocked client.",
+    "TRACKING (ON|OFF) [REDIRECT <id>] [BCAST] [PREFIX <prefix> [...]]",
+    "         [OPTIN] [OPTOUT] [NOLOOP]",
+    "    Control server assisted client side caching.",
+    "TRACKINGINFO",
+    "    Report tracking status for the current connection.",
+    "NO-EVICT (ON|OFF)",
+    "    Protect current client connection from eviction.",
+];

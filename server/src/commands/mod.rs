@@ -1,0 +1,92 @@
+//! The wire side of every command: arguments in, reply out.
+//!
+//! One file a family; each lists its handlers by name. The table of names,
+//! arities and flags is `cairn_protocol::command`; [`handler`] maps a spec of
+//! it to the function here. A data command sees only its [`Txn`]; a session
+//! command sees its connection's [`Session`] and the server.
+
+mod acl;
+mod arguments;
+mod client;
+mod cluster;
+mod command;
+mod config;
+mod connection;
+mod debug;
+mod digest;
+mod expire;
+mod info;
+pub mod keys;
+mod keyspace;
+mod latency;
+mod lcs;
+mod long_double;
+mod memory;
+mod scan;
+mod server;
+mod slowlog;
+mod strings;
+mod subcommands;
+#[cfg(test)]
+mod testing;
+
+pub(crate) use scan::scan_until_gap;
+
+use std::sync::LazyLock;
+
+use subcommands::{container, help, subcommand_error, subcommand_syntax};
+
+use cairn_protocol::command::{COUNT, CommandSpec, lookup_full};
+use cairn_protocol::resp::{Args, ReplyWriter};
+
+use crate::net::session::{Next, Session};
+use crate::txn::{CommandError, Txn};
+
+/// A command on data.
+pub type DataHandler = fn(&mut Txn<'_>, &Args<'_>, &mut ReplyWriter) -> Result<(), CommandError>;
+/// A command on the connection or the server.
+pub type SessionHandler =
+    fn(&mut Session, &Args<'_>, &mut ReplyWriter) -> Result<Next, CommandError>;
+
+/// Who runs a command.
+#[derive(Clone, Copy)]
+pub enum Handler {
+    /// Any thread, on applied state.
+    Read(DataHandler),
+    /// The group's writer.
+    Write(DataHandler),
+    /// The connection's own thread; must not block.
+    Session(SessionHandler),
+}
+
+static HANDLERS: LazyLock<Vec<Option<Handler>>> = LazyLock::new(|| {
+    let mut table = vec![None; COUNT];
+    let families: &[&[(&str, Handler)]] = &[
+        acl::HANDLERS,
+        client::HANDLERS,
+        cluster::HANDLERS,
+        command::HANDLERS,
+        config::HANDLERS,
+        connection::HANDLERS,
+        debug::HANDLERS,
+        expire::HANDLERS,
+        info::HANDLERS,
+        keys::HANDLERS,
+        latency::HANDLERS,
+        memory::HANDLERS,
+        scan::HANDLERS,
+        server::HANDLERS,
+        slowlog::HANDLERS,
+        strings::HANDLERS,
+    ];
+    for (name, handler) in families.iter().copied().flatten() {
+        let spec = lookup_full(name.as_bytes()).expect("a handler's name is in the table");
+        table[spec.id.index()] = Some(*handler);
+    }
+    table
+});
+
+/// The function behind a command, if this server has it.
+pub fn handler(spec: &CommandSpec) -> Option<Handler> {
+    HANDLERS[spec.id.index()]
+}

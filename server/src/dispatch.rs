@@ -1,0 +1,86 @@
+//! From a request to the function that answers it, or to the error it gets.
+//!
+//! The dispatcher alone does command lookup, arity, authentication, slot
+//! ownership and refusals, so that no command repeats them.
+
+use std::sync::atomic::Ordering;
+
+use cairn_protocol::command::{
+    CommandSpec, Flags, Resolved, resolve, unknown_command_error, unknown_subcommand_error,
+    wrong_arity_error,
+};
+use cairn_protocol::resp::Args;
+
+use crate::commands::{self, Handler};
+use crate::upkeep::Vitals;
+
+/// A request that may run.
+#[derive(Clone, Copy)]
+pub struct Dispatched {
+    pub spec: &'static CommandSpec,
+    pub handler: Handler,
+    /// The slot of the keys, looked up only where slots matter.
+    pub slot: Option<u16>,
+}
+
+/// What the connection tells about the client.
+#[derive(Clone, Copy)]
+pub struct Caller {
+    pub authenticated: bool,
+    /// Whether keys of several slots are refused (cluster mode).
+    pub one_slot: bool,
+}
+
+const DISK_FULL: &[u8] = b"DISKFULL less than min-free-disk is left on the disk of the data \
+directory, so commands that need space are refused; free space there, delete keys (DEL and reads \
+are served), or lower min-free-disk";
+
+const MEMORY_FULL: &[u8] = b"OOM command not allowed when used memory > 'memory-limit'.";
+
+/// What a command is refused with at the process's limits; `None`: it runs.
+pub fn refused_when_full(spec: &CommandSpec, vitals: &Vitals) -> Option<&'static [u8]> {
+    if !vitals.full.load(Ordering::Relaxed) || !spec.flags.contains(Flags::DENYOOM) {
+        return None;
+    }
+    if vitals.disk_full.load(Ordering::Relaxed) {
+        return Some(DISK_FULL);
+    }
+    // `full` may lag behind both by a moment.
+    vitals
+        .memory_full
+        .load(Ordering::Relaxed)
+        .then_some(MEMORY_FULL)
+}
+
+/// Finds the handler of `args`, or the error line that answers them.
+pub fn dispatch(args: &Args<'_>, caller: Caller) -> Result<Dispatched, Vec<u8>> {
+    let spec = match resolve(args) {
+        Resolved::Command(spec) => spec,
+        Resolved::UnknownCommand => return Err(unknown_command_error(args)),
+        Resolved::UnknownSubcommand(container) => {
+            return Err(unknown_subcommand_error(container, args));
+        }
+    };
+    let handler = commands::handler(spec);
+    // A container called alone has no handler of its own, but an arity.
+    if (handler.is_some() || spec.is_container()) && !spec.arity_accepts(args.len()) {
+        return Err(wrong_arity_error(spec).into_bytes());
+    }
+    let Some(handler) = handler else {
+        return Err(unknown_command_error(args));
+    };
+    if !caller.authenticated && !spec.flags.contains(Flags::NO_AUTH) {
+        return Err(b"NOAUTH Authentication required.".to_vec());
+    }
+    let mut slot = None;
+    if caller.one_slot {
+        slot = spec
+            .one_slot(args)
+            .map_err(|_| b"CROSSSLOT Keys in request don't hash to the same slot".to_vec())?;
+    }
+    Ok(Dispatched {
+        spec,
+        handler,
+        slot,
+    })
+}

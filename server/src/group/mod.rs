@@ -1,0 +1,323 @@
+//! One group: the replica of one set of slots and its single writer.
+//!
+//! Everyone holds a [`Group`] and submits; whichever thread finds the writer
+//! free becomes it for a turn (`writer`). Invariants:
+//! - one writer at a time; entries reach the log in the order of evaluation;
+//! - no reply of a turn leaves before the turn's entry is applied;
+//! - applied index and data change in the same write batch.
+//!
+//! Knows nothing of connections; RESP only as far as handlers write replies.
+
+pub mod commit;
+pub mod expiry;
+pub mod submission;
+mod writer;
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use self::submission::{Outcome, Submission};
+use self::writer::Writer;
+pub use self::writer::{Commit, CommitSink, Entry, StepDone};
+
+use crate::storage::generations::DATABASES;
+use crate::storage::{MetaKey, Store};
+use crate::txn::TxnContext;
+use crate::txn::clock::LogClock;
+use crate::txn::events::Event;
+
+/// Numbers a group. Standalone: 0.
+pub type GroupId = u32;
+
+/// What to do with a command for a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlotVerdict {
+    Serve,
+    /// A move is about to be decided: wait, nothing was executed.
+    Frozen,
+    /// Served elsewhere.
+    Moved,
+}
+
+/// The group's slot ownership, as its replicated state has it.
+pub trait SlotGate: Send + Sync {
+    fn verdict(&self, slot: u16) -> SlotVerdict;
+
+    /// Changes whenever the slot's status or epoch does: a read compares it
+    /// before and after.
+    fn stamp(&self, slot: u16) -> u64;
+
+    /// The slot's epoch, part of every version made under it.
+    fn epoch(&self, slot: u16) -> u32;
+
+    /// Waits until the slot is not frozen. Cancel safe.
+    fn thawed(&self, slot: u16) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+}
+
+/// Work for the writer.
+pub(crate) enum Job {
+    Client(Arc<Submission>),
+    /// Due rows of the `expiry` index: (key, expiry).
+    Expire(Vec<(MetaKey, u64)>, Arc<AtomicBool>),
+    /// A step of a move: an entry of its own. `before` runs at its place in
+    /// the order of evaluation, before anything behind it is evaluated.
+    Step {
+        bytes: Bytes,
+        done: StepDone,
+        before: Box<dyn FnOnce() + Send>,
+    },
+}
+
+/// Settings that evaluation reads; they may change while the group lives.
+pub struct EvaluationLimits {
+    pub string_inline_max: AtomicUsize,
+    pub max_bulk: AtomicUsize,
+}
+
+impl EvaluationLimits {
+    /// Takes over what the live settings are now.
+    pub fn follow(&self, live: &crate::config::LiveSettings) {
+        let pairs = [
+            (&self.string_inline_max, &live.string_inline_max),
+            (&self.max_bulk, &live.proto_max_bulk_len),
+        ];
+        for (own, setting) in pairs {
+            own.store(setting.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+}
+
+/// Who is told of events once they are applied.
+pub type EventSink = Box<dyn Fn(&[Event]) + Send + Sync>;
+
+/// See the module's documentation.
+pub struct Group {
+    pub id: GroupId,
+    pub store: Arc<Store>,
+    pub limits: EvaluationLimits,
+    /// How often the writer had to wait for the disk.
+    pub writer_cold_reads: AtomicU64,
+    /// Keys removed because their time had come.
+    pub expired_keys: AtomicU64,
+    /// Who owns which slot; `None`: all are ours (standalone).
+    pub ownership: Option<Arc<dyn SlotGate>>,
+    /// Back-pressure on writes, ms each; see [`Group::write_delay`].
+    write_delay_ms: AtomicU64,
+    /// DEBUG SET-ACTIVE-EXPIRE 0: expired keys are hidden, not collected.
+    pub expiry_paused: AtomicBool,
+    /// Raised whenever evaluated work was thrown away.
+    pub lineage: AtomicU64,
+    /// The writer may evaluate: standalone, or leader with all of earlier
+    /// terms applied.
+    ready: AtomicBool,
+    seed: AtomicU64,
+    started: Instant,
+    clock: Mutex<LogClock>,
+    queue: Mutex<VecDeque<Job>>,
+    writer: Mutex<Writer>,
+    sink: Box<dyn CommitSink>,
+    events: EventSink,
+    /// A turn is already on some thread's list.
+    scheduled: AtomicBool,
+}
+
+impl Group {
+    /// A group over `store`. With an ownership table it is a cluster's, and
+    /// evaluates only after [`Group::set_ready`].
+    pub fn new(
+        id: GroupId,
+        store: Arc<Store>,
+        sink: Box<dyn CommitSink>,
+        events: EventSink,
+        ownership: Option<Arc<dyn SlotGate>>,
+    ) -> Arc<Group> {
+        let overlay_map = (*store.maps()).clone();
+        let writer = Writer::new(overlay_map, store.next_version(), store.position());
+        let clock = LogClock::start(store.log_time(), wall_ms(), 0);
+        Arc::new(Group {
+            id,
+            store,
+            limits: EvaluationLimits {
+                string_inline_max: AtomicUsize::new(16 << 10),
+                max_bulk: AtomicUsize::new(512 << 20),
+            },
+            writer_cold_reads: AtomicU64::new(0),
+            expired_keys: AtomicU64::new(0),
+            ready: AtomicBool::new(ownership.is_none()),
+            ownership,
+            write_delay_ms: AtomicU64::new(0),
+            expiry_paused: AtomicBool::new(false),
+            lineage: AtomicU64::new(1),
+            seed: AtomicU64::new(rand::random()),
+            started: Instant::now(),
+            clock: Mutex::new(clock),
+            queue: Mutex::new(VecDeque::new()),
+            writer: Mutex::new(writer),
+            sink,
+            events,
+            scheduled: AtomicBool::new(false),
+        })
+    }
+
+    /// Whether the writer may evaluate.
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+
+    /// Lets the writer evaluate from now on, or stops it. What was evaluated
+    /// before and is not committed is thrown away by the sink's answer.
+    pub fn set_ready(self: &Arc<Self>, ready: bool) {
+        self.ready.store(ready, Ordering::Release);
+        if ready {
+            self.rebase();
+            self.turn();
+        } else {
+            self.refuse_queued();
+        }
+    }
+
+    /// What waits for a writer that has lost its term is definitely not executed.
+    fn refuse_queued(&self) {
+        let waiting = std::mem::take(&mut *self.queue.lock());
+        for job in waiting {
+            match job {
+                Job::Client(submission) => refuse(&submission),
+                Job::Expire(_, done) => done.store(true, Ordering::Release),
+                Job::Step { done, .. } => done(Commit::Refused),
+            }
+        }
+    }
+
+    /// Log time is at least this from now on (another source of it was seen).
+    pub fn observe_log_time(&self, time: u64) {
+        self.clock.lock().observe(time);
+    }
+
+    /// Queues a step of a move and takes a turn if the writer is free.
+    pub fn propose_step(
+        self: &Arc<Self>,
+        bytes: Bytes,
+        before: Box<dyn FnOnce() + Send>,
+        done: StepDone,
+    ) {
+        self.submit_job(Job::Step {
+            bytes,
+            done,
+            before,
+        });
+        self.turn();
+    }
+
+    /// What the dispatcher fixes for a command on this group.
+    pub fn context(&self, db: usize, slot: Option<u16>, now: u64, disk: bool) -> TxnContext {
+        let slot_epoch = match (&self.ownership, slot) {
+            (Some(gate), Some(slot)) => gate.epoch(slot),
+            _ => 0,
+        };
+        TxnContext {
+            db,
+            now,
+            disk,
+            string_inline_max: self.limits.string_inline_max.load(Ordering::Relaxed),
+            max_bulk: self.limits.max_bulk.load(Ordering::Relaxed),
+            // Any number will do: what follows from it is in the effects.
+            seed: self
+                .seed
+                .fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed),
+            cluster: false,
+            slot_epoch,
+        }
+    }
+
+    /// Log time now, unix ms.
+    pub fn now(&self) -> u64 {
+        let mono = self.started.elapsed().as_millis() as u64;
+        self.clock.lock().advance(wall_ms(), mono)
+    }
+
+    /// Puts a submission in the queue. The caller then sees to a turn
+    /// ([`Group::claim_turn`], [`Group::turn`]) on this thread.
+    pub fn submit(&self, submission: Arc<Submission>) {
+        submission.begin();
+        self.queue.lock().push_back(Job::Client(submission));
+    }
+
+    /// After [`Group::submit`], for whoever must not wait for a leader: if
+    /// there is none here, what is queued is not executed.
+    pub(crate) fn refuse_if_unready(&self) {
+        // A writer that falls after this look refuses its queue itself.
+        if !self.is_ready() {
+            self.refuse_queued();
+        }
+    }
+
+    /// Takes a submission back that the writer has not begun: none of it was
+    /// executed. False if it was begun.
+    pub(crate) fn withdraw(&self, submission: &Arc<Submission>) -> bool {
+        let mut queue = self.queue.lock();
+        let mine = |job: &Job| matches!(job, Job::Client(s) if Arc::ptr_eq(s, submission));
+        let Some(at) = queue.iter().position(mine) else {
+            return false;
+        };
+        queue.remove(at);
+        drop(queue);
+        refuse(submission);
+        true
+    }
+
+    pub(crate) fn submit_job(&self, job: Job) {
+        self.queue.lock().push_back(job);
+    }
+
+    /// True if the caller is to run [`Group::turn`]; false if somebody will.
+    pub fn claim_turn(&self) -> bool {
+        !self.scheduled.swap(true, Ordering::AcqRel)
+    }
+
+    /// Slows writes down while a move's increments do not catch up: 0 not at
+    /// all, 10 strongest.
+    pub fn slow_writes(&self, level: u8) {
+        self.write_delay_ms
+            .store(u64::from(level) * u64::from(level), Ordering::Relaxed);
+    }
+
+    /// How long a connection waits before it submits writes now.
+    pub fn write_delay(&self) -> Duration {
+        Duration::from_millis(self.write_delay_ms.load(Ordering::Relaxed))
+    }
+
+    /// Number of keys of all databases.
+    pub fn key_count(&self) -> u64 {
+        self.store.with_maps(|maps| {
+            let runs = (0..DATABASES).flat_map(|db| maps.live.runs(db));
+            runs.map(|(first, last, g)| self.store.counters.sum(g, first..=last))
+                .sum()
+        })
+    }
+
+    /// Jobs that wait for the writer.
+    pub fn queued(&self) -> usize {
+        self.queue.lock().len()
+    }
+}
+
+/// Finishes a submission of which nothing was executed.
+fn refuse(submission: &Submission) {
+    for command in &mut submission.lock().commands {
+        command.outcome = Outcome::NotExecuted;
+    }
+    submission.finish();
+}
+
+fn wall_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| d.as_millis() as u64)
+}

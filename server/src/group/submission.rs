@@ -1,0 +1,135 @@
+//! Commands on their way through a group's writer, and their replies back.
+//!
+//! A connection owns one [`Submission`] and uses it again and again: it fills
+//! it, hands it to the group, and waits. The writer evaluates what it can; a
+//! command that must be run again by its owner (cold data, a frozen slot)
+//! stops its stream, and the owner submits the rest anew. The mutex is never
+//! contended: owner and writer take turns.
+
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use cairn_protocol::command::CommandSpec;
+use cairn_protocol::resp::{Mark, ReplyWriter, Requests, Version};
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::commands::DataHandler;
+
+/// What became of one command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Not evaluated yet.
+    Pending,
+    /// Evaluated; its reply is in the writer up to `QueuedCommand::reply_end`.
+    Done,
+    /// Not in memory: fetch, then submit again.
+    Cold,
+    /// The slot is frozen by a move: wait, then submit again.
+    Frozen,
+    /// The slot is not served by this group.
+    Moved,
+    /// Definitely not executed (the term was lost, the queue was full).
+    NotExecuted,
+    /// Proposed, and its fate is not known.
+    Unknown,
+}
+
+/// One command of a submission.
+#[derive(Clone, Copy)]
+pub struct QueuedCommand {
+    /// Index in the submission's requests.
+    pub request: u32,
+    pub spec: &'static CommandSpec,
+    pub handler: DataHandler,
+    pub db: u8,
+    pub version: Version,
+    /// The slot of its keys, if it has any.
+    pub slot: Option<u16>,
+    /// Commands of one stream are evaluated in order; a stopped one stops the rest.
+    pub stream: u32,
+    /// How often it was found cold.
+    pub tries: u8,
+    /// Not executed if it was not begun by then.
+    pub begin_by: Option<Instant>,
+    pub outcome: Outcome,
+    /// End of its reply in the submission's replies.
+    pub reply_end: Option<Mark>,
+    /// Time of evaluation.
+    pub nanos: u32,
+    /// It answered with an error.
+    pub failed: bool,
+}
+
+/// See the module's documentation.
+#[derive(Default)]
+pub struct Submission {
+    state: Mutex<SubmissionState>,
+}
+
+/// What a submission holds.
+pub struct SubmissionState {
+    pub requests: Requests,
+    pub commands: Vec<QueuedCommand>,
+    /// The connection's own output, lent for the time of the submission.
+    pub replies: ReplyWriter,
+    /// Where the replies of this submission begin.
+    pub base: Option<Mark>,
+    done: bool,
+    waker: Option<Waker>,
+}
+
+impl Default for SubmissionState {
+    fn default() -> SubmissionState {
+        SubmissionState {
+            requests: Requests::default(),
+            commands: Vec::new(),
+            replies: ReplyWriter::new(Version::V2),
+            base: None,
+            done: true,
+            waker: None,
+        }
+    }
+}
+
+impl Submission {
+    pub fn lock(&self) -> MutexGuard<'_, SubmissionState> {
+        self.state.lock()
+    }
+
+    /// Owner, before handing it to the group.
+    pub fn begin(&self) {
+        self.state.lock().done = false;
+    }
+
+    /// Writer: every command has its outcome and what it shows is durable.
+    pub fn finish(&self) {
+        let waker = {
+            let mut state = self.state.lock();
+            state.done = true;
+            state.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Owner: waits for [`Submission::finish`]. Dropping the future is safe;
+    /// the submission itself must not be used again before it is finished.
+    pub async fn finished(self: &Arc<Self>) {
+        std::future::poll_fn(|cx| self.poll_finished(cx)).await;
+    }
+
+    /// [`Submission::finished`] as a poll.
+    pub fn poll_finished(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.state.lock();
+        if state.done {
+            return Poll::Ready(());
+        }
+        match &state.waker {
+            Some(waker) if waker.will_wake(cx.waker()) => {}
+            _ => state.waker = Some(cx.waker().clone()),
+        }
+        Poll::Pending
+    }
+}

@@ -1,0 +1,366 @@
+//! The writer's turn: drain, evaluate, commit, release.
+//!
+//! One entry is in flight at a time; what arrives meanwhile is the next
+//! batch. A commit may finish inline (the kernel has the bytes) or on another
+//! thread (a sync, the Raft log), which then takes the next turn itself.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::submission::{Outcome, QueuedCommand, Submission, SubmissionState};
+use super::{Group, Job, SlotVerdict};
+use crate::storage::generations::GenerationMap;
+use crate::storage::{MetaKey, Position, Record};
+use crate::txn::effects::Effects;
+use crate::txn::events::Event;
+use crate::txn::overlay::{Overlay, State};
+use crate::txn::{CommandError, EventClass, Txn};
+
+/// Commands evaluated in one turn at most.
+const MAX_COMMANDS: usize = 8192;
+/// Bytes of effects after which a turn ends (the entry's cap).
+const MAX_ENTRY_BYTES: usize = 8 << 20;
+/// After so many fetches a command runs in place, waiting for the disk.
+const MAX_COLD_TRIES: u8 = 3;
+
+/// What became of a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Commit {
+    /// Durable and applied.
+    Applied,
+    /// Never reached the log: nothing was executed.
+    Refused,
+    /// Reached the log, and its fate is not known.
+    Lost,
+    /// Goes on elsewhere; [`Group::committed`] will be called.
+    InFlight,
+}
+
+/// What a turn commits.
+pub enum Entry {
+    /// What a batch of commands evaluated to, at its place in RocksDB's log
+    /// (a Raft log numbers its entries itself).
+    Effects(Arc<Effects>, Position),
+    /// A step of a move, encoded, at this log time.
+    Step { bytes: Bytes, log_time: u64 },
+}
+
+/// Where entries go: RocksDB's own log, or a Raft log.
+pub trait CommitSink: Send + Sync {
+    /// Makes one entry durable and applies it. Must not block when it can
+    /// answer [`Commit::InFlight`] instead.
+    fn commit(&self, group: &Arc<Group>, entry: Entry) -> Commit;
+}
+
+/// Told what became of a step of a move.
+pub type StepDone = Box<dyn FnOnce(Commit) + Send>;
+
+#[derive(Default)]
+struct Turn {
+    submissions: Vec<Arc<Submission>>,
+    flags: Vec<Arc<AtomicBool>>,
+    events: Vec<Event>,
+    step: Option<StepDone>,
+}
+
+/// State of the one writer.
+pub(super) struct Writer {
+    overlay: Overlay,
+    position: Position,
+    in_flight: Option<Turn>,
+}
+
+impl Writer {
+    pub(super) fn new(map: GenerationMap, next_version: u64, position: Position) -> Writer {
+        Writer {
+            overlay: Overlay::new(map, next_version),
+            position,
+            in_flight: None,
+        }
+    }
+}
+
+impl Group {
+    /// Runs the writer until the queue is empty or an entry is in flight.
+    pub fn turn(self: &Arc<Self>) {
+        self.scheduled.store(false, Ordering::Release);
+        loop {
+            let Some(mut writer) = self.writer.try_lock() else {
+                // The holder looks at the queue again after it lets go.
+                return;
+            };
+            while writer.in_flight.is_none() && self.is_ready() && self.run(&mut writer) {}
+            let waiting = writer.in_flight.is_some() || !self.is_ready();
+            drop(writer);
+            if waiting || self.queue.lock().is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// Takes maps and counters from the store again: entries were applied
+    /// that this writer did not evaluate.
+    pub(super) fn rebase(&self) {
+        let mut writer = self.writer.lock();
+        if writer.in_flight.is_none() {
+            writer.position = self.store.position();
+            let map = (*self.store.maps()).clone();
+            writer.overlay.reset(map, self.store.next_version());
+            self.observe_log_time(self.store.log_time());
+        }
+    }
+
+    /// The sink's answer to an entry that was [`Commit::InFlight`].
+    pub fn committed(self: &Arc<Self>, outcome: Commit) {
+        {
+            let mut writer = self.writer.lock();
+            let turn = writer.in_flight.take().expect("one entry was in flight");
+            self.conclude(&mut writer, turn, outcome);
+        }
+        self.turn();
+    }
+
+    /// One batch. False if there was nothing to do.
+    fn run(self: &Arc<Self>, writer: &mut Writer) -> bool {
+        let mut turn = Turn::default();
+        let now = self.now();
+        let mut commands = 0;
+        while commands < MAX_COMMANDS && writer.overlay.bytes() < MAX_ENTRY_BYTES {
+            let Some(job) = self.next_job(commands == 0) else {
+                break;
+            };
+            commands += match job {
+                Job::Client(submission) => {
+                    let n = self.evaluate(writer, &submission, now);
+                    turn.submissions.push(submission);
+                    n
+                }
+                Job::Step {
+                    bytes,
+                    done,
+                    before,
+                } => {
+                    before();
+                    turn.step = Some(done);
+                    self.commit(
+                        writer,
+                        turn,
+                        Entry::Step {
+                            bytes,
+                            log_time: now,
+                        },
+                    );
+                    return true;
+                }
+                Job::Expire(due, done) => {
+                    self.expire(writer, &due, now);
+                    turn.flags.push(done);
+                    due.len()
+                }
+            }
+            .max(1);
+        }
+        if commands == 0 {
+            return false;
+        }
+        turn.events = std::mem::take(&mut writer.overlay.events);
+        if !writer.overlay.is_dirty() {
+            self.conclude(writer, turn, Commit::Applied);
+            return true;
+        }
+        let effects = Arc::new(writer.overlay.finish(now));
+        writer.position.index += 1;
+        let entry = Entry::Effects(effects, writer.position);
+        self.commit(writer, turn, entry);
+        true
+    }
+
+    /// The next job; a step of a move is an entry of its own, so it is taken
+    /// only by a turn that has nothing yet.
+    fn next_job(&self, first: bool) -> Option<Job> {
+        let mut queue = self.queue.lock();
+        match queue.front()? {
+            Job::Step { .. } if !first => None,
+            _ => queue.pop_front(),
+        }
+    }
+
+    fn commit(self: &Arc<Self>, writer: &mut Writer, turn: Turn, entry: Entry) {
+        // In place before the sink may answer from another thread, which then
+        // waits for the writer's lock.
+        writer.in_flight = Some(turn);
+        match self.sink.commit(self, entry) {
+            Commit::InFlight => {}
+            outcome => {
+                let turn = writer.in_flight.take().expect("set above");
+                self.conclude(writer, turn, outcome);
+            }
+        }
+    }
+
+    fn evaluate(&self, writer: &mut Writer, submission: &Submission, now: u64) -> usize {
+        let mut state = submission.lock();
+        let state = &mut *state;
+        let mut stopped: Vec<u32> = Vec::new();
+        let mut evaluated = 0;
+        for at in 0..state.commands.len() {
+            let command = state.commands[at];
+            let started = Instant::now();
+            if command.outcome != Outcome::Pending || stopped.contains(&command.stream) {
+                continue;
+            }
+            evaluated += 1;
+            let late = command.begin_by.is_some_and(|at| at <= started);
+            let (outcome, failed) = match self.refusal(&command) {
+                _ if late => (Outcome::NotExecuted, false),
+                Some(refusal) => (refusal, false),
+                None => self.evaluate_one(writer, state, &command, now),
+            };
+            let command = &mut state.commands[at];
+            (command.outcome, command.failed) = (outcome, failed);
+            command.nanos = started.elapsed().as_nanos().min(u32::MAX as u128) as u32;
+            command.reply_end = Some(state.replies.mark());
+            if outcome != Outcome::Done {
+                command.tries += 1;
+                stopped.push(command.stream);
+            }
+        }
+        evaluated
+    }
+
+    /// Slot ownership, checked where it cannot change under the command.
+    fn refusal(&self, command: &QueuedCommand) -> Option<Outcome> {
+        let slot = command.slot?;
+        match self.ownership.as_ref()?.verdict(slot) {
+            SlotVerdict::Serve => None,
+            SlotVerdict::Frozen => Some(Outcome::Frozen),
+            SlotVerdict::Moved => Some(Outcome::Moved),
+        }
+    }
+
+    fn evaluate_one(
+        &self,
+        writer: &mut Writer,
+        state: &mut SubmissionState,
+        command: &QueuedCommand,
+        now: u64,
+    ) -> (Outcome, bool) {
+        let disk = command.tries >= MAX_COLD_TRIES;
+        if disk {
+            self.writer_cold_reads.fetch_add(1, Ordering::Relaxed);
+        }
+        let context = self.context(command.db as usize, command.slot, now, disk);
+        let maps = self.store.maps();
+        let savepoint = writer.overlay.savepoint();
+        let mark = state.replies.mark();
+        state.replies.set_version(command.version);
+        let args = state.requests.get(command.request as usize);
+        let mut txn = Txn::write(&self.store, &maps, &mut writer.overlay, context);
+        match (command.handler)(&mut txn, &args, &mut state.replies) {
+            Ok(()) => (Outcome::Done, false),
+            Err(error) => {
+                state.replies.truncate(mark);
+                writer.overlay.roll_back(savepoint);
+                if let CommandError::Cold = error {
+                    return (Outcome::Cold, false);
+                }
+                state.replies.error(error.to_string());
+                (Outcome::Done, true)
+            }
+        }
+    }
+
+    /// Removes due keys. A row whose record is gone or has another expiry
+    /// stands for an incarnation that the compaction filter dropped.
+    fn expire(&self, writer: &mut Writer, due: &[(MetaKey, u64)], now: u64) {
+        for (key, at) in due.iter().filter(|(_, at)| *at < now) {
+            let known = writer.overlay.get(key).map(|r| r.cloned());
+            let record = match known {
+                Some(record) => record,
+                None => match self.store.record(key, true) {
+                    Ok(record) => {
+                        writer.overlay.load(key, record.clone());
+                        record
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, "the expiry task could not read a record");
+                        continue;
+                    }
+                },
+            };
+            let is_due = |r: &&Record| r.header().and_then(|h| h.expires_at) == Some(*at);
+            if let Some(record) = record.as_ref().filter(is_due) {
+                writer.overlay.delete_payload(key, record);
+                writer.overlay.set(key, State::Deleted);
+                let slot_db = writer
+                    .overlay
+                    .map()
+                    .live
+                    .database_of(key.slot(), key.generation());
+                if let Some(db) = slot_db {
+                    let key = key.user_key().to_vec();
+                    let class = EventClass::Expired;
+                    writer.overlay.events.push(Event {
+                        class,
+                        name: "expired",
+                        db,
+                        key,
+                    });
+                }
+                self.expired_keys.fetch_add(1, Ordering::Relaxed);
+            } else {
+                writer.overlay.drop_expiry(key.clone(), *at);
+            }
+        }
+    }
+
+    fn conclude(&self, writer: &mut Writer, turn: Turn, outcome: Commit) {
+        if outcome != Commit::Applied || turn.step.is_some() {
+            // What was evaluated on top of a refused entry is gone with it;
+            // a step of a move changes the maps behind the overlay's back.
+            writer.position = self.store.position();
+            let map = (*self.store.maps()).clone();
+            writer.overlay.reset(map, self.store.next_version());
+        }
+        if outcome != Commit::Applied {
+            self.lineage.fetch_add(1, Ordering::AcqRel);
+        } else if !turn.events.is_empty() {
+            (self.events)(&turn.events);
+        }
+        for submission in &turn.submissions {
+            if outcome != Commit::Applied {
+                fail(submission, outcome);
+            }
+            submission.finish();
+        }
+        turn.flags
+            .iter()
+            .for_each(|flag| flag.store(true, Ordering::Release));
+        if let Some(done) = turn.step {
+            done(outcome);
+        }
+    }
+}
+
+/// Takes back every reply of a submission whose entry was not applied.
+fn fail(submission: &Submission, outcome: Commit) {
+    let mut state = submission.lock();
+    if let Some(base) = state.base {
+        state.replies.truncate(base);
+    }
+    // What was stopped before it was evaluated is not part of the entry.
+    for command in state
+        .commands
+        .iter_mut()
+        .filter(|c| c.outcome == Outcome::Done)
+    {
+        command.reply_end = None;
+        command.outcome = match outcome {
+            Commit::Refused => Outcome::NotExecuted,
+            _ => Outcome::Unknown,
+        };
+    }
+}

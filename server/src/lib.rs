@@ -1,0 +1,27 @@
+//! A Cairn node: groups of slots over RocksDB, spoken to in RESP.
+//!
+//! Imports run one way: net → dispatch → commands → types → txn → storage.
+
+pub mod cluster;
+pub mod commands;
+pub mod config;
+pub mod data_dir;
+pub mod dispatch;
+pub mod group;
+pub mod latency;
+pub mod link;
+pub mod logging;
+pub mod memory;
+pub mod migration;
+pub mod net;
+pub mod pause;
+pub mod raft;
+pub mod run;
+pub mod saves;
+pub mod server;
+pub mod slowlog;
+pub mod stats;
+pub mod storage;
+pub mod txn;
+pub mod types;
+pub mod upkeep;

@@ -1,0 +1,425 @@
+//! What the drivers do in single situations, without a world around them.
+
+use super::*;
+use bytes::Bytes;
+
+const PLAN: PlanId = PlanId(7);
+
+fn spec() -> PlanSpec {
+    PlanSpec {
+        plan: PLAN,
+        from: GroupId(1),
+        to: GroupId(2),
+        slots: SlotRanges::from_run(10, 13).unwrap(),
+        limits: Limits {
+            max_rate: 0,
+            max_pause_ms: 200,
+            log_limit: 1_000,
+            catch_up_ms: 10_000,
+        },
+    }
+}
+
+const CHUNK: ChunkRecord = ChunkRecord {
+    first: 10,
+    last: 13,
+    index: 2,
+    rows: 0,
+    bytes: 0,
+    digest: 0,
+};
+
+/// A source driver over a real replicated state.
+struct Source {
+    state: MigrationState,
+    driver: SourceDriver,
+    index: u64,
+    log_time: u64,
+    now: MonoMs,
+}
+
+impl Source {
+    fn new() -> Self {
+        let mut source = Self {
+            state: MigrationState::default(),
+            driver: SourceDriver::new(spec(), DriverConfig::default(), 3, 42, 0),
+            index: 0,
+            log_time: 50_000,
+            now: 0,
+        };
+        let slots = SlotRanges::from_run(0, 99).unwrap();
+        source.commit(&MigrationEntry::Assign { slots, epoch: 1 });
+        source
+    }
+
+    fn commit(&mut self, entry: &MigrationEntry) {
+        self.index += 1;
+        self.state.apply(entry, self.at()).unwrap();
+    }
+
+    fn at(&self) -> ApplyContext {
+        ApplyContext {
+            index: self.index,
+            log_time: self.log_time,
+        }
+    }
+
+    /// Everything but timers and progress.
+    fn step(&mut self, event: SourceEvent) -> Vec<SourceAction> {
+        let mut out = Vec::new();
+        self.driver.step(self.now, event, &mut out);
+        out.retain(|action| {
+            !matches!(
+                action,
+                SourceAction::SetTimer(_) | SourceAction::WriteProgress(_)
+            )
+        });
+        out
+    }
+
+    fn replicated(&mut self) -> Vec<SourceAction> {
+        let view = self.state.source_view(PLAN, self.at());
+        self.step(SourceEvent::Replicated(view))
+    }
+
+    /// The plan is begun and its one chunk done.
+    fn copy_all(&mut self) {
+        self.commit(&MigrationEntry::SourceBegin { spec: spec() });
+        let chunk = CHUNK;
+        self.commit(&MigrationEntry::ChunkDone { plan: PLAN, chunk });
+    }
+
+    /// A source whose slots are frozen.
+    fn frozen() -> Self {
+        let mut source = Self::new();
+        source.copy_all();
+        source.commit(&MigrationEntry::Freeze { plan: PLAN });
+        source
+    }
+
+    /// A source that has caught up and asked etcd for a proof.
+    fn proving() -> Self {
+        let mut source = Self::new();
+        source.copy_all();
+        source.replicated();
+        source.step(SourceEvent::NoDecision);
+        let mut status = source.status(DestPhase::Importing);
+        status.position = source.state.source(PLAN).unwrap().resume_point();
+        source.step(SourceEvent::Dest(status));
+        let actions = source.step(SourceEvent::IncrementsRead {
+            after: 2,
+            through: 3,
+            effects: Bytes::new(),
+            behind_bytes: 0,
+        });
+        assert!(actions.contains(&SourceAction::Prove), "{actions:?}");
+        assert!(!proposes(&actions), "{actions:?}");
+        source
+    }
+
+    fn status(&self, phase: DestPhase) -> DestStatus {
+        let plan = self.state.source(PLAN).unwrap();
+        DestStatus {
+            plan: PLAN,
+            applied: 9,
+            phase,
+            attempt: 0,
+            parts: 0,
+            chunks: plan.chunks.len() as u32,
+            last_chunk: plan.chunks.last().copied(),
+            position: Some(StreamPoint {
+                through: 4,
+                hash: StreamHash::default(),
+            }),
+            failure: None,
+        }
+    }
+}
+
+fn wants(actions: &[SourceAction]) -> Option<Decision> {
+    actions.iter().find_map(|action| match action {
+        SourceAction::Decide { want, .. } => Some(*want),
+        _ => None,
+    })
+}
+
+fn proposes(actions: &[SourceAction]) -> bool {
+    actions
+        .iter()
+        .any(|action| matches!(action, SourceAction::Propose(_)))
+}
+
+#[test]
+fn a_source_that_restarts_frozen_reads_the_decision_before_it_decides() {
+    let mut source = Source::frozen();
+    let actions = source.replicated();
+    assert!(actions.contains(&SourceAction::ReadDecision), "{actions:?}");
+    let ready = source.status(DestPhase::Ready);
+    assert_eq!(wants(&source.step(SourceEvent::Dest(ready))), None);
+    let actions = source.step(SourceEvent::NoDecision);
+    assert_eq!(wants(&actions), Some(Decision::Commit));
+}
+
+#[test]
+fn at_max_pause_the_source_asks_for_abort_and_unfreezes_only_on_the_answer() {
+    let mut source = Source::frozen();
+    source.replicated();
+    source.step(SourceEvent::NoDecision);
+    source.now = 199;
+    assert_eq!(wants(&source.step(SourceEvent::Timer)), None);
+    source.now = 200;
+    let actions = source.step(SourceEvent::Timer);
+    assert_eq!(wants(&actions), Some(Decision::Abort));
+    assert!(!proposes(&actions));
+    let commit = SourceEvent::Decided {
+        decision: Decision::Commit,
+        reason: None,
+    };
+    let actions = source.step(commit);
+    let epoch = 2;
+    let own = SourceAction::Send(ToDest::Own { plan: PLAN, epoch });
+    assert!(
+        actions.contains(&own),
+        "the decision that is there stands: {actions:?}"
+    );
+    assert!(!proposes(&actions), "no RELEASE before OWN: {actions:?}");
+}
+
+#[test]
+fn with_etcd_gone_frozen_slots_stay_frozen_and_it_is_said_once() {
+    let mut source = Source::frozen();
+    source.replicated();
+    let mut said = 0;
+    for now in (0..60_000).step_by(50) {
+        source.now = now;
+        let mut actions = source.step(SourceEvent::Timer);
+        actions.extend(source.step(SourceEvent::EtcdUnavailable));
+        assert!(!proposes(&actions), "{actions:?}");
+        let notice = SourceAction::Notice(Notice::FrozenWithoutEtcd);
+        said += actions.iter().filter(|action| **action == notice).count();
+    }
+    assert_eq!(said, 1);
+    assert_eq!(source.state.can_serve(10), Verdict::Frozen);
+}
+
+#[test]
+fn the_pause_spans_a_change_of_leader_by_log_time() {
+    let mut source = Source::frozen();
+    source.log_time += 70;
+    source.now = 1_000_000;
+    source.replicated();
+    source.step(SourceEvent::Decided {
+        decision: Decision::Commit,
+        reason: None,
+    });
+    source.now += 30;
+    let owned = source.status(DestPhase::Owned);
+    let actions = source.step(SourceEvent::Dest(owned));
+    let release = MigrationEntry::Release {
+        plan: PLAN,
+        pause_ms: 100,
+    };
+    assert!(
+        actions.contains(&SourceAction::Propose(release)),
+        "{actions:?}"
+    );
+}
+
+#[test]
+fn freeze_needs_a_fresh_proof_of_etcd() {
+    let mut source = Source::proving();
+    source.now = 500;
+    source.step(SourceEvent::EtcdUnavailable);
+    source.now = 600;
+    let actions = source.step(SourceEvent::Timer);
+    assert!(actions.contains(&SourceAction::Prove), "{actions:?}");
+    assert!(!proposes(&actions), "{actions:?}");
+    let actions = source.step(SourceEvent::Proved);
+    let freeze = SourceAction::Propose(MigrationEntry::Freeze { plan: PLAN });
+    assert!(actions.contains(&freeze), "{actions:?}");
+}
+
+#[test]
+fn a_refused_proof_neither_fails_nor_freezes_but_looks_for_a_decision() {
+    let mut source = Source::proving();
+    let actions = source.step(SourceEvent::EtcdRefused);
+    assert!(
+        wants(&actions).is_none() && !proposes(&actions),
+        "{actions:?}"
+    );
+    source.now = 200;
+    let actions = source.step(SourceEvent::Timer);
+    assert!(actions.contains(&SourceAction::ReadDecision), "{actions:?}");
+    let actions = source.step(SourceEvent::NoDecision);
+    assert!(actions.contains(&SourceAction::Prove), "{actions:?}");
+}
+
+#[test]
+fn a_destination_with_another_stream_than_the_log_fails_the_plan() {
+    let mut source = Source::new();
+    source.copy_all();
+    source.replicated();
+    source.step(SourceEvent::NoDecision);
+    let mut status = source.status(DestPhase::Importing);
+    status.position = Some(StreamPoint {
+        through: 4,
+        hash: StreamHash(1),
+    });
+    let actions = source.step(SourceEvent::Dest(status));
+    let again = SourceAction::ReadIncrements {
+        after: 2,
+        until: Some(4),
+        max_bytes: DriverConfig::default().increment_bytes,
+    };
+    assert!(actions.contains(&again), "{actions:?}");
+    let mut batch = IncrementBatch::default();
+    batch.push(3, b"effects");
+    let actions = source.step(SourceEvent::IncrementsRead {
+        after: 2,
+        through: 4,
+        effects: batch.finish(),
+        behind_bytes: 0,
+    });
+    assert_eq!(wants(&actions), Some(Decision::Abort));
+    let said = SourceAction::Notice(Notice::Failing(FailReason::StreamMismatch));
+    assert!(actions.contains(&said), "{actions:?}");
+}
+
+#[test]
+fn too_much_log_fails_the_plan() {
+    let mut source = Source::new();
+    source.commit(&MigrationEntry::SourceBegin { spec: spec() });
+    source.replicated();
+    source.step(SourceEvent::NoDecision);
+    assert_eq!(
+        wants(&source.step(SourceEvent::LogHeld { bytes: 1_000 })),
+        None
+    );
+    let actions = source.step(SourceEvent::LogHeld { bytes: 1_001 });
+    assert_eq!(wants(&actions), Some(Decision::Abort));
+}
+
+#[test]
+fn a_paused_plan_sends_nothing_and_a_resumed_one_goes_on() {
+    let mut source = Source::new();
+    source.commit(&MigrationEntry::SourceBegin { spec: spec() });
+    source.replicated();
+    source.step(SourceEvent::NoDecision);
+    let limits = spec().limits;
+    let plan = |control| SourceEvent::Plan { control, limits };
+    assert_eq!(source.step(plan(Control::Pause)), []);
+    source.now = 5_000;
+    assert_eq!(source.step(SourceEvent::Timer), []);
+    let actions = source.step(plan(Control::Run));
+    let query = SourceAction::Send(ToDest::Query { plan: PLAN });
+    assert!(actions.contains(&query), "{actions:?}");
+}
+
+/// Steps a destination driver over a state.
+fn dest_step(driver: &mut DestDriver, now: MonoMs, event: DestEvent) -> Vec<DestAction> {
+    let mut out = Vec::new();
+    driver.step(now, event, &mut out);
+    out.retain(|action| !matches!(action, DestAction::SetTimer(_)));
+    out
+}
+
+fn ready_dest() -> DestDriver {
+    let mut state = MigrationState::default();
+    let mut index = 0;
+    let mut apply = |entry: MigrationEntry| {
+        index += 1;
+        let at = ApplyContext { index, log_time: 1 };
+        state.apply(&entry, at).unwrap();
+    };
+    apply(MigrationEntry::DestBegin { spec: spec() });
+    apply(MigrationEntry::ChunkBegin {
+        plan: PLAN,
+        term: 1,
+        attempt: 1,
+        first: 10,
+    });
+    let chunk = CHUNK;
+    apply(MigrationEntry::ChunkLanded {
+        plan: PLAN,
+        attempt: 1,
+        parts: 0,
+        chunk,
+    });
+    let chunks = plan::fold_chunks(&[chunk]);
+    apply(MigrationEntry::Ready {
+        plan: PLAN,
+        freeze: StreamPoint {
+            through: 2,
+            hash: StreamHash::default(),
+        },
+        chunks,
+        log_time: 1,
+        epoch: 2,
+    });
+    let view = state.dest_view(PLAN, ApplyContext { index, log_time: 1 });
+    let mut driver = DestDriver::new(PLAN, DriverConfig::default(), 0);
+    dest_step(&mut driver, 0, DestEvent::Replicated(view));
+    driver
+}
+
+#[test]
+fn a_ready_destination_drops_nothing_on_the_word_of_the_source() {
+    let mut driver = ready_dest();
+    let reason = FailReason::PauseExceeded;
+    let abort = DestEvent::Source(ToDest::Abort { plan: PLAN, reason });
+    let actions = dest_step(&mut driver, 1, abort);
+    assert_eq!(actions, [DestAction::ReadDecision]);
+    assert_eq!(dest_step(&mut driver, 2, DestEvent::NoDecision), []);
+    let actions = dest_step(&mut driver, 3, DestEvent::Decided(Decision::Abort));
+    let [DestAction::Propose(MigrationEntry::DestAbort { .. })] = actions[..] else {
+        panic!("{actions:?}");
+    };
+}
+
+#[test]
+fn a_destination_that_is_over_still_answers_and_then_ends() {
+    let mut state = MigrationState::default();
+    let reason = FailReason::Requested;
+    let at = ApplyContext {
+        index: 1,
+        log_time: 1,
+    };
+    state
+        .apply(&MigrationEntry::DestAbort { plan: PLAN, reason }, at)
+        .unwrap();
+    let view = state.dest_view(PLAN, at);
+    let mut driver = DestDriver::new(PLAN, DriverConfig::default(), 0);
+    let status = DestAction::Reply(view.status(PLAN, None));
+    assert_eq!(dest_step(&mut driver, 0, DestEvent::Replicated(view)), []);
+    for (now, message) in [
+        (1, ToDest::Query { plan: PLAN }),
+        (2, ToDest::Begin { spec: spec() }),
+        (
+            3,
+            ToDest::Own {
+                plan: PLAN,
+                epoch: 2,
+            },
+        ),
+        (4, ToDest::Abort { plan: PLAN, reason }),
+    ] {
+        let actions = dest_step(&mut driver, now, DestEvent::Source(message));
+        assert_eq!(actions, std::slice::from_ref(&status));
+    }
+    let actions = dest_step(&mut driver, 5_004, DestEvent::Timer);
+    assert_eq!(actions, [DestAction::Done]);
+}
+
+#[test]
+fn a_ready_destination_owns_by_itself_when_the_source_is_silent() {
+    let mut driver = ready_dest();
+    assert_eq!(dest_step(&mut driver, 49, DestEvent::Timer), []);
+    let actions = dest_step(&mut driver, 50, DestEvent::Timer);
+    assert_eq!(actions, [DestAction::ReadDecision]);
+    let actions = dest_step(&mut driver, 60, DestEvent::Decided(Decision::Commit));
+    let own = MigrationEntry::Own {
+        plan: PLAN,
+        epoch: 2,
+    };
+    assert_eq!(actions, [DestAction::Propose(own)]);
+}

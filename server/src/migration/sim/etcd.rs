@@ -1,0 +1,89 @@
+//! etcd as the plans see it: records, one decision each, the slot map.
+
+use super::world::SLOTS;
+use crate::migration::{
+    Control, Decision, FailReason, GroupId, PlanId, PlanSpec, Progress, SourceAction, SourceEvent,
+};
+use std::collections::BTreeMap;
+
+pub(super) struct PlanRecord {
+    pub(super) spec: PlanSpec,
+    pub(super) control: Control,
+    pub(super) progress: Option<Progress>,
+}
+
+impl PlanRecord {
+    pub(super) fn is_over(&self) -> bool {
+        let progress = self.progress.as_ref();
+        progress.is_some_and(|progress| progress.state.is_final())
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Etcd {
+    pub(super) down: bool,
+    pub(super) plans: BTreeMap<PlanId, PlanRecord>,
+    pub(super) decisions: BTreeMap<PlanId, (Decision, Option<FailReason>)>,
+    pub(super) slot_map: BTreeMap<u16, GroupId>,
+}
+
+impl Etcd {
+    pub(super) fn decision(&self, plan: PlanId) -> Option<Decision> {
+        self.decisions.get(&plan).map(|(decision, _)| *decision)
+    }
+
+    pub(super) fn new() -> Self {
+        Self {
+            slot_map: (0..SLOTS).map(|slot| (slot, GroupId(1))).collect(),
+            ..Self::default()
+        }
+    }
+
+    fn read(&self, plan: PlanId) -> SourceEvent {
+        match self.decisions.get(&plan) {
+            Some((decision, reason)) => SourceEvent::Decided {
+                decision: *decision,
+                reason: *reason,
+            },
+            None => SourceEvent::NoDecision,
+        }
+    }
+
+    /// Executes one request of a source driver.
+    pub(super) fn execute(&mut self, plan: PlanId, action: &SourceAction) -> SourceEvent {
+        match action {
+            SourceAction::Prove if self.decisions.contains_key(&plan) => self.read(plan),
+            SourceAction::Prove => SourceEvent::Proved,
+            SourceAction::ReadDecision => self.read(plan),
+            SourceAction::Decide {
+                want, spec, reason, ..
+            } => self.decide(spec, *want, *reason),
+            SourceAction::WriteProgress(progress) => {
+                let record = self.plans.get_mut(&plan).unwrap();
+                if !record.is_over() {
+                    record.progress = Some(progress.clone());
+                }
+                SourceEvent::ProgressWritten
+            }
+            other => panic!("not for etcd: {other:?}"),
+        }
+    }
+
+    fn decide(
+        &mut self,
+        spec: &PlanSpec,
+        want: Decision,
+        reason: Option<FailReason>,
+    ) -> SourceEvent {
+        if !self.decisions.contains_key(&spec.plan) {
+            if want == Decision::Commit {
+                for slot in spec.slots.iter() {
+                    let owner = self.slot_map.insert(slot, spec.to);
+                    assert_eq!(owner, Some(spec.from), "slot {slot} moved by two plans");
+                }
+            }
+            self.decisions.insert(spec.plan, (want, reason));
+        }
+        self.read(spec.plan)
+    }
+}

@@ -1,0 +1,668 @@
+//! One client's connection: read, parse, execute in order, write.
+//!
+//! Reads of applied state are answered inline. From the first write of a
+//! pipeline on, data commands gather in the connection's [`Submission`], so
+//! that one round trip through the writer serves them all in order. What is
+//! not in memory runs on the blocking pool; other connections go on.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use cairn_protocol::command::{Flags, Resolved, resolve};
+use cairn_protocol::resp::{Args, Limits, ProtocolError, ReplyWriter, RequestParser, Requests};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::read::{ReadJob, ReadOutcome};
+use super::session::{Client, Next, ReplyMode, Session};
+use super::turns::Turns;
+use crate::commands::{DataHandler, Handler};
+use crate::dispatch::{Caller, Dispatched, dispatch, refused_when_full};
+use crate::group::Group;
+use crate::group::submission::{Outcome, QueuedCommand, Submission};
+use crate::server::{Route, Server};
+use crate::txn::{CommandError, Txn, TxnContext};
+
+const READ_CHUNK: usize = 16 << 10;
+/// Requests parsed at a time.
+const MAX_REQUESTS: usize = 1024;
+/// Replies are sent once this many bytes wait, even amid a pipeline.
+const FLUSH_AT: usize = 64 << 10;
+/// A stopping server waits so long for its connections.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Why a connection ends.
+enum End {
+    /// The client, a command or the server closed it.
+    Closed,
+    Io(std::io::Error),
+}
+
+impl From<std::io::Error> for End {
+    fn from(e: std::io::Error) -> End {
+        End::Io(e)
+    }
+}
+
+struct Connection {
+    stream: TcpStream,
+    session: Session,
+    parser: RequestParser,
+    input: BytesMut,
+    requests: Requests,
+    out: ReplyWriter,
+    submission: Arc<Submission>,
+    /// Data commands from the first unanswered write on, all of one group.
+    pending: Vec<QueuedCommand>,
+    pending_group: Option<Arc<Group>>,
+    turns: Turns,
+    cluster: bool,
+}
+
+/// Serves one client until it goes.
+pub(super) async fn serve(
+    server: Arc<Server>,
+    client: Arc<Client>,
+    stream: TcpStream,
+    turns: Turns,
+) {
+    let session = Session::new(server.clone(), client.clone());
+    let out = ReplyWriter::new(session.version);
+    let mut connection = Connection {
+        cluster: server.is_cluster(),
+        stream,
+        session,
+        parser: RequestParser::new(),
+        input: BytesMut::new(),
+        requests: Requests::default(),
+        out,
+        submission: Arc::default(),
+        pending: Vec::new(),
+        pending_group: None,
+        turns,
+    };
+    if let Err(End::Io(error)) = connection.run().await {
+        tracing::debug!(client = client.id, %error, "connection ended");
+    }
+    server.clients.remove(&client.id);
+    server.connected.fetch_sub(1, Ordering::Relaxed);
+}
+
+/// Waits until the clients of a stopping server are gone, up to a bound.
+pub(super) async fn drain(server: &Server) {
+    let deadline = Instant::now() + DRAIN;
+    server.clients.iter().for_each(|client| client.kill());
+    while server.connected.load(Ordering::Relaxed) > 0 && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+impl Connection {
+    async fn run(&mut self) -> Result<(), End> {
+        loop {
+            let limits = self.limits();
+            let most = if self.session.authenticated {
+                MAX_REQUESTS
+            } else {
+                1
+            };
+            match self
+                .parser
+                .parse(&mut self.input, &limits, most, &mut self.requests)
+            {
+                Ok(0) => {
+                    self.flush().await?;
+                    self.read().await?;
+                }
+                Ok(n) => self.execute(n).await?,
+                Err(error) => return self.refuse(error).await,
+            }
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        let limits = match self.session.authenticated {
+            true => Limits::default(),
+            false => Limits::unauthenticated(),
+        };
+        let max_bulk = self
+            .session
+            .server
+            .live
+            .proto_max_bulk_len
+            .load(Ordering::Relaxed);
+        Limits { max_bulk, ..limits }
+    }
+
+    async fn read(&mut self) -> Result<(), End> {
+        if self.session.client.is_killed() {
+            return Err(End::Closed);
+        }
+        if self.input.capacity() - self.input.len() < READ_CHUNK / 4 {
+            self.input.reserve(READ_CHUNK);
+        }
+        let n = tokio::select! {
+            biased;
+            // Cancelling a read loses nothing: bytes are taken only on success.
+            n = self.stream.read_buf(&mut self.input) => n?,
+            () = self.session.client.killed() => return Err(End::Closed),
+        };
+        if n == 0 {
+            return Err(End::Closed);
+        }
+        let client = &self.session.client;
+        client
+            .query_buffer
+            .store(self.input.len(), Ordering::Relaxed);
+        self.session
+            .server
+            .stats
+            .net_input_bytes
+            .fetch_add(n as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<(), End> {
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        let total = self.out.len();
+        while !self.out.is_empty() {
+            let mut slices = [std::io::IoSlice::new(&[]); 16];
+            let n = self.out.io_slices(&mut slices);
+            let sent = match n {
+                1 => self.stream.write(&slices[0]).await?,
+                _ => self.stream.write_vectored(&slices[..n]).await?,
+            };
+            if sent == 0 {
+                return Err(End::Closed);
+            }
+            self.out.advance(sent);
+        }
+        self.session
+            .server
+            .stats
+            .net_output_bytes
+            .fetch_add(total as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn refuse(&mut self, error: ProtocolError) -> Result<(), End> {
+        self.out.error(error.line());
+        self.flush().await?;
+        // Let the client read the line before the reset that unread input causes.
+        let _ = self.stream.shutdown().await;
+        Err(End::Closed)
+    }
+
+    async fn execute(&mut self, n: usize) -> Result<(), End> {
+        let client = self.session.client.clone();
+        let now = client.created.elapsed().as_millis() as u64;
+        client.last_active_ms.store(now, Ordering::Relaxed);
+        for request in 0..n {
+            self.execute_one(request).await?;
+            if self.out.len() >= FLUSH_AT && self.pending.is_empty() {
+                self.flush().await?;
+            }
+            if client.is_killed() {
+                break;
+            }
+        }
+        self.submit().await?;
+        if client.is_killed() {
+            self.flush().await?;
+            return Err(End::Closed);
+        }
+        Ok(())
+    }
+
+    async fn execute_one(&mut self, request: usize) -> Result<(), End> {
+        let caller = Caller {
+            authenticated: self.session.authenticated,
+            one_slot: self.cluster,
+        };
+        let mut dispatched = dispatch(&self.requests.get(request), caller);
+        if let Ok(d) = &dispatched
+            && let Some(line) = refused_when_full(d.spec, &self.session.server.vitals)
+        {
+            dispatched = Err(line.to_vec());
+        }
+        if dispatched.is_err() {
+            self.count_rejected(request);
+        }
+        if self.session.reply_mode != ReplyMode::On {
+            return self.execute_quietly(request, dispatched).await;
+        }
+        match dispatched {
+            Ok(d) if self.session.server.pause.is_on() => {
+                self.wait_out_pause(&d).await?;
+                self.run_one(request, d).await
+            }
+            Ok(d) => self.run_one(request, d).await,
+            Err(line) => self.answer_error(&line).await,
+        }
+    }
+
+    /// CLIENT PAUSE: what came before is answered, then the command waits.
+    async fn wait_out_pause(&mut self, d: &Dispatched) -> Result<(), End> {
+        self.submit().await?;
+        self.flush().await?;
+        let (client, server) = (self.session.client.clone(), self.session.server.clone());
+        tokio::select! {
+            () = server.pause.over(d.spec) => Ok(()),
+            // Nothing was executed: the connection may go.
+            () = client.killed() => Err(End::Closed),
+        }
+    }
+
+    async fn answer_error(&mut self, line: &[u8]) -> Result<(), End> {
+        self.submit().await?;
+        self.session
+            .server
+            .stats
+            .error_reply(&String::from_utf8_lossy(line));
+        self.out.error(line);
+        Ok(())
+    }
+
+    /// INFO commandstats: known commands that were refused before they ran.
+    fn count_rejected(&self, request: usize) {
+        let Resolved::Command(spec) = resolve(&self.requests.get(request)) else {
+            return;
+        };
+        if crate::commands::handler(spec).is_some() {
+            self.session.server.stats.rejected(spec.id.index());
+        }
+    }
+
+    async fn run_one(&mut self, request: usize, d: Dispatched) -> Result<(), End> {
+        let client = &self.session.client;
+        client
+            .last_command
+            .store(d.spec.id.index(), Ordering::Relaxed);
+        let (handler, is_read) = match d.handler {
+            Handler::Write(handler) => (handler, false),
+            Handler::Read(handler) => (handler, true),
+            Handler::Session(handler) => {
+                self.submit().await?;
+                return self.session_one(request, d, handler).await;
+            }
+        };
+        let group = match self.session.server.route(d.slot) {
+            Route::Here(group) => group,
+            elsewhere => {
+                let line = redirection(&elsewhere, d.slot);
+                return self.answer_error(line.as_bytes()).await;
+            }
+        };
+        if self
+            .pending_group
+            .as_ref()
+            .is_some_and(|pending| pending.id != group.id)
+        {
+            self.submit().await?;
+        }
+        if is_read && self.pending.is_empty() {
+            return self.read_one(request, d, handler, group).await;
+        }
+        self.enqueue(request, d, handler, group);
+        Ok(())
+    }
+
+    /// CLIENT REPLY OFF and SKIP: the command runs, its reply is dropped.
+    async fn execute_quietly(
+        &mut self,
+        request: usize,
+        dispatched: Result<Dispatched, Vec<u8>>,
+    ) -> Result<(), End> {
+        self.submit().await?;
+        self.flush().await?;
+        match dispatched {
+            Ok(d) => {
+                self.wait_out_pause(&d).await?;
+                self.run_one(request, d).await?;
+            }
+            Err(line) => self.answer_error(&line).await?,
+        }
+        self.submit().await?;
+        match self.session.reply_mode {
+            // CLIENT REPLY ON answers itself.
+            ReplyMode::On => {}
+            ReplyMode::Off => self.out.clear(),
+            ReplyMode::SkipNow => {
+                self.out.clear();
+                self.session.reply_mode = ReplyMode::Skip;
+            }
+            ReplyMode::Skip => {
+                self.out.clear();
+                self.session.reply_mode = ReplyMode::On;
+            }
+        }
+        Ok(())
+    }
+
+    async fn session_one(
+        &mut self,
+        request: usize,
+        d: Dispatched,
+        handler: crate::commands::SessionHandler,
+    ) -> Result<(), End> {
+        let started = Instant::now();
+        let mark = self.out.mark();
+        let args = self.requests.get(request);
+        let outcome = handler(&mut self.session, &args, &mut self.out);
+        let failed = outcome.is_err();
+        self.account(request, d, started.elapsed().as_nanos() as u64, failed);
+        match outcome {
+            Ok(Next::Continue) => {}
+            Ok(Next::Close) => {
+                self.flush().await?;
+                return Err(End::Closed);
+            }
+            Ok(Next::Wait(wait)) => {
+                self.flush().await?;
+                wait.await;
+            }
+            Ok(Next::Work(work)) => {
+                let mut reply = ReplyWriter::new(self.session.version);
+                let done = tokio::task::spawn_blocking(move || {
+                    work(&mut reply);
+                    reply
+                });
+                let mut reply = done.await.map_err(|_| End::Closed)?;
+                self.out.append(&mut reply);
+            }
+            Err(error) => {
+                self.out.truncate(mark);
+                self.report(&error);
+            }
+        }
+        Ok(())
+    }
+
+    fn report(&mut self, error: &CommandError) {
+        let line = error.to_string();
+        self.session.server.stats.error_reply(&line);
+        self.out.error(line);
+    }
+
+    /// A read with nothing unanswered before it.
+    async fn read_one(
+        &mut self,
+        request: usize,
+        d: Dispatched,
+        handler: DataHandler,
+        group: Arc<Group>,
+    ) -> Result<(), End> {
+        let started = Instant::now();
+        let mark = self.out.mark();
+        let args = self.requests.get(request);
+        let job = ReadJob {
+            group: &group,
+            db: self.session.db,
+            slot: d.slot,
+            handler,
+            disk: false,
+        };
+        match job.run(&args, &mut self.out) {
+            ReadOutcome::Done => {
+                self.account(request, d, started.elapsed().as_nanos() as u64, false);
+            }
+            ReadOutcome::Cold => {
+                self.out.truncate(mark);
+                return self.read_cold(request, d, handler, group).await;
+            }
+            // Also what is frozen or has moved: the writer says so in order.
+            ReadOutcome::ByWriter => {
+                self.out.truncate(mark);
+                self.enqueue(request, d, handler, group);
+            }
+            ReadOutcome::Failed(error) => {
+                self.out.truncate(mark);
+                self.report(&error);
+                self.account(request, d, started.elapsed().as_nanos() as u64, true);
+            }
+        }
+        Ok(())
+    }
+
+    /// The same on the blocking pool.
+    async fn read_cold(
+        &mut self,
+        request: usize,
+        d: Dispatched,
+        handler: DataHandler,
+        group: Arc<Group>,
+    ) -> Result<(), End> {
+        let started = Instant::now();
+        self.session
+            .server
+            .stats
+            .cold_reads
+            .fetch_add(1, Ordering::Relaxed);
+        self.flush().await?;
+        let (db, version) = (self.session.db, self.session.version);
+        let one = self.requests.share(request);
+        let reader = group.clone();
+        let job = tokio::task::spawn_blocking(move || {
+            let mut out = ReplyWriter::new(version);
+            let job = ReadJob {
+                group: &reader,
+                db,
+                slot: d.slot,
+                handler,
+                disk: true,
+            };
+            let outcome = job.run(&one.get(0), &mut out);
+            (out, outcome)
+        });
+        let (mut out, outcome) = job.await.map_err(|_| End::Closed)?;
+        let failed = match outcome {
+            ReadOutcome::Done => {
+                self.out.append(&mut out);
+                false
+            }
+            ReadOutcome::ByWriter | ReadOutcome::Cold => {
+                self.enqueue(request, d, handler, group);
+                return Ok(());
+            }
+            ReadOutcome::Failed(error) => {
+                self.report(&error);
+                true
+            }
+        };
+        self.account(request, d, started.elapsed().as_nanos() as u64, failed);
+        Ok(())
+    }
+
+    fn enqueue(&mut self, request: usize, d: Dispatched, handler: DataHandler, group: Arc<Group>) {
+        self.pending_group = Some(group);
+        self.pending.push(QueuedCommand {
+            request: request as u32,
+            spec: d.spec,
+            handler,
+            db: self.session.db as u8,
+            version: self.session.version,
+            slot: d.slot,
+            stream: 0,
+            tries: 0,
+            begin_by: None,
+            outcome: Outcome::Pending,
+            reply_end: None,
+            nanos: 0,
+            failed: false,
+        });
+    }
+
+    /// Sends the pending commands through the writer and takes their replies.
+    async fn submit(&mut self) -> Result<(), End> {
+        let Some(group) = self.pending_group.take() else {
+            return Ok(());
+        };
+        let delay = group.write_delay();
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
+        while !self.pending.is_empty() {
+            self.lend();
+            group.submit(self.submission.clone());
+            group.refuse_if_unready();
+            self.turns.request(&group);
+            self.submission.finished().await;
+            self.take_back();
+            self.settle(&group).await?;
+        }
+        Ok(())
+    }
+
+    fn lend(&mut self) {
+        let mut state = self.submission.lock();
+        state.base = Some(self.out.mark());
+        std::mem::swap(&mut state.requests, &mut self.requests);
+        std::mem::swap(&mut state.commands, &mut self.pending);
+        std::mem::swap(&mut state.replies, &mut self.out);
+    }
+
+    fn take_back(&mut self) {
+        let mut state = self.submission.lock();
+        std::mem::swap(&mut state.requests, &mut self.requests);
+        std::mem::swap(&mut state.commands, &mut self.pending);
+        std::mem::swap(&mut state.replies, &mut self.out);
+    }
+
+    /// Accounts for what was answered and prepares the rest for another try.
+    async fn settle(&mut self, group: &Arc<Group>) -> Result<(), End> {
+        self.out.set_version(self.session.version);
+        let mut pending = std::mem::take(&mut self.pending);
+        let mut answered = 0;
+        for command in &pending {
+            match command.outcome {
+                Outcome::Done => {
+                    let d = dispatched(command);
+                    let nanos = u64::from(command.nanos);
+                    self.account(command.request as usize, d, nanos, command.failed);
+                }
+                Outcome::NotExecuted => self.out.error(NOT_EXECUTED),
+                Outcome::Unknown => self.out.error(UNKNOWN),
+                Outcome::Pending | Outcome::Cold | Outcome::Frozen | Outcome::Moved => break,
+            }
+            answered += 1;
+        }
+        if let Some(first) = pending.get(answered).copied() {
+            match first.outcome {
+                Outcome::Cold => self.fetch(&first, group).await?,
+                Outcome::Frozen if self.wait_thawed(&first, group).await => {}
+                Outcome::Frozen => {
+                    self.out.error(TRY_AGAIN);
+                    answered += 1;
+                }
+                Outcome::Moved => {
+                    self.answer_moved(&first);
+                    answered += 1;
+                }
+                _ => {}
+            }
+        }
+        pending.drain(..answered);
+        pending
+            .iter_mut()
+            .for_each(|command| command.outcome = Outcome::Pending);
+        // The emptied list keeps its room.
+        self.pending = pending;
+        Ok(())
+    }
+
+    /// Waits for the end of a switch, up to the bound. True: try again.
+    async fn wait_thawed(&mut self, command: &QueuedCommand, group: &Group) -> bool {
+        let (Some(gate), Some(slot)) = (&group.ownership, command.slot) else {
+            return true;
+        };
+        let limit = self.session.server.config.max_pause * FROZEN_PATIENCE;
+        tokio::time::timeout(limit, gate.thawed(slot)).await.is_ok()
+    }
+
+    fn answer_moved(&mut self, command: &QueuedCommand) {
+        let line = match self.session.server.route(command.slot) {
+            // It came back meanwhile; the client asks again.
+            Route::Here(_) => TRY_AGAIN.to_owned(),
+            elsewhere => redirection(&elsewhere, command.slot),
+        };
+        self.session.server.stats.error_reply(&line);
+        self.out.error(line);
+    }
+
+    /// Brings into memory what a command of the writer will ask for.
+    async fn fetch(&mut self, command: &QueuedCommand, group: &Arc<Group>) -> Result<(), End> {
+        let group = group.clone();
+        let context = group.context(command.db as usize, command.slot, group.now(), true);
+        let handler = command.handler;
+        let one = self.requests.share(command.request as usize);
+        let job = tokio::task::spawn_blocking(move || warm(&group, context, handler, &one.get(0)));
+        job.await.map_err(|_| End::Closed)
+    }
+
+    fn account(&self, request: usize, d: Dispatched, nanos: u64, failed: bool) {
+        let server = &self.session.server;
+        server.stats.ran(d.spec.id.index(), nanos, failed);
+        let spike = server
+            .live
+            .latency_monitor_threshold
+            .load(Ordering::Relaxed);
+        if spike > 0 && nanos / 1_000_000 >= spike {
+            let fast = d.spec.flags.contains(Flags::FAST);
+            server.latency.note(
+                if fast { "fast-command" } else { "command" },
+                nanos / 1_000_000,
+            );
+        }
+        let threshold = server.live.slowlog_log_slower_than.load(Ordering::Relaxed);
+        if threshold >= 0 && nanos / 1000 >= threshold as u64 {
+            let args = self.requests.get(request);
+            server.slow_log.note(
+                &self.session.client,
+                d.spec,
+                &args,
+                nanos / 1000,
+                &server.live,
+            );
+        }
+    }
+}
+
+const NOT_EXECUTED: &str = "OVERLOADED the command was not executed; try again";
+const UNKNOWN: &str = "UNKNOWN the outcome of the command is not known; it may have been executed";
+
+const TRY_AGAIN: &str = "TRYAGAIN the slot is being moved; try again";
+/// A direct client waits so many times the longest pause of a move.
+const FROZEN_PATIENCE: u32 = 10;
+
+fn dispatched(command: &QueuedCommand) -> Dispatched {
+    let handler = Handler::Write(command.handler);
+    Dispatched {
+        spec: command.spec,
+        handler,
+        slot: command.slot,
+    }
+}
+
+/// The error line that sends a client elsewhere.
+fn redirection(route: &Route, slot: Option<u16>) -> String {
+    match (route, slot) {
+        (Route::Moved { slot, host, port }, _) => format!("MOVED {slot} {host}:{port}"),
+        (_, Some(_)) => "CLUSTERDOWN Hash slot not served".to_owned(),
+        (_, None) => "CLUSTERDOWN no group lives on this node".to_owned(),
+    }
+}
+
+/// Evaluates on a scratch overlay and throws the effects away: what the
+/// command needs is in memory afterwards.
+pub(crate) fn warm(group: &Group, context: TxnContext, handler: DataHandler, args: &Args<'_>) {
+    let store = &group.store;
+    let maps = store.maps();
+    let mut overlay = crate::txn::overlay::Overlay::new((*maps).clone(), store.next_version());
+    let mut out = ReplyWriter::default();
+    let mut txn = Txn::write(store, &maps, &mut overlay, context);
+    let _ = handler(&mut txn, args, &mut out);
+}

@@ -1,0 +1,233 @@
+//! Listening sockets and the network threads behind them.
+//!
+//! All threads accept on the same sockets (no SO_REUSEPORT: a second server on
+//! the same port must fail, not share); a thread runs what it accepted.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::LocalSet;
+
+use super::connection;
+use super::session::Client;
+use super::turns::Turns;
+use crate::link::{Http2, Identity, PeerPort, peer_addresses};
+use crate::server::{Home, Server};
+
+/// Threads for cold reads and other blocking work, per network thread.
+const BLOCKING_THREADS: usize = 16;
+const BACKLOG: i32 = 511;
+
+/// The running network threads.
+pub struct Network {
+    threads: Vec<JoinHandle<()>>,
+    /// Where clients are accepted.
+    pub addresses: Vec<SocketAddr>,
+    /// Where proxies and other nodes are.
+    pub peer_addresses: Vec<SocketAddr>,
+}
+
+impl Network {
+    /// Waits until every thread has ended (see [`Server::request_stop`]).
+    pub fn join(self) {
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a network thread panicked");
+            }
+        }
+    }
+}
+
+/// Binds all addresses and starts the threads.
+///
+/// # Errors
+/// An address cannot be bound; the message names it.
+pub fn start(server: &Arc<Server>) -> std::io::Result<Network> {
+    start_all(server, &[], None)
+}
+
+/// [`start`] for a node of a cluster, with its peer port. Connections that
+/// speak HTTP/2 there are handed to `http2`.
+///
+/// # Errors
+/// As [`start`]; also a peer port that may not be bound (no secret).
+pub fn start_node(server: &Arc<Server>, http2: Option<Http2>) -> std::io::Result<Network> {
+    let Home::Node(node) = &server.home else {
+        return start(server);
+    };
+    let ips = peer_addresses(&node.config, &server.config.bind)?;
+    let peers = bind_all(&ips, node.config.peer_port)?;
+    start_all(server, &peers, http2)
+}
+
+fn start_all(
+    server: &Arc<Server>,
+    peers: &[std::net::TcpListener],
+    http2: Option<Http2>,
+) -> std::io::Result<Network> {
+    let sockets = bind_all(&server.config.bind, server.config.port)?;
+    let mut threads = Vec::new();
+    for i in 0..server.config.io_threads.max(1) {
+        let (server, http2) = (server.clone(), http2.clone());
+        let (sockets, peers) = (clones(&sockets)?, clones(peers)?);
+        let thread = std::thread::Builder::new().name(format!("net-{i}"));
+        threads.push(thread.spawn(move || network_thread(server, sockets, peers, http2))?);
+    }
+    Ok(Network {
+        threads,
+        addresses: addresses(&sockets)?,
+        peer_addresses: addresses(peers)?,
+    })
+}
+
+fn bind_all(ips: &[IpAddr], mut port: u16) -> std::io::Result<Vec<std::net::TcpListener>> {
+    let mut sockets = Vec::new();
+    for ip in ips {
+        let socket = bind(*ip, port)?;
+        // Port 0: the first socket chooses for all.
+        port = socket.local_addr()?.port();
+        sockets.push(socket);
+    }
+    Ok(sockets)
+}
+
+fn clones(sockets: &[std::net::TcpListener]) -> std::io::Result<Vec<std::net::TcpListener>> {
+    sockets.iter().map(|socket| socket.try_clone()).collect()
+}
+
+fn addresses(sockets: &[std::net::TcpListener]) -> std::io::Result<Vec<SocketAddr>> {
+    sockets.iter().map(|socket| socket.local_addr()).collect()
+}
+
+fn bind(ip: IpAddr, port: u16) -> std::io::Result<std::net::TcpListener> {
+    let address = SocketAddr::new(ip, port);
+    let bound = || {
+        let socket = Socket::new(
+            Domain::for_address(address),
+            Type::STREAM,
+            Some(Protocol::TCP),
+        )?;
+        if address.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
+    };
+    bound().map_err(|e: std::io::Error| {
+        std::io::Error::new(e.kind(), format!("cannot listen on {address}: {e}"))
+    })
+}
+
+fn network_thread(
+    server: Arc<Server>,
+    sockets: Vec<std::net::TcpListener>,
+    peers: Vec<std::net::TcpListener>,
+    http2: Option<Http2>,
+) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_name("cold")
+        .build()
+        .expect("a runtime needs only an epoll descriptor");
+    let local = LocalSet::new();
+    local.block_on(&runtime, async move {
+        let turns = Turns::default();
+        tokio::task::spawn_local(turns.clone().run());
+        for socket in sockets {
+            match TcpListener::from_std(socket) {
+                Ok(listener) => {
+                    tokio::task::spawn_local(accept(server.clone(), listener, turns.clone()));
+                }
+                Err(error) => tracing::error!(%error, "a listening socket cannot be used"),
+            }
+        }
+        if let Home::Node(node) = &server.home {
+            let identity = Identity::of(node);
+            let port = PeerPort::new(server.clone(), node.clone(), identity, http2, turns);
+            for socket in peers {
+                match TcpListener::from_std(socket) {
+                    Ok(listener) => {
+                        tokio::task::spawn_local(port.clone().accept(listener));
+                    }
+                    Err(error) => tracing::error!(%error, "the peer port cannot be used"),
+                }
+            }
+        }
+        server.stopped().await;
+        connection::drain(&server).await;
+    });
+}
+
+async fn accept(server: Arc<Server>, listener: TcpListener, turns: Turns) {
+    loop {
+        // Cancelled only with the whole thread.
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = server.stopped() => return,
+        };
+        match accepted {
+            Ok((stream, peer)) => admit(&server, stream, peer, &turns),
+            Err(error) => {
+                // Out of descriptors, most likely: let some close.
+                tracing::warn!(%error, "accept failed");
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+fn admit(server: &Arc<Server>, stream: TcpStream, peer: SocketAddr, turns: &Turns) {
+    server
+        .stats
+        .connections_received
+        .fetch_add(1, Ordering::Relaxed);
+    let limit = server.live.maxclients.load(Ordering::Relaxed);
+    if server.connected.load(Ordering::Relaxed) >= limit {
+        server
+            .stats
+            .rejected_connections
+            .fetch_add(1, Ordering::Relaxed);
+        refuse(stream, b"-ERR max number of clients reached\r\n");
+        return;
+    }
+    if !peer.ip().is_loopback() && server.is_protected() {
+        server
+            .stats
+            .rejected_connections
+            .fetch_add(1, Ordering::Relaxed);
+        refuse(stream, PROTECTED);
+        return;
+    }
+    let _ = stream.set_nodelay(true);
+    let local = stream.local_addr().unwrap_or(peer);
+    let client = Arc::new(Client::new(server.next_client_id(), peer, local));
+    client
+        .descriptor
+        .store(std::os::fd::AsRawFd::as_raw_fd(&stream), Ordering::Relaxed);
+    server.clients.insert(client.id, client.clone());
+    server.connected.fetch_add(1, Ordering::Relaxed);
+    tokio::task::spawn_local(connection::serve(
+        server.clone(),
+        client,
+        stream,
+        turns.clone(),
+    ));
+}
+
+fn refuse(stream: TcpStream, line: &'static [u8]) {
+    // A fresh socket has room for one line; if not, closing says it too.
+    let _ = stream.try_write(line);
+}
+
+const PROTECTED: &[u8] = b"-DENIED Cairn is running in protected mode because protected mode is \
+enabled and no password is set for the default user. In this mode connections are only accepted \
+from the loopback interface. To accept others, set a password (requirepass), or start the server \
+with --protected-mode no if nobody else can reach it.\r\n";

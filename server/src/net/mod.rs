@@ -1,0 +1,14 @@
+//! Sockets, connections and network threads.
+//!
+//! A connection lives on one network thread, a tokio runtime of its own, and
+//! never waits there for the disk.
+
+mod connection;
+mod listener;
+pub(crate) mod read;
+pub mod session;
+mod turns;
+
+pub(crate) use connection::warm;
+pub use listener::{Network, start, start_node};
+pub use turns::Turns;

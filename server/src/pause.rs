@@ -1,0 +1,135 @@
+//! CLIENT PAUSE: commands wait until a time.
+//!
+//! The state is two atomics, so that the path of every command costs one
+//! relaxed load while nothing is paused.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use cairn_protocol::command::{CommandSpec, Flags};
+use tokio::sync::Notify;
+
+/// Which commands wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    All,
+    /// Those that may change data.
+    Writes,
+}
+
+/// See the module's documentation.
+pub struct Pause {
+    started: Instant,
+    /// One more than milliseconds since `started`; 0: nothing is paused.
+    until: AtomicU64,
+    all: AtomicBool,
+    ended: Notify,
+}
+
+impl Default for Pause {
+    fn default() -> Pause {
+        Pause {
+            started: Instant::now(),
+            until: AtomicU64::new(0),
+            all: AtomicBool::new(false),
+            ended: Notify::new(),
+        }
+    }
+}
+
+impl Pause {
+    /// Pauses for `time` from now; a longer pause and a wider scope that are
+    /// in force stay in force, as in Redis.
+    pub fn begin(&self, time: Duration, scope: Scope) {
+        let running = self.remaining().is_some();
+        let until = (self.started.elapsed() + time).as_millis() as u64 + 1;
+        if !running {
+            self.all.store(false, Ordering::Release);
+        }
+        if scope == Scope::All {
+            self.all.store(true, Ordering::Release);
+        }
+        match running {
+            true => self.until.fetch_max(until, Ordering::AcqRel),
+            false => self.until.swap(until, Ordering::AcqRel),
+        };
+    }
+
+    /// Ends the pause now.
+    pub fn end(&self) {
+        self.until.store(0, Ordering::Release);
+        self.ended.notify_waiters();
+    }
+
+    /// Whether anything may be paused: one relaxed load.
+    #[inline]
+    pub fn is_on(&self) -> bool {
+        self.until.load(Ordering::Relaxed) != 0
+    }
+
+    /// Whether the pause holds up this command.
+    pub fn concerns(&self, spec: &CommandSpec) -> bool {
+        self.all.load(Ordering::Acquire)
+            || spec.flags.contains(Flags::WRITE)
+            || spec.flags.contains(Flags::MAY_REPLICATE)
+    }
+
+    /// How long the pause still lasts; `None`: it is over.
+    pub fn remaining(&self) -> Option<Duration> {
+        let until = self.until.load(Ordering::Acquire);
+        if until == 0 {
+            return None;
+        }
+        let now = self.started.elapsed().as_millis() as u64 + 1;
+        if now >= until {
+            // Whoever sees it first takes it down; a new pause is left alone.
+            let _ = self
+                .until
+                .compare_exchange(until, 0, Ordering::AcqRel, Ordering::Relaxed);
+            return None;
+        }
+        Some(Duration::from_millis(until - now))
+    }
+
+    /// Waits until nothing holds up commands like `spec`.
+    pub async fn over(&self, spec: &CommandSpec) {
+        loop {
+            let ended = self.ended.notified();
+            tokio::pin!(ended);
+            ended.as_mut().enable();
+            let Some(remaining) = self.remaining().filter(|_| self.concerns(spec)) else {
+                return;
+            };
+            // Both branches only wake us up to look again.
+            tokio::select! {
+                () = ended => {}
+                () = tokio::time::sleep(remaining) => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cairn_protocol::command::lookup;
+
+    use super::*;
+
+    #[test]
+    fn a_pause_of_writes_lets_reads_pass_and_ends() {
+        let pause = Pause::default();
+        let (get, set) = (lookup(b"get").unwrap(), lookup(b"set").unwrap());
+        assert!(!pause.is_on());
+        pause.begin(Duration::from_secs(60), Scope::Writes);
+        assert!(pause.is_on() && pause.concerns(set) && !pause.concerns(get));
+        // A shorter one does not shorten it, a wider one widens it.
+        pause.begin(Duration::from_secs(1), Scope::All);
+        assert!(pause.remaining().unwrap() > Duration::from_secs(50));
+        assert!(pause.concerns(get));
+        pause.end();
+        assert_eq!(pause.remaining(), None);
+        pause.begin(Duration::ZERO, Scope::Writes);
+        assert_eq!(pause.remaining(), None);
+        assert!(!pause.is_on());
+    }
+}

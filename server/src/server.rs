@@ -1,0 +1,209 @@
+//! What all connections of a process share.
+//!
+//! Owned by `main` through an `Arc`; every field is either fixed at start, an
+//! atomic, or a registry made for many tasks.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Instant, SystemTime};
+
+use dashmap::DashMap;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::Notify;
+
+use crate::cluster::Node;
+use crate::config::{Config, LiveSettings, Settings};
+use crate::group::Group;
+use crate::latency::LatencyMonitor;
+use crate::net::session::Client;
+use crate::pause::Pause;
+use crate::saves::Saves;
+use crate::slowlog::SlowLog;
+use crate::stats::Stats;
+use crate::upkeep::Vitals;
+
+/// Where the data of this process is.
+pub enum Home {
+    /// One group that owns every slot.
+    Standalone(Arc<Group>),
+    /// Groups of a cluster, as the topology has them.
+    Node(Arc<Node>),
+}
+
+/// Where a command goes.
+pub enum Route {
+    Here(Arc<Group>),
+    /// Another node serves the slot: the address that clients reach it by.
+    Moved {
+        slot: u16,
+        host: String,
+        port: u16,
+    },
+    /// Nobody is known to serve the slot.
+    Unserved,
+}
+
+/// See the module's documentation.
+pub struct Server {
+    pub config: Config,
+    pub live: Arc<LiveSettings>,
+    pub home: Home,
+    pub clients: DashMap<u64, Arc<Client>>,
+    pub stats: Stats,
+    pub slow_log: SlowLog,
+    /// `requirepass` as it is now.
+    pub password: RwLock<Option<Vec<u8>>>,
+    /// Every parameter as it is now. Guards what CONFIG reads and changes.
+    pub settings: Mutex<Settings>,
+    /// CLIENT PAUSE.
+    pub pause: Pause,
+    pub latency: LatencyMonitor,
+    pub vitals: Vitals,
+    pub saves: Saves,
+    /// INFO's master_replid. Guards forty letters, touched rarely.
+    replication_id: Mutex<String>,
+    /// Where clients are accepted; 0 until they are.
+    listening: AtomicU16,
+    pub started: Instant,
+    pub started_at: SystemTime,
+    /// 40 hex digits, new at every start (INFO's run_id).
+    pub run_id: String,
+    pub connected: AtomicUsize,
+    next_client: AtomicU64,
+    stopping: AtomicBool,
+    stop: Notify,
+}
+
+impl Server {
+    pub fn new(config: Config, live: Arc<LiveSettings>, home: Home) -> Server {
+        let server = Server {
+            live,
+            password: RwLock::new(config.requirepass.clone().map(String::into_bytes)),
+            settings: Mutex::new(config.settings.clone()),
+            pause: Pause::default(),
+            latency: LatencyMonitor::default(),
+            vitals: Vitals::default(),
+            saves: Saves::default(),
+            replication_id: Mutex::new(new_id()),
+            listening: AtomicU16::new(0),
+            config,
+            home,
+            clients: DashMap::new(),
+            stats: Stats::default(),
+            slow_log: SlowLog::default(),
+            started: Instant::now(),
+            started_at: SystemTime::now(),
+            run_id: new_id(),
+            connected: AtomicUsize::new(0),
+            next_client: AtomicU64::new(1),
+            stopping: AtomicBool::new(false),
+            stop: Notify::new(),
+        };
+        server.saves.start(&server);
+        server
+    }
+
+    /// The port that clients connect to: the one bound, if port 0 chose it.
+    pub fn listening_port(&self) -> u16 {
+        match self.listening.load(Ordering::Relaxed) {
+            0 => self.config.port,
+            port => port,
+        }
+    }
+
+    /// Clients are accepted on this port now.
+    pub fn set_listening_port(&self, port: u16) {
+        self.listening.store(port, Ordering::Relaxed);
+    }
+
+    pub fn replication_id(&self) -> String {
+        self.replication_id.lock().clone()
+    }
+
+    /// DEBUG CHANGE-REPL-ID.
+    pub fn renew_replication_id(&self) {
+        *self.replication_id.lock() = new_id();
+    }
+
+    /// Whether this process is a node of a cluster.
+    pub fn is_cluster(&self) -> bool {
+        matches!(self.home, Home::Node(_))
+    }
+
+    /// All groups that live here now.
+    pub fn groups(&self) -> Vec<Arc<Group>> {
+        match &self.home {
+            Home::Standalone(group) => vec![group.clone()],
+            Home::Node(node) => node.hosted().iter().map(|h| h.group.clone()).collect(),
+        }
+    }
+
+    /// Where a command on `slot` goes; a command without keys goes to a group
+    /// of this process.
+    pub fn route(&self, slot: Option<u16>) -> Route {
+        match &self.home {
+            Home::Standalone(group) => Route::Here(group.clone()),
+            Home::Node(node) => node.route(slot),
+        }
+    }
+
+    /// Makes changed settings (their names) take effect.
+    ///
+    /// # Errors
+    /// One that cannot be changed now, and why; nothing has changed then.
+    pub fn apply_settings(
+        &self,
+        names: &[&'static str],
+        settings: &Settings,
+    ) -> Result<(), (&'static str, String)> {
+        if names.contains(&"loglevel") {
+            crate::logging::set_level(&settings.text("loglevel")).map_err(|e| ("loglevel", e))?;
+        }
+        if names.contains(&"requirepass") {
+            let password = settings.bytes("requirepass");
+            *self.password.write() = Some(password.to_vec()).filter(|p| !p.is_empty());
+        }
+        self.live.follow(settings);
+        for group in self.groups() {
+            group.limits.follow(&self.live);
+        }
+        Ok(())
+    }
+
+    /// A number for a new client, never reused in this process.
+    pub fn next_client_id(&self) -> u64 {
+        self.next_client.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Whether clients from other machines are refused.
+    pub fn is_protected(&self) -> bool {
+        self.live.protected_mode.load(Ordering::Relaxed) && self.password.read().is_none()
+    }
+
+    /// Begins the shutdown: no new connections, what is queued is finished.
+    pub fn request_stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        self.stop.notify_waiters();
+    }
+
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Waits until [`Server::request_stop`].
+    pub async fn stopped(&self) {
+        let notified = self.stop.notified();
+        tokio::pin!(notified);
+        notified.as_mut().enable();
+        if !self.is_stopping() {
+            notified.await;
+        }
+    }
+}
+
+/// 40 random hex digits, as Redis's ids are.
+fn new_id() -> String {
+    (0..40)
+        .map(|_| char::from(b"0123456789abcdef"[rand::random_range(0..16)]))
+        .collect()
+}

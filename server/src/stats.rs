@@ -1,0 +1,256 @@
+//! Counters for INFO. Relaxed atomics; each command's are on its own line.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use cairn_protocol::command;
+
+/// Kinds of errors that are counted apart.
+const MAX_PREFIXES: usize = 128;
+
+/// What one command has cost so far.
+#[derive(Default)]
+#[repr(align(64))]
+pub struct CommandStats {
+    pub calls: AtomicU64,
+    pub nanos: AtomicU64,
+    /// Refused before it ran (arity, authentication, …).
+    pub rejected: AtomicU64,
+    /// Ran and answered with an error.
+    pub failed: AtomicU64,
+    /// Made at the first call: most commands are never called.
+    histogram: OnceLock<Box<Histogram>>,
+}
+
+impl CommandStats {
+    /// How long the calls took; `None`: there were none.
+    pub fn histogram(&self) -> Option<&Histogram> {
+        self.histogram.get().map(|h| &**h).filter(|h| h.count() > 0)
+    }
+}
+
+/// Octaves of nanoseconds, each in [`SUB`] parts: a value is known to within
+/// an eighth of itself, up to some 18 minutes.
+const OCTAVES: usize = 40;
+const SUB: usize = 4;
+
+/// Times of a command, in logarithmic buckets.
+pub struct Histogram {
+    buckets: [AtomicU64; OCTAVES * SUB],
+}
+
+impl Default for Histogram {
+    fn default() -> Histogram {
+        Histogram {
+            buckets: std::array::from_fn(|_| AtomicU64::new(0)),
+        }
+    }
+}
+
+impl Histogram {
+    fn bucket(nanos: u64) -> usize {
+        let nanos = nanos.max(SUB as u64);
+        let octave = nanos.ilog2() as usize;
+        let part = (nanos >> (octave - 2)) as usize % SUB;
+        (octave * SUB + part).min(OCTAVES * SUB - 1)
+    }
+
+    /// The least value above a bucket's, nanoseconds.
+    fn end(bucket: usize) -> u64 {
+        let (octave, part) = (bucket / SUB, bucket % SUB);
+        (1_u64 << octave) + ((part as u64 + 1) << octave) / SUB as u64
+    }
+
+    fn note(&self, nanos: u64) {
+        self.buckets[Histogram::bucket(nanos)].fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn clear(&self) {
+        self.buckets
+            .iter()
+            .for_each(|b| b.store(0, Ordering::Relaxed));
+    }
+
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().map(|b| b.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Nanoseconds that `percent` of the calls did not exceed.
+    pub fn percentile(&self, percent: f64) -> u64 {
+        let wanted = (self.count() as f64 * percent / 100.0).ceil().max(1.0) as u64;
+        let mut seen = 0;
+        for (bucket, count) in self.buckets.iter().enumerate() {
+            seen += count.load(Ordering::Relaxed);
+            if seen >= wanted {
+                return Histogram::end(bucket);
+            }
+        }
+        Histogram::end(OCTAVES * SUB - 1)
+    }
+
+    /// Calls that took less than 2^n nanoseconds.
+    pub fn below_octave(&self, n: u32) -> u64 {
+        let end = (n as usize).min(OCTAVES) * SUB;
+        self.buckets[..end]
+            .iter()
+            .map(|b| b.load(Ordering::Relaxed))
+            .sum()
+    }
+}
+
+/// See the module's documentation.
+pub struct Stats {
+    /// Indexed by `CommandId::index`.
+    pub commands: Vec<CommandStats>,
+    pub connections_received: AtomicU64,
+    pub rejected_connections: AtomicU64,
+    pub net_input_bytes: AtomicU64,
+    pub net_output_bytes: AtomicU64,
+    pub keyspace_hits: AtomicU64,
+    pub keyspace_misses: AtomicU64,
+    pub expired_keys: AtomicU64,
+    /// Reads that the writer had to wait for the disk for.
+    pub writer_cold_reads: AtomicU64,
+    /// Reads that were moved off a network thread.
+    pub cold_reads: AtomicU64,
+    /// What other counters had at the last CONFIG RESETSTAT.
+    expired_at_reset: AtomicU64,
+    /// Error replies by prefix are counted in `errors`.
+    pub errors: dashmap::DashMap<String, u64>,
+}
+
+impl Default for Stats {
+    fn default() -> Stats {
+        Stats {
+            commands: (0..command::COUNT)
+                .map(|_| CommandStats::default())
+                .collect(),
+            connections_received: AtomicU64::new(0),
+            rejected_connections: AtomicU64::new(0),
+            net_input_bytes: AtomicU64::new(0),
+            net_output_bytes: AtomicU64::new(0),
+            keyspace_hits: AtomicU64::new(0),
+            keyspace_misses: AtomicU64::new(0),
+            expired_keys: AtomicU64::new(0),
+            writer_cold_reads: AtomicU64::new(0),
+            cold_reads: AtomicU64::new(0),
+            expired_at_reset: AtomicU64::new(0),
+            errors: dashmap::DashMap::new(),
+        }
+    }
+}
+
+impl Stats {
+    /// Counts one run of a command.
+    pub fn ran(&self, command: usize, nanos: u64, failed: bool) {
+        let stats = &self.commands[command];
+        stats.calls.fetch_add(1, Ordering::Relaxed);
+        stats.nanos.fetch_add(nanos, Ordering::Relaxed);
+        stats.histogram.get_or_init(Box::default).note(nanos);
+        if failed {
+            stats.failed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts an error reply by the word it begins with.
+    pub fn error_reply(&self, line: &str) {
+        let prefix = line.split(' ').next().unwrap_or_default();
+        // A bound, should prefixes ever come from clients.
+        let known = self.errors.len() < MAX_PREFIXES || self.errors.contains_key(prefix);
+        let prefix = if known { prefix } else { "OTHER" };
+        *self.errors.entry(prefix.to_owned()).or_default() += 1;
+    }
+
+    /// Counts a command that was refused before it ran.
+    pub fn rejected(&self, command: usize) {
+        self.commands[command]
+            .rejected
+            .fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Expired keys since the last reset, out of all that the groups counted.
+    pub fn expired_since_reset(&self, all: u64) -> u64 {
+        all.saturating_sub(self.expired_at_reset.load(Ordering::Relaxed))
+    }
+
+    /// CONFIG RESETSTAT. `expired` is what the groups have counted so far.
+    pub fn reset(&self, expired: u64) {
+        self.expired_at_reset.store(expired, Ordering::Relaxed);
+        for c in &self.commands {
+            for n in [&c.calls, &c.nanos, &c.rejected, &c.failed] {
+                n.store(0, Ordering::Relaxed);
+            }
+            if let Some(histogram) = c.histogram.get() {
+                histogram.clear();
+            }
+        }
+        let all = [
+            &self.connections_received,
+            &self.rejected_connections,
+            &self.net_input_bytes,
+            &self.net_output_bytes,
+            &self.keyspace_hits,
+            &self.keyspace_misses,
+            &self.expired_keys,
+            &self.writer_cold_reads,
+            &self.cold_reads,
+        ];
+        for n in all {
+            n.store(0, Ordering::Relaxed);
+        }
+        self.errors.clear();
+    }
+
+    pub fn total_commands(&self) -> u64 {
+        self.commands
+            .iter()
+            .map(|c| c.calls.load(Ordering::Relaxed))
+            .sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_histogram_knows_its_values_to_an_eighth() {
+        for nanos in [5, 100, 1000, 12_345, 1_000_000, 999_999_999] {
+            let histogram = Histogram::default();
+            histogram.note(nanos);
+            let shown = histogram.percentile(50.0);
+            assert!(
+                shown > nanos && shown <= nanos + nanos / 4 + 1,
+                "{nanos}: {shown}"
+            );
+        }
+    }
+
+    #[test]
+    fn percentiles_and_octaves_add_up() {
+        let histogram = Histogram::default();
+        (0..99).for_each(|_| histogram.note(1000));
+        histogram.note(1 << 20);
+        assert_eq!(histogram.count(), 100);
+        assert!(histogram.percentile(99.0) < 1300);
+        assert!(histogram.percentile(99.9) > 1 << 20);
+        assert_eq!(histogram.below_octave(10), 99);
+        assert_eq!(histogram.below_octave(20), 99);
+        assert_eq!(histogram.below_octave(21), 100);
+        histogram.note(u64::MAX);
+        assert_eq!(histogram.count(), 101);
+    }
+
+    #[test]
+    fn a_reset_forgets_everything() {
+        let stats = Stats::default();
+        stats.ran(0, 500, true);
+        stats.error_reply("WRONGTYPE x");
+        assert!(stats.commands[0].histogram().is_some());
+        stats.reset(7);
+        assert_eq!(stats.total_commands(), 0);
+        assert!(stats.commands[0].histogram().is_none());
+        assert!(stats.errors.is_empty());
+        assert_eq!(stats.expired_since_reset(9), 2);
+    }
+}

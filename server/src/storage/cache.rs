@@ -1,0 +1,400 @@
+//! The record cache: hot `meta` records in decoded form, in front of RocksDB.
+//!
+//! Sharded open addressing with a second-chance (CLOCK) eviction; a resident
+//! record costs its own allocation and about eleven bytes of table. Bounded
+//! in bytes. Coherence with the one writer (DESIGN section 4):
+//! - before the RocksDB write the writer calls [`RecordCache::mark`] for each
+//!   record of the batch: readers miss it from then on and may not fill;
+//! - after the write it calls [`RecordCache::install`];
+//! - a reader's [`RecordCache::fill`] succeeds only if nothing was marked or
+//!   installed in its shard since it took its [`FillToken`], before its read.
+//!
+//! Each mutex guards one shard's table for some tens of nanoseconds and is
+//! never held across I/O or an await.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::record::Record;
+
+const SHARDS: usize = 64;
+const FLUX: u64 = 1 << 63;
+const POINTER: u64 = (1 << 48) - 1;
+const MIN_SLOTS: usize = 64;
+/// Table bytes a resident record costs at the usual load.
+const SLOT_COST: usize = 11;
+
+/// A shard's state when a reader began to read from RocksDB.
+#[derive(Clone, Copy, Debug)]
+pub struct FillToken {
+    version: u64,
+}
+
+/// See the module's documentation.
+pub struct RecordCache {
+    shards: Box<[Mutex<Shard>]>,
+    hits: AtomicU64,
+    misses: AtomicU64,
+}
+
+struct Shard {
+    /// 0 is empty; else flux bit | 15 tag bits | 48 pointer bits.
+    slots: Box<[u64]>,
+    len: usize,
+    bytes: usize,
+    budget: usize,
+    hand: usize,
+    version: u64,
+    in_flux: usize,
+}
+
+fn tag(hash: u64) -> u64 {
+    (hash >> 43 & 0x7fff) << 48
+}
+
+fn shard_of(hash: u64) -> usize {
+    (hash >> 58) as usize
+}
+
+/// What the allocator really hands out for `bytes` (jemalloc's size classes).
+fn allocated(bytes: usize) -> usize {
+    if bytes <= 128 {
+        return bytes.next_multiple_of(16);
+    }
+    let step = (bytes.next_power_of_two() / 2).max(128) / 4;
+    bytes.next_multiple_of(step.max(32))
+}
+
+impl RecordCache {
+    /// A cache of at most about `budget` bytes. 0 keeps nothing.
+    pub fn new(budget: usize) -> RecordCache {
+        let shard = || {
+            Mutex::new(Shard {
+                slots: vec![0; MIN_SLOTS].into(),
+                len: 0,
+                bytes: 0,
+                budget: budget / SHARDS,
+                hand: 0,
+                version: 0,
+                in_flux: 0,
+            })
+        };
+        RecordCache {
+            shards: (0..SHARDS).map(|_| shard()).collect(),
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+        }
+    }
+
+    /// The record, or the token for a fill after reading it from RocksDB.
+    pub fn get(&self, hash: u64, physical: &[u8]) -> Result<Record, FillToken> {
+        let shard = self.shards[shard_of(hash)].lock();
+        match shard.find(hash, physical) {
+            Some(at) if shard.slots[at] & FLUX == 0 => {
+                let record = shard.record(at);
+                record.touch();
+                Ok((*record).clone())
+            }
+            _ => Err(FillToken {
+                version: shard.version,
+            }),
+        }
+    }
+
+    /// Keeps what a reader found in RocksDB, unless a writer was there since.
+    pub fn fill(&self, token: FillToken, hash: u64, record: Record) -> bool {
+        let mut shard = self.shards[shard_of(hash)].lock();
+        if shard.version != token.version || shard.in_flux != 0 {
+            return false;
+        }
+        shard.insert(hash, record);
+        true
+    }
+
+    /// Writer, before the RocksDB write: nobody may hit or fill this record.
+    pub fn mark(&self, hash: u64, physical: &[u8]) {
+        let mut shard = self.shards[shard_of(hash)].lock();
+        shard.version += 1;
+        shard.in_flux += 1;
+        if let Some(at) = shard.find(hash, physical) {
+            shard.slots[at] |= FLUX;
+        }
+    }
+
+    /// Writer, after the RocksDB write: the record's new state (`None`: deleted).
+    pub fn install(&self, hash: u64, physical: &[u8], record: Option<Record>) {
+        let mut shard = self.shards[shard_of(hash)].lock();
+        shard.version += 1;
+        shard.in_flux -= 1;
+        match record {
+            Some(record) => shard.insert(hash, record),
+            None => {
+                if let Some(at) = shard.find(hash, physical) {
+                    shard.remove(at);
+                }
+            }
+        }
+    }
+
+    /// Drops everything (snapshot install, change of maps under a reader).
+    pub fn clear(&self) {
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            shard.version += 1;
+            shard.clear();
+        }
+    }
+
+    /// Changes the bound; shards shrink as they are next written.
+    pub fn set_budget(&self, budget: usize) {
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            shard.budget = budget / SHARDS;
+            shard.evict();
+        }
+    }
+
+    /// (records, bytes) now resident.
+    pub fn usage(&self) -> (usize, usize) {
+        self.shards.iter().fold((0, 0), |(n, b), shard| {
+            let shard = shard.lock();
+            (n + shard.len, b + shard.bytes)
+        })
+    }
+
+    /// Adds one thread's counts of hits and misses.
+    pub fn count(&self, hits: u64, misses: u64) {
+        self.hits.fetch_add(hits, Ordering::Relaxed);
+        self.misses.fetch_add(misses, Ordering::Relaxed);
+    }
+
+    /// (hits, misses) so far.
+    pub fn counts(&self) -> (u64, u64) {
+        (
+            self.hits.load(Ordering::Relaxed),
+            self.misses.load(Ordering::Relaxed),
+        )
+    }
+}
+
+impl Shard {
+    fn mask(&self) -> usize {
+        self.slots.len() - 1
+    }
+
+    /// Borrows the record in slot `at` without touching its count.
+    fn record(&self, at: usize) -> std::mem::ManuallyDrop<Record> {
+        // SAFETY: a non-empty slot owns one count of a live record.
+        std::mem::ManuallyDrop::new(unsafe { Record::from_raw(self.slots[at] & POINTER) })
+    }
+
+    fn find(&self, hash: u64, physical: &[u8]) -> Option<usize> {
+        let mask = self.mask();
+        let want = tag(hash);
+        let mut at = hash as usize & mask;
+        loop {
+            let slot = self.slots[at];
+            if slot == 0 {
+                return None;
+            }
+            if slot & !(FLUX | POINTER) == want && self.record(at).physical() == physical {
+                return Some(at);
+            }
+            at = (at + 1) & mask;
+        }
+    }
+
+    fn insert(&mut self, hash: u64, record: Record) {
+        let cost = allocated(record.memory()) + SLOT_COST;
+        if cost > self.budget / 4 {
+            // Too large to be worth a place: only the old state must go.
+            if let Some(at) = self.find(hash, record.physical()) {
+                self.remove(at);
+            }
+            return;
+        }
+        self.bytes += cost;
+        match self.find(hash, record.physical()) {
+            Some(at) => {
+                // SAFETY: the slot's own count moves out and is dropped here.
+                let old = unsafe { Record::from_raw(self.slots[at] & POINTER) };
+                self.bytes -= allocated(old.memory()) + SLOT_COST;
+                self.slots[at] = tag(hash) | record.into_raw();
+            }
+            None => {
+                if (self.len + 1) * 8 > self.slots.len() * 7 {
+                    self.grow();
+                }
+                self.place(hash, tag(hash) | record.into_raw());
+                self.len += 1;
+            }
+        }
+        self.evict();
+    }
+
+    fn place(&mut self, hash: u64, slot: u64) {
+        let mask = self.mask();
+        let mut at = hash as usize & mask;
+        while self.slots[at] != 0 {
+            at = (at + 1) & mask;
+        }
+        self.slots[at] = slot;
+    }
+
+    fn grow(&mut self) {
+        let larger = vec![0; self.slots.len() * 2].into();
+        let old = std::mem::replace(&mut self.slots, larger);
+        for slot in old.into_iter().filter(|slot| *slot != 0) {
+            // SAFETY: as in `record`; the count stays with the slot.
+            let record = std::mem::ManuallyDrop::new(unsafe { Record::from_raw(slot & POINTER) });
+            let hash = xxh3_64(record.physical());
+            self.place(hash, slot);
+        }
+    }
+
+    /// Empties slot `at` and closes the gap behind it.
+    fn remove(&mut self, at: usize) {
+        // SAFETY: the slot's own count moves out and is dropped here.
+        let record = unsafe { Record::from_raw(self.slots[at] & POINTER) };
+        self.bytes -= allocated(record.memory()) + SLOT_COST;
+        self.len -= 1;
+        let mask = self.mask();
+        let (mut hole, mut next) = (at, (at + 1) & mask);
+        while self.slots[next] != 0 {
+            let home = xxh3_64(self.record(next).physical()) as usize & mask;
+            if next.wrapping_sub(home) & mask >= next.wrapping_sub(hole) & mask {
+                self.slots[hole] = self.slots[next];
+                hole = next;
+            }
+            next = (next + 1) & mask;
+        }
+        self.slots[hole] = 0;
+    }
+
+    /// Second chance: a record used since the hand last passed is kept once more.
+    fn evict(&mut self) {
+        let mut steps = 0;
+        while self.bytes > self.budget && self.len > 0 && steps < self.slots.len() * 2 {
+            steps += 1;
+            let at = self.hand & self.mask();
+            let slot = self.slots[at];
+            if slot == 0 || slot & FLUX != 0 || self.record(at).take_used() {
+                self.hand = at + 1;
+            } else {
+                self.remove(at);
+            }
+        }
+    }
+
+    fn clear(&mut self) {
+        for slot in self.slots.iter_mut().filter(|slot| **slot != 0) {
+            // SAFETY: as in `remove`.
+            drop(unsafe { Record::from_raw(*slot & POINTER) });
+            *slot = 0;
+        }
+        (self.len, self.bytes) = (0, 0);
+    }
+}
+
+impl Drop for Shard {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(i: u32) -> (u64, Vec<u8>) {
+        let physical = format!("\0\0\0\0\0\0key:{i}").into_bytes();
+        (xxh3_64(&physical), physical)
+    }
+
+    fn put(cache: &RecordCache, i: u32, value: &[u8]) {
+        let (hash, physical) = key(i);
+        cache.mark(hash, &physical);
+        cache.install(
+            hash,
+            &physical,
+            Some(Record::from_encoded(&physical, value)),
+        );
+    }
+
+    fn value(cache: &RecordCache, i: u32) -> Option<Vec<u8>> {
+        let (hash, physical) = key(i);
+        cache.get(hash, &physical).ok().map(|r| r.value().to_vec())
+    }
+
+    #[test]
+    fn what_is_installed_is_found_until_it_is_deleted() {
+        let cache = RecordCache::new(64 << 20);
+        for i in 0..100_000 {
+            put(&cache, i, &i.to_be_bytes());
+        }
+        for i in (0..100_000).step_by(3) {
+            let (hash, physical) = key(i);
+            cache.mark(hash, &physical);
+            cache.install(hash, &physical, None);
+        }
+        for i in 0..100_000u32 {
+            let want = (i % 3 != 0).then(|| i.to_be_bytes().to_vec());
+            assert_eq!(value(&cache, i), want, "key {i}");
+        }
+    }
+
+    #[test]
+    fn the_bound_holds_and_used_records_stay() {
+        let cache = RecordCache::new(1 << 20);
+        for i in 0..200_000 {
+            put(&cache, i, &[0; 100]);
+            value(&cache, 0);
+        }
+        let (records, bytes) = cache.usage();
+        assert!(bytes <= 1 << 20, "{bytes}");
+        assert!(records > 3_000, "{records}");
+        assert!(
+            value(&cache, 0).is_some(),
+            "a record in constant use was evicted"
+        );
+    }
+
+    #[test]
+    fn a_fill_that_read_before_a_write_is_refused() {
+        let cache = RecordCache::new(1 << 20);
+        let (hash, physical) = key(1);
+        let stale = || Record::from_encoded(&physical, b"old");
+        let token = cache.get(hash, &physical).unwrap_err();
+        cache.mark(hash, &physical);
+        assert!(!cache.fill(token, hash, stale()), "filled while in flux");
+        let during = cache.get(hash, &physical).unwrap_err();
+        cache.install(hash, &physical, None);
+        assert!(
+            !cache.fill(token, hash, stale()),
+            "filled from before the write"
+        );
+        assert!(
+            !cache.fill(during, hash, stale()),
+            "filled from during the write"
+        );
+        let token = cache.get(hash, &physical).unwrap_err();
+        assert!(cache.fill(token, hash, stale()));
+    }
+
+    #[test]
+    fn a_record_in_flux_is_a_miss() {
+        let cache = RecordCache::new(1 << 20);
+        put(&cache, 1, b"old");
+        let (hash, physical) = key(1);
+        cache.mark(hash, &physical);
+        assert!(value(&cache, 1).is_none());
+        cache.install(
+            hash,
+            &physical,
+            Some(Record::from_encoded(&physical, b"new")),
+        );
+        assert_eq!(value(&cache, 1).unwrap(), b"new");
+    }
+}

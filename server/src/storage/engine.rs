@@ -1,0 +1,248 @@
+//! RocksDB as we use it: families, options, handles. All tuning is here.
+//!
+//! One [`Engine`] per group replica; what must be shared by all replicas of a
+//! process (block cache, write buffers) is in [`Resources`].
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rocksdb::{
+    AsColumnFamilyRef, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType,
+    DataBlockIndexType, Options, ReadOptions, ReadTier, WriteBufferManager,
+};
+
+use super::filter::{DataFilterFactory, MetaFilterFactory};
+use super::view::ViewCell;
+use crate::txn::effects::Family;
+
+/// Names of the column families, in handle order. Frozen.
+pub const FAMILIES: [&str; 6] = ["meta", "data", "score", "payload", "expiry", "system"];
+
+/// How the process's memory is divided, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryPlan {
+    pub record_cache: usize,
+    pub block_cache: usize,
+    /// All memtables of the process together.
+    pub write_buffers: usize,
+    /// One memtable.
+    pub write_buffer: usize,
+}
+
+impl MemoryPlan {
+    /// Divides `limit` bytes: a quarter, at most 384 MB, is left to the process
+    /// itself (buffers of clients, the allocator's reserve), a tenth, at most
+    /// 64 MB, goes to memtables, the rest in halves to records and blocks.
+    pub fn divide(limit: usize) -> MemoryPlan {
+        let process = (limit / 4).min(384 << 20);
+        let write_buffers = (limit / 10).clamp(8 << 20, 64 << 20);
+        let rest = limit.saturating_sub(process + write_buffers).max(8 << 20);
+        MemoryPlan {
+            record_cache: rest / 2,
+            block_cache: rest / 2,
+            write_buffers,
+            write_buffer: (write_buffers / 4).clamp(2 << 20, 16 << 20),
+        }
+    }
+}
+
+/// What all replicas of a process share.
+pub struct Resources {
+    pub plan: MemoryPlan,
+    block_cache: Cache,
+    write_buffers: WriteBufferManager,
+    /// Threads for flush and compaction.
+    background_jobs: i32,
+}
+
+impl Resources {
+    pub fn new(plan: MemoryPlan, background_jobs: usize) -> Arc<Resources> {
+        Arc::new(Resources {
+            plan,
+            block_cache: Cache::new_hyper_clock_cache(plan.block_cache, 0),
+            write_buffers: WriteBufferManager::new_write_buffer_manager(plan.write_buffers, false),
+            background_jobs: background_jobs.max(2) as i32,
+        })
+    }
+
+    /// Bytes now in the block cache.
+    pub fn block_cache_usage(&self) -> usize {
+        self.block_cache.get_usage()
+    }
+}
+
+/// A column family's handle; valid as long as the [`Engine`] that holds it.
+#[derive(Clone, Copy)]
+pub struct FamilyHandle(*mut librocksdb_sys::rocksdb_column_family_handle_t);
+
+// SAFETY: RocksDB's handles may be used from any thread; the engine outlives them.
+unsafe impl Send for FamilyHandle {}
+unsafe impl Sync for FamilyHandle {}
+
+impl AsColumnFamilyRef for FamilyHandle {
+    fn inner(&self) -> *mut librocksdb_sys::rocksdb_column_family_handle_t {
+        self.0
+    }
+}
+
+/// An open database with its families.
+pub struct Engine {
+    pub db: DB,
+    pub meta: FamilyHandle,
+    pub data: FamilyHandle,
+    pub score: FamilyHandle,
+    pub payload: FamilyHandle,
+    pub expiry: FamilyHandle,
+    pub system: FamilyHandle,
+    in_memory: ReadOptions,
+}
+
+// SAFETY: ReadOptions is only read after construction (no bounds are set on it).
+unsafe impl Sync for Engine {}
+
+impl Engine {
+    /// Opens or creates the database at `path`. `wal`: RocksDB keeps its own
+    /// log (standalone); without it families are flushed atomically.
+    pub fn open(
+        path: &Path,
+        resources: &Resources,
+        views: &Arc<ViewCell>,
+        wal: bool,
+    ) -> Result<Engine, rocksdb::Error> {
+        let options = database_options(resources, wal);
+        let families = FAMILIES
+            .iter()
+            .map(|name| ColumnFamilyDescriptor::new(*name, family_options(name, resources, views)))
+            .chain([ColumnFamilyDescriptor::new("default", small_options())]);
+        let db = DB::open_cf_descriptors(&options, path, families)?;
+        let handle = |name: &str| {
+            let handle = db.cf_handle(name).expect("opened above");
+            FamilyHandle(handle.inner())
+        };
+        let mut in_memory = ReadOptions::default();
+        in_memory.set_read_tier(ReadTier::BlockCache);
+        Ok(Engine {
+            meta: handle("meta"),
+            data: handle("data"),
+            score: handle("score"),
+            payload: handle("payload"),
+            expiry: handle("expiry"),
+            system: handle("system"),
+            in_memory,
+            db,
+        })
+    }
+
+    pub fn family(&self, family: Family) -> FamilyHandle {
+        match family {
+            Family::Data => self.data,
+            Family::Score => self.score,
+            Family::Payload => self.payload,
+        }
+    }
+
+    /// Reads one value. `disk: false` answers `ErrorKind::Incomplete` when the
+    /// block is not in memory.
+    pub fn get(
+        &self,
+        family: FamilyHandle,
+        key: &[u8],
+        disk: bool,
+    ) -> Result<Option<rocksdb::DBPinnableSlice<'_>>, rocksdb::Error> {
+        match disk {
+            true => self.db.get_pinned_cf(&family, key),
+            false => self.db.get_pinned_cf_opt(&family, key, &self.in_memory),
+        }
+    }
+
+    /// Waits for running compactions and starts no more; before closing.
+    pub fn quiesce(&self) {
+        self.db.cancel_all_background_work(true);
+    }
+}
+
+fn database_options(resources: &Resources, wal: bool) -> Options {
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    options.set_max_background_jobs(resources.background_jobs);
+    options.set_write_buffer_manager(&resources.write_buffers);
+    options.set_max_total_wal_size(256 << 20);
+    options.set_bytes_per_sync(1 << 20);
+    options.set_wal_bytes_per_sync(1 << 20);
+    options.set_atomic_flush(!wal);
+    // One writer a group: the concurrent memtable's extra work buys nothing.
+    options.set_allow_concurrent_memtable_write(false);
+    options.set_enable_write_thread_adaptive_yield(false);
+    options.set_max_open_files(-1);
+    options.set_keep_log_file_num(4);
+    options.set_max_log_file_size(8 << 20);
+    options.set_stats_dump_period_sec(0);
+    options.set_skip_stats_update_on_db_open(true);
+    options.set_avoid_unnecessary_blocking_io(true);
+    options.set_auto_tuned_ratelimiter(512 << 20, 100_000, 10);
+    options.set_paranoid_checks(true);
+    options
+}
+
+fn table_options(resources: &Resources) -> BlockBasedOptions {
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(&resources.block_cache);
+    table.set_block_size(4 << 10);
+    table.set_format_version(6);
+    table.set_bloom_filter(10.0, false);
+    table.set_optimize_filters_for_memory(true);
+    table.set_cache_index_and_filter_blocks(true);
+    table.set_cache_index_and_filter_blocks_with_high_priority(true);
+    table.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    table.set_data_block_index_type(DataBlockIndexType::BinaryAndHash);
+    table.set_data_block_hash_ratio(0.75);
+    table
+}
+
+fn family_options(name: &str, resources: &Resources, views: &Arc<ViewCell>) -> Options {
+    if name == "system" {
+        return small_options();
+    }
+    let mut options = Options::default();
+    options.set_block_based_table_factory(&table_options(resources));
+    options.set_write_buffer_size(resources.plan.write_buffer);
+    options.set_max_write_buffer_number(6);
+    options.set_level_compaction_dynamic_level_bytes(true);
+    options.set_target_file_size_base(32 << 20);
+    options.set_max_bytes_for_level_base(128 << 20);
+    options.set_level_zero_file_num_compaction_trigger(4);
+    options.set_level_zero_slowdown_writes_trigger(24);
+    options.set_level_zero_stop_writes_trigger(40);
+    options.set_compression_type(DBCompressionType::Lz4);
+    options.set_compression_per_level(&[DBCompressionType::None; 2]);
+    options.set_bottommost_compression_type(DBCompressionType::Lz4);
+    options.set_memtable_whole_key_filtering(true);
+    options.set_memtable_prefix_bloom_ratio(0.02);
+    options.set_periodic_compaction_seconds(24 * 3600);
+    options.add_compact_on_deletion_collector_factory(4096, 1024, 0.5);
+    match name {
+        "meta" => options.set_compaction_filter_factory(MetaFilterFactory::new(views.clone())),
+        "data" | "score" | "expiry" => {
+            let family = FAMILIES
+                .iter()
+                .position(|f| *f == name)
+                .expect("one of ours");
+            options.set_compaction_filter_factory(DataFilterFactory::new(views.clone(), family));
+        }
+        // No filter here: it would make every compaction fetch every blob.
+        _ => {
+            options.set_enable_blob_files(true);
+            options.set_min_blob_size(8 << 10);
+            options.set_enable_blob_gc(true);
+        }
+    }
+    options
+}
+
+fn small_options() -> Options {
+    let mut options = Options::default();
+    options.set_write_buffer_size(1 << 20);
+    options.set_compression_type(DBCompressionType::None);
+    options
+}

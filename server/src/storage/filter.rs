@@ -1,0 +1,165 @@
+//! The compaction filter: garbage only, by the durable view only (invariant 5).
+//!
+//! Drops records expired at the view's log time, rows of generations that no
+//! map names, and sub-keys whose parent there has another version. A drop
+//! changes no counter and no index: those follow the log.
+
+use std::ffi::CStr;
+use std::sync::Arc;
+
+use rocksdb::CompactionDecision as Decision;
+use rocksdb::compaction_filter::CompactionFilter;
+use rocksdb::compaction_filter_factory::{CompactionFilterContext, CompactionFilterFactory};
+
+use super::header::{Header, KeyType};
+use super::keys::{VERSION_LEN, Version, split};
+use super::view::{DurableView, ViewCell};
+
+/// Filters of the family `meta`.
+pub struct MetaFilterFactory {
+    views: Arc<ViewCell>,
+}
+
+impl MetaFilterFactory {
+    pub fn new(views: Arc<ViewCell>) -> MetaFilterFactory {
+        MetaFilterFactory { views }
+    }
+}
+
+/// Judges `meta` records.
+pub struct MetaFilter {
+    view: Option<Arc<DurableView>>,
+}
+
+impl CompactionFilterFactory for MetaFilterFactory {
+    type Filter = MetaFilter;
+
+    fn create(&mut self, _: CompactionFilterContext) -> MetaFilter {
+        MetaFilter {
+            view: self.views.latest(),
+        }
+    }
+
+    fn name(&self) -> &CStr {
+        c"cairn.meta"
+    }
+}
+
+impl CompactionFilter for MetaFilter {
+    fn filter(&mut self, _: u32, key: &[u8], value: &[u8]) -> Decision {
+        match &self.view {
+            Some(view) if meta_is_garbage(view, key, value) => Decision::Remove,
+            _ => Decision::Keep,
+        }
+    }
+
+    fn name(&self) -> &CStr {
+        c"cairn.meta"
+    }
+}
+
+fn meta_is_garbage(view: &DurableView, key: &[u8], value: &[u8]) -> bool {
+    let Some((slot, generation, _)) = split(key) else {
+        return false;
+    };
+    if view.maps.is_garbage(slot, generation) {
+        return true;
+    }
+    // An import's increments are evaluated on what it holds, alike on every
+    // replica: nothing of it goes before it is owned.
+    if view.maps.importing(slot, generation) {
+        return false;
+    }
+    // Expired strictly before the view's time; what cannot be decoded is kept.
+    // So is a spread string: only its record knows the rows of the family
+    // `payload`, which has no filter; the expiry task deletes both.
+    let Some((header, _)) = Header::decode(value) else {
+        return false;
+    };
+    let owns_payload = header.key_type == KeyType::String && header.spread.is_some();
+    !owns_payload && header.expires_at.is_some_and(|at| at < view.log_time)
+}
+
+/// Filters of the families below `meta`.
+pub struct DataFilterFactory {
+    views: Arc<ViewCell>,
+    family: usize,
+}
+
+impl DataFilterFactory {
+    /// `family` is the index in `engine::FAMILIES`.
+    pub fn new(views: Arc<ViewCell>, family: usize) -> DataFilterFactory {
+        DataFilterFactory { views, family }
+    }
+}
+
+/// Judges sub-keys; one answer serves all rows of one version.
+pub struct DataFilter {
+    view: Option<Arc<DurableView>>,
+    has_parents: bool,
+    last: Option<(u16, u32, Version, bool)>,
+}
+
+impl CompactionFilterFactory for DataFilterFactory {
+    type Filter = DataFilter;
+
+    fn create(&mut self, _: CompactionFilterContext) -> DataFilter {
+        let has_parents = super::engine::FAMILIES[self.family] != "expiry";
+        DataFilter {
+            view: self.views.latest(),
+            has_parents,
+            last: None,
+        }
+    }
+
+    fn name(&self) -> &CStr {
+        c"cairn.data"
+    }
+}
+
+impl CompactionFilter for DataFilter {
+    fn filter(&mut self, _: u32, key: &[u8], _: &[u8]) -> Decision {
+        match self.is_garbage(key) {
+            true => Decision::Remove,
+            false => Decision::Keep,
+        }
+    }
+
+    fn name(&self) -> &CStr {
+        c"cairn.data"
+    }
+}
+
+impl DataFilter {
+    fn is_garbage(&mut self, key: &[u8]) -> bool {
+        let (Some(view), Some((slot, generation, rest))) = (&self.view, split(key)) else {
+            return false;
+        };
+        if view.maps.is_garbage(slot, generation) {
+            return true;
+        }
+        if !self.has_parents || rest.len() < VERSION_LEN {
+            return false;
+        }
+        let Some(version) = Version::from_bytes(rest) else {
+            return false;
+        };
+        if let Some((s, g, v, verdict)) = self.last
+            && (s, g, v) == (slot, generation, version)
+        {
+            return verdict;
+        }
+        let verdict = orphaned(view, slot, generation, version);
+        self.last = Some((slot, generation, version, verdict));
+        verdict
+    }
+}
+
+/// A sub-key without a parent is garbage only if its version had been given
+/// out in the view and nobody is still writing that generation (an import).
+fn orphaned(view: &DurableView, slot: u16, generation: u32, version: Version) -> bool {
+    if version.counter >= view.next_version || view.maps.importing(slot, generation) {
+        return false;
+    }
+    !view.parent_has(slot, generation, version).unwrap_or(false)
+}

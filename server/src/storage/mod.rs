@@ -1,0 +1,21 @@
+//! What is on disk and how it is reached. Knows nothing of commands or RESP.
+
+pub mod cache;
+mod counters;
+mod engine;
+mod expiry_hints;
+mod filter;
+pub mod generations;
+pub mod header;
+pub mod keys;
+pub mod record;
+mod scan_positions;
+mod store;
+mod view;
+
+pub use engine::{Engine, FamilyHandle, MemoryPlan, Resources};
+pub use header::{Header, KeyType, Spread};
+pub use keys::{MetaKey, Version};
+pub use record::Record;
+pub use store::{Log, Position, Store, StoreError, SystemChanges};
+pub use view::DurableView;

@@ -1,0 +1,698 @@
+//! One group replica's state: RocksDB, record cache, maps and counters.
+//!
+//! Changed by one caller at a time ([`Store::apply`], the group's writer or
+//! the replica's log); read by anyone. Invariants:
+//! - applied index, log time, counters and data move in one write batch;
+//! - a reader that overlaps an apply can tell ([`Store::epoch`]);
+//! - the cache never holds what RocksDB does not (see `cache`).
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use rocksdb::{Direction, ErrorKind, IteratorMode, WriteBatch, WriteOptions};
+
+use super::cache::RecordCache;
+use super::counters::{Counters, Delta, encode_journal, journal_key};
+use super::engine::{Engine, Resources};
+use super::expiry_hints::ExpiryHints;
+use super::generations::GenerationMap;
+use super::keys::{MetaKey, expiry_key};
+use super::record::Record;
+use super::scan_positions::ScanPositions;
+use super::view::{DurableView, ViewCell};
+use crate::txn::effects::{Effects, Family, RowEffect, change_map};
+use crate::txn::error::CommandError;
+
+/// Journal rows of counters before they are folded.
+const FOLD_EVERY: u64 = 4096;
+
+/// How a write becomes durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Log {
+    /// RocksDB's own log, handed to the kernel with each batch.
+    Wal,
+    /// RocksDB's own log, synced with each batch (`appendfsync always`).
+    WalSynced,
+    /// The Raft log; RocksDB keeps none.
+    External,
+}
+
+/// Position of the replica in its log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Position {
+    pub index: u64,
+    pub term: u64,
+}
+
+/// Why a store could not be opened or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("RocksDB at {path}: {source}")]
+    RocksDb {
+        path: PathBuf,
+        source: rocksdb::Error,
+    },
+    #[error("{path}: the row `{row}` cannot be understood; it is corrupt or of a later version")]
+    Corrupt { path: PathBuf, row: &'static str },
+    /// The write would have to wait for compaction; nothing was written.
+    #[error("the write would stall")]
+    WouldStall,
+}
+
+/// Changes of a group's own state that ride in an entry's write batch.
+#[derive(Default)]
+pub struct SystemChanges {
+    /// The generation map after the entry, where it is not that of the
+    /// entry's own map changes.
+    pub map: Option<GenerationMap>,
+    /// Rows of the family `system`; `None` deletes.
+    pub rows: Vec<(Vec<u8>, Option<Bytes>)>,
+}
+
+/// See the module's documentation.
+pub struct Store {
+    path: PathBuf,
+    engine: Engine,
+    pub cache: RecordCache,
+    pub counters: Counters,
+    pub hints: ExpiryHints,
+    pub scan_positions: ScanPositions,
+    maps: ArcSwap<GenerationMap>,
+    views: Arc<ViewCell>,
+    /// Even: at rest. Odd: an apply is between its first and last visible change.
+    epoch: AtomicU64,
+    index: AtomicU64,
+    term: AtomicU64,
+    log_time: AtomicU64,
+    next_version: AtomicU64,
+    folded: AtomicU64,
+    /// A map change left rows behind for the compaction filter.
+    garbage: AtomicBool,
+}
+
+impl Store {
+    /// Opens or creates the store under `path`; `initial` is the map of a new one.
+    pub fn open(
+        path: &Path,
+        resources: &Resources,
+        wal: bool,
+        initial: GenerationMap,
+    ) -> Result<Store, StoreError> {
+        let views = Arc::new(ViewCell::default());
+        let failed = |source| StoreError::RocksDb {
+            path: path.to_path_buf(),
+            source,
+        };
+        let engine = Engine::open(path, resources, &views, wal).map_err(failed)?;
+        let store = Store {
+            path: path.to_path_buf(),
+            engine,
+            cache: RecordCache::new(resources.plan.record_cache),
+            counters: Counters::default(),
+            hints: ExpiryHints::default(),
+            scan_positions: ScanPositions::default(),
+            maps: ArcSwap::from_pointee(initial),
+            views,
+            epoch: AtomicU64::new(0),
+            index: AtomicU64::new(0),
+            term: AtomicU64::new(0),
+            log_time: AtomicU64::new(0),
+            next_version: AtomicU64::new(1),
+            folded: AtomicU64::new(0),
+            garbage: AtomicBool::new(false),
+        };
+        store.load()?;
+        Ok(store)
+    }
+
+    fn corrupt(&self, row: &'static str) -> StoreError {
+        StoreError::Corrupt {
+            path: self.path.clone(),
+            row,
+        }
+    }
+
+    fn failed(&self, source: rocksdb::Error) -> StoreError {
+        StoreError::RocksDb {
+            path: self.path.clone(),
+            source,
+        }
+    }
+
+    fn load(&self) -> Result<(), StoreError> {
+        let system = self.engine.system;
+        let get = |key: &[u8]| {
+            self.engine
+                .db
+                .get_cf(&system, key)
+                .map_err(|e| self.failed(e))
+        };
+        match get(b"maps")? {
+            Some(bytes) => {
+                let map = GenerationMap::decode(&bytes).ok_or_else(|| self.corrupt("maps"))?;
+                self.maps.store(Arc::new(map));
+            }
+            None => {
+                let bytes = self.maps.load().encode();
+                self.engine
+                    .db
+                    .put_cf(&system, b"maps", bytes)
+                    .map_err(|e| self.failed(e))?;
+            }
+        }
+        if let Some(bytes) = get(b"applied")? {
+            let applied = Applied::decode(&bytes).ok_or_else(|| self.corrupt("applied"))?;
+            self.index.store(applied.index, Ordering::Release);
+            self.term.store(applied.term, Ordering::Release);
+            self.log_time.store(applied.log_time, Ordering::Release);
+            self.next_version
+                .store(applied.next_version, Ordering::Release);
+        }
+        self.load_counters()?;
+        self.load_hints()
+    }
+
+    fn load_counters(&self) -> Result<(), StoreError> {
+        let from = IteratorMode::From(b"C", Direction::Forward);
+        for row in self.engine.db.iterator_cf(&self.engine.system, from) {
+            let (key, value) = row.map_err(|e| self.failed(e))?;
+            let loaded = match key.first() {
+                Some(b'C') => self.counters.load_snapshot(&key, &value),
+                Some(b'c') => self.counters.load_journal(&value),
+                _ => continue,
+            };
+            loaded.ok_or_else(|| self.corrupt("counters"))?;
+        }
+        Ok(())
+    }
+
+    /// One seek per (slot, generation) that has expiring keys.
+    fn load_hints(&self) -> Result<(), StoreError> {
+        let mut rows = self.engine.db.raw_iterator_cf(&self.engine.expiry);
+        rows.seek_to_first();
+        while let Some(row) = rows.key() {
+            let (slot, generation, _) =
+                super::keys::split(row).ok_or_else(|| self.corrupt("expiry"))?;
+            let (at, _) = super::keys::split_expiry(row).ok_or_else(|| self.corrupt("expiry"))?;
+            self.hints.lower(generation, slot, at);
+            match super::keys::prefix_end(slot, generation) {
+                Some(next) => rows.seek(next),
+                None => break,
+            }
+        }
+        rows.status().map_err(|e| self.failed(e))
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    pub fn maps(&self) -> Arc<GenerationMap> {
+        self.maps.load_full()
+    }
+
+    /// Runs `f` on the current maps without touching their count.
+    pub fn with_maps<T>(&self, f: impl FnOnce(&GenerationMap) -> T) -> T {
+        f(&self.maps.load())
+    }
+
+    /// Log time of the last applied entry, unix ms.
+    pub fn log_time(&self) -> u64 {
+        self.log_time.load(Ordering::Acquire)
+    }
+
+    pub fn next_version(&self) -> u64 {
+        self.next_version.load(Ordering::Acquire)
+    }
+
+    pub fn position(&self) -> Position {
+        Position {
+            index: self.index.load(Ordering::Acquire),
+            term: self.term.load(Ordering::Acquire),
+        }
+    }
+
+    /// A number that is even and unchanged over a read of several records
+    /// exactly if no apply overlapped it.
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::SeqCst)
+    }
+
+    /// Reads one record, an expired one included. `disk: false` answers
+    /// [`CommandError::Cold`] instead of waiting for the disk.
+    pub fn record(&self, key: &MetaKey, disk: bool) -> Result<Option<Record>, CommandError> {
+        let token = match self.cache.get(key.hash(), key.physical()) {
+            Ok(record) => return Ok(Some(record)),
+            Err(token) => token,
+        };
+        let Some(value) = self.engine.get(self.engine.meta, key.physical(), disk)? else {
+            return Ok(None);
+        };
+        let record = Record::from_encoded(key.physical(), &value);
+        self.cache.fill(token, key.hash(), record.clone());
+        Ok(Some(record))
+    }
+
+    /// Reads one row below a record.
+    pub fn row(
+        &self,
+        family: Family,
+        key: &[u8],
+        disk: bool,
+    ) -> Result<Option<Bytes>, CommandError> {
+        let value = self.engine.get(self.engine.family(family), key, disk)?;
+        Ok(value.map(|v| Bytes::copy_from_slice(&v)))
+    }
+
+    /// Applies one entry: one RocksDB write, then cache, counters and maps.
+    ///
+    /// `stall: false` refuses with [`StoreError::WouldStall`] rather than wait
+    /// for compaction; nothing has changed then.
+    pub fn apply(
+        &self,
+        effects: &Effects,
+        position: Position,
+        log: Log,
+        stall: bool,
+    ) -> Result<(), StoreError> {
+        self.apply_with(effects, SystemChanges::default(), position, log, stall)
+    }
+
+    /// [`Store::apply`] with changes of the group's own state in the same batch.
+    pub fn apply_with(
+        &self,
+        effects: &Effects,
+        changes: SystemChanges,
+        position: Position,
+        log: Log,
+        stall: bool,
+    ) -> Result<(), StoreError> {
+        let mut batch = WriteBatch::with_capacity_bytes(256 + effects.metas.len() * 192);
+        let deltas = self.fill_batch(&mut batch, effects);
+        let map = match changes.map {
+            Some(map) => {
+                batch.put_cf(&self.engine.system, b"maps", map.encode());
+                Some(map)
+            }
+            None => self.changed_map(&mut batch, effects),
+        };
+        for (key, value) in &changes.rows {
+            match value {
+                Some(value) => batch.put_cf(&self.engine.system, key, value),
+                None => batch.delete_cf(&self.engine.system, key),
+            }
+        }
+        self.fill_system(&mut batch, effects, position, &deltas);
+        let mut options = WriteOptions::default();
+        options.set_no_slowdown(!stall);
+        options.set_sync(log == Log::WalSynced);
+        options.disable_wal(log == Log::External);
+
+        effects
+            .metas
+            .iter()
+            .for_each(|m| self.cache.mark(m.key.hash(), m.key.physical()));
+        self.epoch.fetch_add(1, Ordering::SeqCst);
+        let written = self.engine.db.write_opt(batch, &options);
+        if written.is_ok() {
+            self.counters.add(&deltas);
+            self.note_expiries(effects);
+            if let Some(map) = map {
+                self.maps.store(Arc::new(map));
+                self.garbage.store(true, Ordering::Release);
+            }
+            self.index.store(position.index, Ordering::Release);
+            self.term.store(position.term, Ordering::Release);
+            self.log_time.fetch_max(effects.log_time, Ordering::AcqRel);
+            self.next_version
+                .fetch_max(effects.next_version, Ordering::AcqRel);
+        }
+        for meta in &effects.metas {
+            // After a refused write the old state is simply not cached.
+            let record = if written.is_ok() {
+                meta.record.clone()
+            } else {
+                None
+            };
+            self.cache
+                .install(meta.key.hash(), meta.key.physical(), record);
+        }
+        self.epoch.fetch_add(1, Ordering::SeqCst);
+        written.map_err(|e| match e.kind() {
+            ErrorKind::Incomplete if !stall => StoreError::WouldStall,
+            _ => self.failed(e),
+        })
+    }
+
+    fn fill_batch(&self, batch: &mut WriteBatch, effects: &Effects) -> Vec<Delta> {
+        let mut deltas = Vec::new();
+        for meta in &effects.metas {
+            let physical = meta.key.physical();
+            let new_expiry = meta.record.as_ref().and_then(|r| r.header()?.expires_at);
+            match &meta.record {
+                Some(record) => batch.put_cf(&self.engine.meta, physical, record.value()),
+                None => batch.delete_cf(&self.engine.meta, physical),
+            }
+            if meta.old_expiry != new_expiry {
+                if let Some(at) = meta.old_expiry {
+                    batch.delete_cf(&self.engine.expiry, expiry_key(physical, at));
+                }
+                if let Some(at) = new_expiry {
+                    batch.put_cf(&self.engine.expiry, expiry_key(physical, at), b"");
+                }
+            }
+            let delta = meta.count_delta() as i32;
+            if delta != 0 {
+                let (generation, slot) = (meta.key.generation(), meta.key.slot());
+                deltas.push(Delta {
+                    generation,
+                    slot,
+                    delta,
+                });
+            }
+        }
+        for (key, at) in &effects.expiry_drops {
+            batch.delete_cf(&self.engine.expiry, expiry_key(key.physical(), *at));
+            deltas.push(Delta {
+                generation: key.generation(),
+                slot: key.slot(),
+                delta: -1,
+            });
+        }
+        for row in &effects.rows {
+            match row {
+                RowEffect::Put { family, key, value } => {
+                    batch.put_cf(&self.engine.family(*family), key, value)
+                }
+                RowEffect::Delete { family, key } => {
+                    batch.delete_cf(&self.engine.family(*family), key)
+                }
+                RowEffect::DeleteRange { family, first, end } => {
+                    batch.delete_range_cf(&self.engine.family(*family), first, end)
+                }
+            }
+        }
+        deltas
+    }
+
+    fn changed_map(&self, batch: &mut WriteBatch, effects: &Effects) -> Option<GenerationMap> {
+        if effects.maps.is_empty() {
+            return None;
+        }
+        let mut map = (*self.maps.load_full()).clone();
+        change_map(&mut map, &effects.maps);
+        batch.put_cf(&self.engine.system, b"maps", map.encode());
+        Some(map)
+    }
+
+    fn fill_system(
+        &self,
+        batch: &mut WriteBatch,
+        effects: &Effects,
+        position: Position,
+        deltas: &[Delta],
+    ) {
+        let system = &self.engine.system;
+        let applied = Applied {
+            index: position.index,
+            term: position.term,
+            log_time: effects.log_time.max(self.log_time()),
+            next_version: effects.next_version.max(self.next_version()),
+        };
+        batch.put_cf(system, b"applied", applied.encode());
+        if position.index - self.folded.load(Ordering::Relaxed) > FOLD_EVERY {
+            // The snapshot is of before this entry; its own journal row stays.
+            for (key, value) in self.counters.snapshot_rows() {
+                batch.put_cf(system, key, value);
+            }
+            batch.delete_range_cf(system, journal_key(0), journal_key(position.index));
+            self.folded.store(position.index, Ordering::Relaxed);
+        }
+        if !deltas.is_empty() {
+            batch.put_cf(system, journal_key(position.index), encode_journal(deltas));
+        }
+    }
+
+    fn note_expiries(&self, effects: &Effects) {
+        for meta in &effects.metas {
+            if let Some(at) = meta.record.as_ref().and_then(|r| r.header()?.expires_at) {
+                self.hints.lower(meta.key.generation(), meta.key.slot(), at);
+            }
+        }
+    }
+
+    /// Makes everything written so far durable and publishes it as the
+    /// compaction filter's view.
+    pub fn sync(&self, log: Log) -> Result<(), StoreError> {
+        // The view is pinned first: what the sync makes durable is at least that.
+        let view = self.pin_view();
+        if log != Log::External {
+            self.engine.db.flush_wal(true).map_err(|e| self.failed(e))?;
+        }
+        self.views.publish(Some(view));
+        Ok(())
+    }
+
+    /// Rows of the family `system` under `prefix`, without it, in key order.
+    pub fn system_rows(&self, prefix: &[u8]) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
+        let from = IteratorMode::From(prefix, Direction::Forward);
+        let mut rows = Vec::new();
+        for row in self.engine.db.iterator_cf(&self.engine.system, from) {
+            let (key, value) = row.map_err(|e| self.failed(e))?;
+            let Some(rest) = key.strip_prefix(prefix) else {
+                break;
+            };
+            rows.push((Bytes::copy_from_slice(rest), Bytes::from(value)));
+        }
+        Ok(rows)
+    }
+
+    /// Index up to which everything is in files, of all families alike: what
+    /// survives a power cut without a log.
+    pub fn durable_index(&self) -> Result<u64, StoreError> {
+        let mut persisted = rocksdb::ReadOptions::default();
+        persisted.set_read_tier(rocksdb::ReadTier::Persisted);
+        let row = self
+            .engine
+            .db
+            .get_cf_opt(&self.engine.system, b"applied", &persisted);
+        match row.map_err(|e| self.failed(e))? {
+            None => Ok(0),
+            Some(bytes) => {
+                let applied = Applied::decode(&bytes).ok_or_else(|| self.corrupt("applied"))?;
+                Ok(applied.index)
+            }
+        }
+    }
+
+    /// Makes `view` the one that compaction filters judge by. It must be
+    /// durable by now.
+    pub fn publish_view(&self, view: DurableView) {
+        self.views.publish(Some(view));
+    }
+
+    /// The state as it is applied now.
+    pub fn pin_view(&self) -> DurableView {
+        loop {
+            let before = self.epoch();
+            // SAFETY: `close` clears the cell and stops compactions before the
+            // engine is dropped.
+            let view = unsafe {
+                DurableView::new(
+                    &self.engine.db,
+                    self.engine.meta,
+                    self.engine.data,
+                    self.log_time(),
+                    self.maps(),
+                    self.next_version(),
+                )
+            };
+            if before.is_multiple_of(2) && self.epoch() == before {
+                return view;
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    /// Writes all memtables to files (all families at one point).
+    pub fn flush(&self) -> Result<(), StoreError> {
+        let e = &self.engine;
+        let families = [&e.meta, &e.data, &e.score, &e.payload, &e.expiry, &e.system];
+        let options = rocksdb::FlushOptions::default();
+        e.db.flush_cfs_opt(&families, &options)
+            .map_err(|source| self.failed(source))
+    }
+
+    /// Compacts everything; garbage by the durable view goes.
+    pub fn compact(&self) {
+        self.compact_slots(0, u16::MAX);
+    }
+
+    /// Compacts the slots `first..=last`; garbage by the durable view goes.
+    pub fn compact_slots(&self, first: u16, last: u16) {
+        let e = &self.engine;
+        let from = first.to_be_bytes();
+        let end = last.checked_add(1).map(u16::to_be_bytes);
+        let mut options = rocksdb::CompactOptions::default();
+        options.set_bottommost_level_compaction(rocksdb::BottommostLevelCompaction::Force);
+        for family in [e.meta, e.data, e.score, e.payload, e.expiry] {
+            e.db.compact_range_cf_opt(&family, Some(&from[..]), end.as_ref(), &options);
+        }
+    }
+
+    /// Deletes the rows of dead generations from the family `payload`, which
+    /// has no compaction filter. To be called after the change of the maps was
+    /// synced: nothing brings a dead generation back.
+    pub fn sweep_payload(&self) -> Result<(), StoreError> {
+        let maps = self.maps();
+        let payload = self.engine.payload;
+        let mut options = WriteOptions::default();
+        // Garbage that is written again by a replay is swept again.
+        options.disable_wal(true);
+        let mut rows = self.engine.db.raw_iterator_cf(&payload);
+        rows.seek_to_first();
+        while let Some(row) = rows.key() {
+            let Some((slot, generation, _)) = super::keys::split(row) else {
+                break;
+            };
+            let first = super::keys::prefix(slot, generation).to_vec();
+            let Some(end) = super::keys::prefix_end(slot, generation) else {
+                break;
+            };
+            if maps.is_garbage(slot, generation) {
+                let dropped = self
+                    .engine
+                    .db
+                    .delete_range_cf_opt(&payload, &first, &end, &options);
+                dropped.map_err(|e| self.failed(e))?;
+            }
+            rows.seek(&end);
+        }
+        rows.status().map_err(|e| self.failed(e))
+    }
+
+    /// Drops counters and hints of generations that no map names.
+    pub fn forget_dead_generations(&self) {
+        let maps = self.maps();
+        let dead = |g| g < maps.next && !maps.names_anywhere(g);
+        self.hints.retain(|g| !dead(g));
+    }
+
+    /// Whether generations became garbage since this was last asked.
+    pub fn take_garbage(&self) -> bool {
+        self.garbage.swap(false, Ordering::AcqRel)
+    }
+
+    /// Bytes on disk and in memtables of the slots `first..=last`, roughly.
+    pub fn slot_bytes(&self, first: u16, last: u16) -> u64 {
+        let e = &self.engine;
+        let from = first.to_be_bytes().to_vec();
+        let to = (u32::from(last) + 1).to_be_bytes()[2..].to_vec();
+        [e.meta, e.data, e.score, e.payload]
+            .iter()
+            .flat_map(|family| {
+                let range = [rocksdb::Range::new(&from, &to)];
+                e.db.get_approximate_sizes_cf(family, &range)
+            })
+            .sum()
+    }
+
+    /// Bytes of live files of all families.
+    pub fn disk_bytes(&self) -> u64 {
+        let e = &self.engine;
+        [e.meta, e.data, e.score, e.payload, e.expiry, e.system]
+            .iter()
+            .flat_map(|family| {
+                [
+                    "rocksdb.total-sst-files-size",
+                    "rocksdb.total-blob-file-size",
+                ]
+                .map(|name| e.db.property_int_value_cf(family, name).ok().flatten())
+            })
+            .flatten()
+            .sum()
+    }
+}
+
+impl Store {
+    /// Stops compactions for good; the last thing before the process ends.
+    pub fn quiesce(&self) {
+        self.engine.quiesce();
+        self.views.publish(None);
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.quiesce();
+    }
+}
+
+/// The row `applied` of the family `system`.
+///
+/// ```text
+/// format u8 (1) | index u64 | term u64 | log time u64 ms | next version u64      (BE)
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Applied {
+    index: u64,
+    term: u64,
+    log_time: u64,
+    next_version: u64,
+}
+
+impl Applied {
+    fn encode(&self) -> [u8; 33] {
+        let mut out = [1; 33];
+        for (i, n) in [self.index, self.term, self.log_time, self.next_version]
+            .iter()
+            .enumerate()
+        {
+            out[1 + i * 8..9 + i * 8].copy_from_slice(&n.to_be_bytes());
+        }
+        out
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Applied> {
+        if bytes.len() != 33 || bytes[0] != 1 {
+            return None;
+        }
+        let n = |i: usize| {
+            u64::from_be_bytes(bytes[1 + i * 8..9 + i * 8].try_into().expect("eight bytes"))
+        };
+        Some(Applied {
+            index: n(0),
+            term: n(1),
+            log_time: n(2),
+            next_version: n(3),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn golden_bytes_of_the_applied_row() {
+        let applied = Applied {
+            index: 1,
+            term: 2,
+            log_time: 3,
+            next_version: 4,
+        };
+        let bytes = applied.encode();
+        let want: &[u8] =
+            b"\x01\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\x04";
+        assert_eq!(bytes, want);
+        assert_eq!(Applied::decode(&bytes), Some(applied));
+        assert_eq!(Applied::decode(&bytes[1..]), None);
+    }
+}

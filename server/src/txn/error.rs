@@ -1,0 +1,75 @@
+//! What a command can fail with. `Display` is the RESP error line, without `-` and CRLF.
+
+use std::borrow::Cow;
+
+/// The outcome of a command that did not answer.
+#[derive(Debug)]
+pub enum CommandError {
+    /// Any ready error line, prefix included (`ERR …`, `WRONGTYPE …`).
+    Line(Cow<'static, str>),
+    /// What is needed is not in memory: undo, fetch off the thread, run again.
+    Cold,
+    /// A key expired between log time and now: answer through the writer,
+    /// whose entry commits the time first (invariant 4).
+    NeedsTick,
+    /// The storage failed; the message names what was read.
+    Storage(rocksdb::Error),
+    /// Bytes on disk that this program cannot understand (invariant 12).
+    Corrupt(&'static str),
+}
+
+impl CommandError {
+    pub const WRONG_TYPE: CommandError =
+        CommandError::fixed("WRONGTYPE Operation against a key holding the wrong kind of value");
+    pub const SYNTAX: CommandError = CommandError::fixed("ERR syntax error");
+    pub const NOT_AN_INTEGER: CommandError =
+        CommandError::fixed("ERR value is not an integer or out of range");
+    pub const NOT_A_FLOAT: CommandError = CommandError::fixed("ERR value is not a valid float");
+    pub const OUT_OF_RANGE: CommandError = CommandError::fixed("ERR index out of range");
+    pub const NO_SUCH_KEY: CommandError = CommandError::fixed("ERR no such key");
+
+    /// An error line known at compile time.
+    pub const fn fixed(line: &'static str) -> CommandError {
+        CommandError::Line(Cow::Borrowed(line))
+    }
+
+    /// An error line made at run time.
+    pub fn line(line: impl Into<String>) -> CommandError {
+        CommandError::Line(Cow::Owned(line.into()))
+    }
+
+    /// Not an answer: the command must be run again elsewhere.
+    pub fn is_retry(&self) -> bool {
+        matches!(self, CommandError::Cold | CommandError::NeedsTick)
+    }
+}
+
+impl std::fmt::Display for CommandError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            CommandError::Line(line) => f.write_str(line),
+            CommandError::Cold => f.write_str("ERR the data could not be fetched from disk"),
+            CommandError::NeedsTick => f.write_str("ERR the group's clock could not be advanced"),
+            CommandError::Storage(e) => write!(f, "ERR storage error: {}", e.as_ref()),
+            CommandError::Corrupt(what) => write!(f, "ERR corrupt data on disk: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for CommandError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            CommandError::Storage(e) => Some(e),
+            _ => None,
+        }
+    }
+}
+
+impl From<rocksdb::Error> for CommandError {
+    fn from(e: rocksdb::Error) -> CommandError {
+        match e.kind() {
+            rocksdb::ErrorKind::Incomplete => CommandError::Cold,
+            _ => CommandError::Storage(e),
+        }
+    }
+}

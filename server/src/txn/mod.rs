@@ -1,0 +1,397 @@
+//! A command's view of the data: what it may read and change.
+//!
+//! A [`Txn`] is made by the dispatcher for one command. For a write it reads
+//! through the batch's overlay and changes only that; for a read it sees
+//! applied state. It knows no socket, no wall clock and no log: time comes in
+//! as log time, and what is not in memory is an error ([`CommandError::Cold`])
+//! that the caller answers by fetching and running the command again.
+
+pub mod clock;
+pub mod effects;
+pub mod error;
+pub mod events;
+pub mod overlay;
+pub mod walk;
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use rocksdb::{Direction, IteratorMode, ReadOptions};
+
+use self::effects::{Family, MapChange};
+pub use self::error::CommandError;
+pub use self::events::{Event, EventClass};
+use self::overlay::{Overlay, State};
+use crate::storage::generations::{DATABASES, GenerationMap};
+use crate::storage::keys::slot_of;
+use crate::storage::{Header, MetaKey, Record, Store, Version};
+
+/// What the dispatcher fixes for one command.
+#[derive(Clone, Copy, Debug)]
+pub struct TxnContext {
+    /// The client's database, 0 to 15.
+    pub db: usize,
+    /// Log time, unix ms: the command's only clock.
+    pub now: u64,
+    /// Whether the command may wait for the disk (it runs off the network threads).
+    pub disk: bool,
+    /// Largest string kept within its `meta` record, in bytes.
+    pub string_inline_max: usize,
+    /// Longest string value, in bytes (`proto-max-bulk-len`).
+    pub max_bulk: usize,
+    /// Where the command's random choices start from.
+    pub seed: u64,
+    /// Whether the group belongs to a cluster (only database 0 there).
+    pub cluster: bool,
+    /// Epoch of the slot of the command's keys (standalone: 0).
+    pub slot_epoch: u32,
+}
+
+/// See the module's documentation.
+pub struct Txn<'a> {
+    store: &'a Store,
+    maps: &'a GenerationMap,
+    overlay: Option<&'a mut Overlay>,
+    context: TxnContext,
+    touched: u32,
+    random: u64,
+}
+
+impl<'a> Txn<'a> {
+    /// A command that only reads applied state.
+    pub fn read(store: &'a Store, maps: &'a GenerationMap, context: TxnContext) -> Txn<'a> {
+        Txn {
+            store,
+            maps,
+            overlay: None,
+            context,
+            touched: 0,
+            random: context.seed,
+        }
+    }
+
+    /// A command of the group's writer, on top of the batch's overlay.
+    pub fn write(
+        store: &'a Store,
+        maps: &'a GenerationMap,
+        overlay: &'a mut Overlay,
+        context: TxnContext,
+    ) -> Txn<'a> {
+        Txn {
+            store,
+            maps,
+            overlay: Some(overlay),
+            context,
+            touched: 0,
+            random: context.seed,
+        }
+    }
+
+    pub fn db(&self) -> usize {
+        self.context.db
+    }
+
+    /// Log time, unix ms.
+    pub fn now(&self) -> u64 {
+        self.context.now
+    }
+
+    pub fn context(&self) -> &TxnContext {
+        &self.context
+    }
+
+    pub fn store(&self) -> &Store {
+        self.store
+    }
+
+    /// How many records and rows were read: a read of more than one must not
+    /// have overlapped an apply.
+    pub fn touched(&self) -> u32 {
+        self.touched
+    }
+
+    /// Whether changes are possible (the command runs in the writer).
+    pub fn is_write(&self) -> bool {
+        self.overlay.is_some()
+    }
+
+    /// The generation map as this command sees it.
+    pub fn maps(&self) -> &GenerationMap {
+        match &self.overlay {
+            Some(overlay) => overlay.map(),
+            None => self.maps,
+        }
+    }
+
+    /// The physical key of `user_key` in the client's database.
+    pub fn key(&self, user_key: &[u8]) -> MetaKey {
+        self.key_in(self.context.db, user_key)
+    }
+
+    /// The physical key of `user_key` in database `db`.
+    pub fn key_in(&self, db: usize, user_key: &[u8]) -> MetaKey {
+        let slot = slot_of(user_key);
+        MetaKey::new(slot, self.maps().live.get(db, slot), user_key)
+    }
+
+    /// Refuses to go on unless this command may wait for the disk.
+    pub fn require_disk(&self) -> Result<(), CommandError> {
+        if self.context.disk {
+            Ok(())
+        } else {
+            Err(CommandError::Cold)
+        }
+    }
+
+    /// The live record of `key`; an expired one is `None` (and, in a write,
+    /// deleted with an `expired` event).
+    pub fn get(&mut self, key: &MetaKey) -> Result<Option<Record>, CommandError> {
+        let Some(record) = self.get_raw(key)? else {
+            return Ok(None);
+        };
+        let header = Header::decode(record.value());
+        let (header, _) = header.ok_or(CommandError::Corrupt("the header of a record"))?;
+        match header.expires_at {
+            Some(at) if at < self.context.now => {
+                self.meet_expired(key, &record, at)?;
+                Ok(None)
+            }
+            _ => Ok(Some(record)),
+        }
+    }
+
+    fn get_raw(&mut self, key: &MetaKey) -> Result<Option<Record>, CommandError> {
+        self.touched += 1;
+        let Some(overlay) = &mut self.overlay else {
+            return self.store.record(key, self.context.disk);
+        };
+        if let Some(known) = overlay.get(key) {
+            return Ok(known.cloned());
+        }
+        let record = self.store.record(key, self.context.disk)?;
+        overlay.load(key, record.clone());
+        Ok(record)
+    }
+
+    /// A key that was once seen expired never comes back: the entry that
+    /// carries this time is committed before anybody is told.
+    fn meet_expired(
+        &mut self,
+        key: &MetaKey,
+        record: &Record,
+        at: u64,
+    ) -> Result<(), CommandError> {
+        self.note_expired(at)?;
+        let Some(overlay) = &mut self.overlay else {
+            return Ok(());
+        };
+        overlay.delete_payload(key, record);
+        overlay.set(key, State::Deleted);
+        let db = overlay.map().live.database_of(key.slot(), key.generation());
+        let db = db.unwrap_or(self.context.db);
+        self.event_in(db, EventClass::Expired, "expired", key.user_key());
+        Ok(())
+    }
+
+    /// A key with this expiry is about to be treated as absent.
+    pub(super) fn note_expired(&mut self, at: u64) -> Result<(), CommandError> {
+        match &mut self.overlay {
+            None if at >= self.store.log_time() => Err(CommandError::NeedsTick),
+            None => Ok(()),
+            Some(overlay) => {
+                overlay.tick = true;
+                Ok(())
+            }
+        }
+    }
+
+    /// Sets the record of `key`, which may be new. Reads it first if the
+    /// command has not (an overwrite is a read: counters and expiry follow it).
+    pub fn put(&mut self, key: &MetaKey, record: Record) -> Result<(), CommandError> {
+        debug_assert_eq!(key.physical(), record.physical());
+        self.ensure_loaded(key)?;
+        self.overlay_mut().set(key, State::Put(record));
+        Ok(())
+    }
+
+    /// Deletes the record of `key` (rows below it become garbage, except
+    /// those of the family `payload`, which the type deletes itself).
+    pub fn delete(&mut self, key: &MetaKey) -> Result<(), CommandError> {
+        self.ensure_loaded(key)?;
+        self.overlay_mut().set(key, State::Deleted);
+        Ok(())
+    }
+
+    fn ensure_loaded(&mut self, key: &MetaKey) -> Result<(), CommandError> {
+        if self.overlay_mut().get(key).is_none() {
+            self.get(key)?;
+        }
+        Ok(())
+    }
+
+    fn overlay_mut(&mut self) -> &mut Overlay {
+        self.overlay
+            .as_deref_mut()
+            .expect("commands that write are dispatched to the writer")
+    }
+
+    /// One row below a record.
+    pub fn row(&mut self, family: Family, key: &[u8]) -> Result<Option<Bytes>, CommandError> {
+        self.touched += 1;
+        if let Some(overlay) = &self.overlay
+            && let Some(known) = overlay.row(family, key)
+        {
+            return Ok(known.cloned());
+        }
+        self.store.row(family, key, self.context.disk)
+    }
+
+    /// All rows with `first <= key < end`, in order. Waits for the disk: for
+    /// copies of whole values, not for reads of a part.
+    pub fn rows_in(
+        &mut self,
+        family: Family,
+        first: &[u8],
+        end: &[u8],
+    ) -> Result<Vec<(Vec<u8>, Bytes)>, CommandError> {
+        self.require_disk()?;
+        self.touched += 1;
+        let engine = self.store.engine();
+        let mut options = ReadOptions::default();
+        options.set_iterate_upper_bound(end);
+        let from = IteratorMode::From(first, Direction::Forward);
+        let mut rows = BTreeMap::new();
+        for row in engine
+            .db
+            .iterator_cf_opt(&engine.family(family), options, from)
+        {
+            let (key, value) = row?;
+            rows.insert(key.into_vec(), Bytes::from(value));
+        }
+        for (key, value) in self
+            .overlay
+            .iter()
+            .flat_map(|o| o.rows_in(family, first, end))
+        {
+            match value {
+                Some(value) => rows.insert(key.to_vec(), value.clone()),
+                None => rows.remove(key),
+            };
+        }
+        Ok(rows.into_iter().collect())
+    }
+
+    pub fn put_row(&mut self, family: Family, key: Vec<u8>, value: Bytes) {
+        self.overlay_mut().put_row(family, key, value);
+    }
+
+    pub fn delete_row(&mut self, family: Family, key: Vec<u8>) {
+        self.overlay_mut().delete_row(family, key);
+    }
+
+    /// Deletes rows from `first` to before `end`.
+    pub fn delete_rows(&mut self, family: Family, first: Vec<u8>, end: Vec<u8>) {
+        self.overlay_mut().delete_rows(family, first, end);
+    }
+
+    /// Deletes what a spread string keeps in the family `payload`; nothing
+    /// for any other record. For when the record is deleted or replaced.
+    pub fn delete_payload(&mut self, key: &MetaKey, record: &Record) {
+        self.overlay_mut().delete_payload(key, record);
+    }
+
+    /// A random number; the sequence is fixed by [`TxnContext::seed`] (SplitMix64,
+    /// <https://prng.di.unimi.it/splitmix64.c>).
+    pub fn random(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A version that no incarnation has had (invariant 6).
+    pub fn next_version(&mut self) -> Version {
+        let overlay = self.overlay_mut();
+        let counter = overlay.next_version;
+        overlay.next_version += 1;
+        Version {
+            epoch: self.context.slot_epoch,
+            counter,
+        }
+    }
+
+    /// Notes a keyspace event; it fires after the entry is applied.
+    pub fn event(&mut self, class: EventClass, name: &'static str, user_key: &[u8]) {
+        self.event_in(self.context.db, class, name, user_key);
+    }
+
+    /// [`Txn::event`] for a key of another database.
+    pub fn event_in(&mut self, db: usize, class: EventClass, name: &'static str, user_key: &[u8]) {
+        let event = Event {
+            class,
+            name,
+            db,
+            key: user_key.to_vec(),
+        };
+        self.overlay_mut().events.push(event);
+    }
+
+    /// Number of keys of a database (expired ones that are not collected count).
+    pub fn key_count(&self, db: usize) -> u64 {
+        let map = &self.maps().live;
+        let stored: u64 = map
+            .runs(db)
+            .into_iter()
+            .map(|(first, last, generation)| self.store.counters.sum(generation, first..=last))
+            .sum();
+        let pending = self.overlay.as_ref().map_or(0, |overlay| {
+            overlay.count_delta(|slot, generation| map.get(db, slot) == generation)
+        });
+        stored.saturating_add_signed(pending)
+    }
+
+    /// Number of keys of one slot, all databases.
+    pub fn key_count_in_slot(&self, slot: u16) -> u64 {
+        let map = &self.maps().live;
+        (0..DATABASES)
+            .map(|db| self.store.counters.get(map.get(db, slot), slot))
+            .sum()
+    }
+
+    /// Empties a database: O(1), its rows become garbage.
+    pub fn flush_db(&mut self, db: usize) {
+        if self.key_count(db) > 0 {
+            self.overlay_mut()
+                .change_map(&[MapChange::Renew { db: db as u8 }]);
+        }
+    }
+
+    /// Exchanges two databases.
+    pub fn swap_db(&mut self, a: usize, b: usize) {
+        if a != b {
+            self.overlay_mut().change_map(&[MapChange::Swap {
+                a: a as u8,
+                b: b as u8,
+            }]);
+        }
+    }
+
+    /// The batch's own records of one (slot, generation), for merged scans.
+    pub fn pending_metas(&self, slot: u16, generation: u32) -> Vec<(Vec<u8>, Option<Record>)> {
+        let Some(overlay) = &self.overlay else {
+            return Vec::new();
+        };
+        let changed = overlay
+            .metas_of(slot, generation)
+            .filter_map(|(key, state)| {
+                let record = match state {
+                    State::Unchanged => return None,
+                    State::Put(record) => Some(record.clone()),
+                    State::Deleted => None,
+                };
+                Some((key.user_key().to_vec(), record))
+            });
+        changed.collect()
+    }
+}

@@ -1,0 +1,494 @@
+//! What a batch has changed and not yet applied.
+//!
+//! Owned by the group's writer for the length of one batch. Later commands of
+//! the batch read through it; a command that fails or finds its data cold is
+//! rolled back to its savepoint. At the end it becomes [`Effects`]: each
+//! record once, in order of first touch, whatever was overwritten or flushed
+//! within the batch left out.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use bytes::Bytes;
+use hashbrown::HashTable;
+
+use super::effects::{Effects, Family, MapChange, MetaEffect, RowEffect, change_map};
+use super::events::Event;
+use crate::storage::generations::GenerationMap;
+use crate::storage::header::{Header, KeyType};
+use crate::storage::keys::{MetaKey, PREFIX_LEN, Version, split, sub_key};
+use crate::storage::record::Record;
+
+/// The state of a record within the batch.
+#[derive(Clone, Debug)]
+pub enum State {
+    /// As it is in the store.
+    Unchanged,
+    Put(Record),
+    Deleted,
+}
+
+struct Entry {
+    key: MetaKey,
+    /// As found in the store when first asked for (an expired one included).
+    base: Option<Record>,
+    state: State,
+}
+
+enum Undo {
+    Meta(u32, State),
+    NewMeta,
+    Row(Family, Vec<u8>, Option<Option<Bytes>>),
+    RowLog(usize),
+    Map(Box<GenerationMap>, usize),
+}
+
+/// A point to which the overlay can be rolled back.
+#[derive(Clone, Copy)]
+pub struct Savepoint {
+    undo: usize,
+    events: usize,
+    bytes: usize,
+    next_version: u64,
+    tick: bool,
+}
+
+/// See the module's documentation.
+pub struct Overlay {
+    index: HashTable<u32>,
+    entries: Vec<Entry>,
+    rows: BTreeMap<(Family, Vec<u8>), Option<Bytes>>,
+    row_log: Vec<RowEffect>,
+    expiry_drops: Vec<(MetaKey, u64)>,
+    undo: Vec<Undo>,
+    map: GenerationMap,
+    map_changes: Vec<MapChange>,
+    pub events: Vec<Event>,
+    pub next_version: u64,
+    /// The entry must be committed even if it changes nothing: a reply has
+    /// shown a key as expired.
+    pub tick: bool,
+    bytes: usize,
+}
+
+impl Overlay {
+    pub fn new(map: GenerationMap, next_version: u64) -> Overlay {
+        Overlay {
+            index: HashTable::new(),
+            entries: Vec::new(),
+            rows: BTreeMap::new(),
+            row_log: Vec::new(),
+            expiry_drops: Vec::new(),
+            undo: Vec::new(),
+            map,
+            map_changes: Vec::new(),
+            events: Vec::new(),
+            next_version,
+            tick: false,
+            bytes: 0,
+        }
+    }
+
+    /// The generation map with the batch's own changes.
+    pub fn map(&self) -> &GenerationMap {
+        &self.map
+    }
+
+    /// Bytes that the batch will write, roughly.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub fn is_dirty(&self) -> bool {
+        self.tick
+            || !self.map_changes.is_empty()
+            || !self.row_log.is_empty()
+            || !self.expiry_drops.is_empty()
+            || self
+                .entries
+                .iter()
+                .any(|e| !matches!(e.state, State::Unchanged))
+    }
+
+    pub fn savepoint(&mut self) -> Savepoint {
+        // Older commands of the batch are final: their undo records are not needed.
+        self.undo.clear();
+        Savepoint {
+            undo: 0,
+            events: self.events.len(),
+            bytes: self.bytes,
+            next_version: self.next_version,
+            tick: self.tick,
+        }
+    }
+
+    /// Undoes what was done since `to`, the latest savepoint.
+    pub fn roll_back(&mut self, to: Savepoint) {
+        while self.undo.len() > to.undo {
+            match self.undo.pop().expect("the length was checked") {
+                Undo::Meta(at, state) => self.entries[at as usize].state = state,
+                Undo::NewMeta => self.forget_last_meta(),
+                Undo::Row(family, key, Some(value)) => {
+                    self.rows.insert((family, key), value);
+                }
+                Undo::Row(family, key, None) => {
+                    self.rows.remove(&(family, key));
+                }
+                Undo::RowLog(len) => self.row_log.truncate(len),
+                Undo::Map(map, changes) => {
+                    self.map = *map;
+                    self.map_changes.truncate(changes);
+                }
+            }
+        }
+        self.events.truncate(to.events);
+        self.bytes = to.bytes;
+        self.next_version = to.next_version;
+        self.tick = to.tick;
+    }
+
+    fn forget_last_meta(&mut self) {
+        let entry = self
+            .entries
+            .pop()
+            .expect("an undo record stands for an entry");
+        let at = self.entries.len() as u32;
+        if let Ok(found) = self.index.find_entry(entry.key.hash(), |i| *i == at) {
+            found.remove();
+        }
+    }
+
+    fn find(&self, key: &MetaKey) -> Option<u32> {
+        self.index
+            .find(key.hash(), |i| {
+                self.entries[*i as usize].key.physical() == key.physical()
+            })
+            .copied()
+    }
+
+    /// The record as the batch sees it: outer `None` if the batch does not know it.
+    pub fn get(&self, key: &MetaKey) -> Option<Option<&Record>> {
+        let entry = &self.entries[self.find(key)? as usize];
+        Some(match &entry.state {
+            State::Unchanged => entry.base.as_ref(),
+            State::Put(record) => Some(record),
+            State::Deleted => None,
+        })
+    }
+
+    /// Remembers what the store holds for `key`.
+    pub fn load(&mut self, key: &MetaKey, base: Option<Record>) {
+        debug_assert!(self.find(key).is_none());
+        let at = self.entries.len() as u32;
+        self.entries.push(Entry {
+            key: key.clone(),
+            base,
+            state: State::Unchanged,
+        });
+        let entries = &self.entries;
+        self.index
+            .insert_unique(key.hash(), at, |i| entries[*i as usize].key.hash());
+        self.undo.push(Undo::NewMeta);
+    }
+
+    /// Sets the new state of a key that was loaded.
+    pub fn set(&mut self, key: &MetaKey, state: State) {
+        let at = self.find(key).expect("a key is read before it is written");
+        if let State::Put(record) = &state {
+            self.bytes += record.memory() + 32;
+        } else {
+            self.bytes += key.physical().len() + 32;
+        }
+        let entry = &mut self.entries[at as usize];
+        let old = std::mem::replace(&mut entry.state, state);
+        self.undo.push(Undo::Meta(at, old));
+    }
+
+    /// A row as the batch sees it: outer `None` if the batch does not know it.
+    pub fn row(&self, family: Family, key: &[u8]) -> Option<Option<&Bytes>> {
+        if self.rows.is_empty() {
+            return None;
+        }
+        self.rows
+            .get(&(family, key.to_vec()))
+            .map(|value| value.as_ref())
+    }
+
+    /// Rows of the batch in a key range, for merged scans.
+    pub fn rows_in<'a>(
+        &'a self,
+        family: Family,
+        first: &[u8],
+        end: &[u8],
+    ) -> impl Iterator<Item = (&'a [u8], Option<&'a Bytes>)> + use<'a> {
+        let range = (
+            Bound::Included((family, first.to_vec())),
+            Bound::Excluded((family, end.to_vec())),
+        );
+        self.rows
+            .range(range)
+            .map(|((_, key), value)| (&key[..], value.as_ref()))
+    }
+
+    pub fn put_row(&mut self, family: Family, key: Vec<u8>, value: Bytes) {
+        self.bytes += key.len() + value.len() + 32;
+        self.row_changed(family, &key, Some(value.clone()));
+        self.row_log.push(RowEffect::Put { family, key, value });
+    }
+
+    pub fn delete_row(&mut self, family: Family, key: Vec<u8>) {
+        self.bytes += key.len() + 32;
+        self.row_changed(family, &key, None);
+        self.row_log.push(RowEffect::Delete { family, key });
+    }
+
+    /// Takes over the row effects of another entry, in order.
+    pub fn put_rows(&mut self, rows: Vec<RowEffect>) {
+        for row in rows {
+            match row {
+                RowEffect::Put { family, key, value } => self.put_row(family, key, value),
+                RowEffect::Delete { family, key } => self.delete_row(family, key),
+                RowEffect::DeleteRange { family, first, end } => {
+                    self.delete_rows(family, first, end)
+                }
+            }
+        }
+    }
+
+    /// Deletes rows from `first` to before `end`. The caller must not read
+    /// single rows of the range again within the batch by their old keys
+    /// (a deleted incarnation's version is never asked for again).
+    pub fn delete_rows(&mut self, family: Family, first: Vec<u8>, end: Vec<u8>) {
+        self.bytes += first.len() + end.len() + 32;
+        let doomed: Vec<Vec<u8>> = self
+            .rows_in(family, &first, &end)
+            .map(|(key, _)| key.to_vec())
+            .collect();
+        for key in doomed {
+            self.row_changed(family, &key, None);
+        }
+        self.undo.push(Undo::RowLog(self.row_log.len()));
+        self.row_log
+            .push(RowEffect::DeleteRange { family, first, end });
+    }
+
+    /// Deletes the rows of a spread string (`payload` has no filter that
+    /// would collect them); nothing for any other record.
+    ///
+    /// Few rows are deleted one by one: a range tombstone costs every later
+    /// read of its neighbourhood, which frequent overwrites would make many.
+    pub fn delete_payload(&mut self, key: &MetaKey, record: &Record) {
+        const FEW: u64 = 16;
+        let Some((header, at)) = Header::decode(record.value()) else {
+            return;
+        };
+        let (KeyType::String, Some(spread)) = (header.key_type, header.spread) else {
+            return;
+        };
+        let own = record.value()[at..].first_chunk().copied();
+        let fragment = own.map_or(0, u32::from_be_bytes) as u64;
+        let row =
+            |version: Version, rest: &[u8]| sub_key(key.slot(), key.generation(), version, rest);
+        if fragment > 0 && spread.size.div_ceil(fragment) <= FEW {
+            for no in 0..spread.size.div_ceil(fragment) as u32 {
+                self.delete_row(Family::Payload, row(spread.version, &no.to_be_bytes()));
+            }
+            return;
+        }
+        let first = row(spread.version, b"");
+        self.delete_rows(Family::Payload, first, row(spread.version.next(), b""));
+    }
+
+    fn row_changed(&mut self, family: Family, key: &[u8], value: Option<Bytes>) {
+        self.undo.push(Undo::RowLog(self.row_log.len()));
+        let old = self.rows.insert((family, key.to_vec()), value);
+        self.undo.push(Undo::Row(family, key.to_vec(), old));
+    }
+
+    /// Removes an index row whose record the compaction filter has dropped.
+    /// Not undone by a rollback: only the expiry task calls it.
+    pub fn drop_expiry(&mut self, key: MetaKey, at: u64) {
+        self.bytes += key.physical().len() + 32;
+        self.expiry_drops.push((key, at));
+    }
+
+    /// Changes the generation map; what the batch put into generations that
+    /// are no longer named will be left out of its effects.
+    pub fn change_map(&mut self, changes: &[MapChange]) {
+        self.undo.push(Undo::Map(
+            Box::new(self.map.clone()),
+            self.map_changes.len(),
+        ));
+        change_map(&mut self.map, changes);
+        self.map_changes.extend_from_slice(changes);
+    }
+
+    /// Change of the number of keys of (generation, slot) within the batch.
+    pub fn count_delta(&self, mut of: impl FnMut(u16, u32) -> bool) -> i64 {
+        self.entries
+            .iter()
+            .filter(|e| of(e.key.slot(), e.key.generation()))
+            .map(|e| match (&e.state, &e.base) {
+                (State::Put(_), None) => 1,
+                (State::Deleted, Some(_)) => -1,
+                _ => 0,
+            })
+            .sum()
+    }
+
+    /// Live keys of the batch in one (slot, generation), in no order.
+    pub fn metas_of(&self, slot: u16, generation: u32) -> impl Iterator<Item = (&MetaKey, &State)> {
+        self.entries
+            .iter()
+            .filter(move |e| e.key.slot() == slot && e.key.generation() == generation)
+            .map(|e| (&e.key, &e.state))
+    }
+
+    /// All keys that the batch has loaded or changed, in order of first touch.
+    pub fn metas(&self) -> impl Iterator<Item = (&MetaKey, &State)> {
+        self.entries.iter().map(|e| (&e.key, &e.state))
+    }
+
+    /// Takes the effects and leaves the overlay ready for the next batch.
+    pub fn finish(&mut self, log_time: u64) -> Effects {
+        let live = &self.map.live;
+        let named = |key: &[u8]| {
+            split(key)
+                .is_some_and(|(slot, generation, _)| live.database_of(slot, generation).is_some())
+        };
+        let flushed = !self.map_changes.is_empty();
+        let mut metas = Vec::with_capacity(self.entries.len());
+        for entry in self.entries.drain(..) {
+            if flushed && !named(entry.key.physical()) {
+                continue;
+            }
+            let record = match entry.state {
+                State::Unchanged => continue,
+                State::Put(record) => Some(record),
+                State::Deleted if entry.base.is_none() => continue,
+                State::Deleted => None,
+            };
+            let created = entry.base.is_none();
+            let old_expiry = entry
+                .base
+                .and_then(|r| r.header())
+                .and_then(|h: Header| h.expires_at);
+            metas.push(MetaEffect {
+                key: entry.key,
+                record,
+                created,
+                old_expiry,
+            });
+        }
+        let mut rows = std::mem::take(&mut self.row_log);
+        if flushed {
+            rows.retain(|row| match row {
+                RowEffect::Put { key, .. } | RowEffect::Delete { key, .. } => named(key),
+                RowEffect::DeleteRange { first, .. } => {
+                    named(&first[..first.len().max(PREFIX_LEN)])
+                }
+            });
+        }
+        self.index.clear();
+        self.rows.clear();
+        self.undo.clear();
+        self.bytes = 0;
+        self.tick = false;
+        Effects {
+            log_time,
+            next_version: self.next_version,
+            maps: std::mem::take(&mut self.map_changes),
+            metas,
+            rows,
+            expiry_drops: std::mem::take(&mut self.expiry_drops),
+            tag: None,
+        }
+    }
+
+    /// Drops everything that was evaluated and not proposed.
+    pub fn reset(&mut self, map: GenerationMap, next_version: u64) {
+        *self = Overlay::new(map, next_version);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(name: &[u8]) -> MetaKey {
+        MetaKey::new(1, 1, name)
+    }
+
+    fn record(name: &[u8], value: &[u8]) -> Record {
+        Record::new(&key(name), &Header::inline(KeyType::String, None), value)
+    }
+
+    fn overlay() -> Overlay {
+        Overlay::new(GenerationMap::all_slots(), 1)
+    }
+
+    #[test]
+    fn a_record_written_twice_is_one_effect() {
+        let mut overlay = overlay();
+        overlay.load(&key(b"a"), None);
+        overlay.set(&key(b"a"), State::Put(record(b"a", b"1")));
+        overlay.savepoint();
+        overlay.set(&key(b"a"), State::Put(record(b"a", b"2")));
+        let effects = overlay.finish(9);
+        assert_eq!(effects.metas.len(), 1);
+        assert_eq!(effects.metas[0].record.as_ref().unwrap().payload(), b"2");
+        assert!(effects.metas[0].created);
+        assert!(!overlay.is_dirty());
+    }
+
+    #[test]
+    fn a_rolled_back_command_leaves_no_trace() {
+        let mut overlay = overlay();
+        overlay.load(&key(b"a"), None);
+        overlay.set(&key(b"a"), State::Put(record(b"a", b"1")));
+        overlay.put_row(Family::Payload, b"\0\x01\0\0\0\x01x".to_vec(), "1".into());
+        let point = overlay.savepoint();
+        overlay.set(&key(b"a"), State::Deleted);
+        overlay.load(&key(b"b"), None);
+        overlay.set(&key(b"b"), State::Put(record(b"b", b"1")));
+        overlay.put_row(Family::Payload, b"\0\x01\0\0\0\x01x".to_vec(), "2".into());
+        overlay.change_map(&[MapChange::Renew { db: 0 }]);
+        overlay.next_version += 1;
+        overlay.roll_back(point);
+        assert_eq!(overlay.get(&key(b"b")).map(|r| r.is_some()), None);
+        assert_eq!(
+            overlay.row(Family::Payload, b"\0\x01\0\0\0\x01x"),
+            Some(Some(&Bytes::from("1")))
+        );
+        let effects = overlay.finish(1);
+        assert_eq!(
+            (effects.metas.len(), effects.rows.len(), effects.maps.len()),
+            (1, 1, 0)
+        );
+        assert_eq!(effects.next_version, 1);
+    }
+
+    #[test]
+    fn what_was_created_and_deleted_in_one_batch_is_nothing() {
+        let mut overlay = overlay();
+        overlay.load(&key(b"a"), None);
+        overlay.set(&key(b"a"), State::Put(record(b"a", b"1")));
+        overlay.set(&key(b"a"), State::Deleted);
+        assert!(overlay.finish(1).is_empty());
+    }
+
+    #[test]
+    fn a_flush_within_the_batch_drops_what_was_before_it() {
+        let mut overlay = overlay();
+        overlay.load(&key(b"a"), None);
+        overlay.set(&key(b"a"), State::Put(record(b"a", b"1")));
+        overlay.change_map(&[MapChange::Renew { db: 0 }]);
+        let after = MetaKey::new(1, overlay.map().live.get(0, 1), b"b");
+        overlay.load(&after, None);
+        let record = Record::new(&after, &Header::inline(KeyType::String, None), b"2");
+        overlay.set(&after, State::Put(record));
+        let effects = overlay.finish(1);
+        assert_eq!(effects.metas.len(), 1);
+        assert_eq!(effects.metas[0].key.user_key(), b"b");
+    }
+}
