@@ -1,0 +1,254 @@
+//! From a request to where it is served, by the one command table.
+//!
+//! Imports run one way: connection → dispatch → local, merge, backend.
+
+use crate::backend::{Call, retry};
+use crate::local;
+use crate::merge::{self, Join, Merge};
+use crate::net::{Connection, Silence};
+use crate::route::Lane;
+use bytes::{Bytes, BytesMut};
+use cairn_protocol::command::{
+    self, COUNT, CommandSpec, Flags, Merge as Over, Resolved, Routing, Split,
+};
+use cairn_protocol::link::RequestFlags;
+use cairn_protocol::resp::{Args, Version, encode_request, number::parse_u64};
+use std::sync::LazyLock;
+
+/// What became of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// It has its place in the order of replies.
+    Routed,
+    /// It must wait until what was asked before is answered.
+    Wait,
+}
+
+/// A SCAN cursor is the slot above these bits (see `link/RULES.md`).
+const CURSOR_POSITION_BITS: u32 = 48;
+
+/// Routes by command id: the table's answers, worked out once.
+static ROUTES: LazyLock<[Routing; COUNT]> = LazyLock::new(|| {
+    let mut routes = [Routing::Refused; COUNT];
+    for spec in command::all() {
+        routes[spec.id.index()] = command::routing(spec);
+    }
+    routes
+});
+
+/// Serves one request: here, or at one node, or at many.
+pub(crate) fn dispatch(to: &mut Connection, args: Args<'_>) -> Step {
+    let spec = match check(to, args) {
+        Ok(spec) => spec,
+        Err(error) => return refuse(to, error),
+    };
+    match ROUTES[spec.id.index()] {
+        Routing::Keys => match spec.one_slot(&args) {
+            Ok(Some(slot)) => forward(to, spec, args, Lane::slot(slot)),
+            Ok(None) => any_node(to, spec, args),
+            Err(error) => refuse(to, error.to_string().into()),
+        },
+        Routing::SplitKeys(split) => by_slot(to, spec, args, split),
+        Routing::AllGroups(Over::Cursor) => scan(to, spec, args),
+        Routing::AllGroups(over) => all_groups(to, spec, args, over),
+        Routing::Proxy => local::serve(to, spec, args),
+        Routing::AnyNode => any_node(to, spec, args),
+        Routing::Session(_) => {
+            let name = spec.name.replace('|', " ");
+            refuse(
+                to,
+                format!("ERR '{name}' is not available through the proxy yet").into(),
+            )
+        }
+        Routing::Refused => refuse(to, command::refused_error(spec).into()),
+    }
+}
+
+/// The command, if this client may run it with so many arguments.
+fn check(to: &Connection, args: Args<'_>) -> Result<&'static CommandSpec, Vec<u8>> {
+    let resolved = command::resolve(&args);
+    let known = match resolved {
+        Resolved::Command(spec) | Resolved::UnknownSubcommand(spec) => Some(spec),
+        Resolved::UnknownCommand => None,
+    };
+    let open = known.is_some_and(|spec| spec.flags.contains(Flags::NO_AUTH));
+    match resolved {
+        Resolved::UnknownCommand => Err(command::unknown_command_error(&args)),
+        Resolved::UnknownSubcommand(spec) => Err(command::unknown_subcommand_error(spec, &args)),
+        Resolved::Command(spec) if !spec.arity_accepts(args.len()) => {
+            Err(command::wrong_arity_error(spec).into())
+        }
+        Resolved::Command(_) if !to.session.authenticated && !open => {
+            Err(b"NOAUTH Authentication required.".to_vec())
+        }
+        Resolved::Command(spec) => Ok(spec),
+    }
+}
+
+/// Answers with an error line (without its `-`).
+fn refuse(to: &mut Connection, error: Vec<u8>) -> Step {
+    to.reply.error(error);
+    let silent = silence(to);
+    to.client.state.borrow_mut().answer(&mut to.reply, silent);
+    Step::Routed
+}
+
+/// Whether this command's reply is dropped; ends a CLIENT REPLY SKIP.
+pub(crate) fn silence(to: &mut Connection) -> bool {
+    match to.session.silence {
+        Silence::Off => false,
+        Silence::On => true,
+        Silence::Next => {
+            to.session.silence = Silence::Off;
+            true
+        }
+    }
+}
+
+fn flags(to: &Connection) -> RequestFlags {
+    match to.session.version {
+        Version::V2 => RequestFlags::default(),
+        Version::V3 => RequestFlags::RESP3,
+    }
+}
+
+/// The request as RESP: as it came, unless it came as an inline line.
+fn wire(args: Args<'_>) -> Bytes {
+    args.wire_bytes().unwrap_or_else(|| {
+        let mut out = BytesMut::with_capacity(args.payload_len() + args.len() * 16);
+        encode_request(&mut out, args.iter());
+        out.freeze()
+    })
+}
+
+/// Sends a whole command where its lane goes.
+fn forward(to: &mut Connection, spec: &CommandSpec, args: Args<'_>, lane: Lane) -> Step {
+    let write = !spec.is_readonly();
+    let silent = silence(to);
+    let flags = flags(to);
+    let mut state = to.client.state.borrow_mut();
+    let seq = state.expect(lane, write, silent);
+    let call = Call {
+        client: to.client.clone(),
+        seq,
+        part: 0,
+        lane,
+        database: to.session.database,
+        flags,
+        write,
+        wire: wire(args),
+        born_ms: to.now_ms,
+        offset: 0,
+    };
+    retry::submit(&to.thread, &mut state, call);
+    Step::Routed
+}
+
+/// Sends several commands, whose replies become one.
+fn send_parts(
+    to: &mut Connection,
+    write: bool,
+    join: Join,
+    parts: Vec<(Lane, Bytes)>,
+    owners: Vec<u32>,
+) -> Step {
+    let silent = silence(to);
+    let flags = flags(to).with(RequestFlags::PART);
+    let mut state = to.client.state.borrow_mut();
+    let lanes = parts.iter().map(|(lane, _)| *lane).collect();
+    let seq = state.expect_parts(Merge::new(join, write, lanes, owners), silent);
+    for (part, (lane, wire)) in parts.into_iter().enumerate() {
+        let call = Call {
+            client: to.client.clone(),
+            seq,
+            part: part as u32,
+            lane,
+            database: to.session.database,
+            flags,
+            write,
+            wire,
+            born_ms: to.now_ms,
+            offset: 0,
+        };
+        retry::submit(&to.thread, &mut state, call);
+    }
+    Step::Routed
+}
+
+/// A command that Redis defines key by key, cut by slot if need be.
+fn by_slot(to: &mut Connection, spec: &CommandSpec, args: Args<'_>, split: Split) -> Step {
+    if split == Split::AllOk && args.len().is_multiple_of(2) {
+        return refuse(to, command::wrong_arity_error(spec).into());
+    }
+    if let Ok(Some(slot)) = spec.one_slot(&args) {
+        return forward(to, spec, args, Lane::slot(slot));
+    }
+    let (parts, owners) = merge::split(spec, args);
+    let parts = parts
+        .into_iter()
+        .map(|part| (Lane::slot(part.slot), part.wire))
+        .collect();
+    send_parts(to, !spec.is_readonly(), split.into(), parts, owners)
+}
+
+/// SCAN goes through the slots in their order, wherever they are.
+fn scan(to: &mut Connection, spec: &CommandSpec, args: Args<'_>) -> Step {
+    let slot = parse_u64(args.get(1)).map(|cursor| cursor >> CURSOR_POSITION_BITS);
+    match slot.and_then(|slot| u16::try_from(slot).ok()) {
+        Some(slot) if usize::from(slot) < crate::route::SLOTS => {
+            forward(to, spec, args, Lane::slot(slot))
+        }
+        _ => refuse(to, b"ERR invalid cursor".to_vec()),
+    }
+}
+
+/// A command about all keys: one for each group. It waits for what was asked
+/// before, and what is asked after waits for it, since no lane orders them.
+fn all_groups(to: &mut Connection, spec: &CommandSpec, args: Args<'_>, over: Over) -> Step {
+    if to.client.state.borrow().outstanding() > 0 {
+        to.barrier = true;
+        return Step::Wait;
+    }
+    let groups = to.thread.routes.borrow().owning_groups();
+    if groups.is_empty() {
+        return any_node(to, spec, args);
+    }
+    to.barrier = true;
+    let wire = wire(args);
+    let parts = groups
+        .into_iter()
+        .map(|group| (Lane::group(group), wire.clone()))
+        .collect();
+    send_parts(
+        to,
+        !spec.is_readonly(),
+        over_groups(over),
+        parts,
+        Vec::new(),
+    )
+}
+
+fn over_groups(over: Over) -> Join {
+    match over {
+        Over::Sum => Join::Sum,
+        Over::Least => Join::Least,
+        Over::Concat => Join::Concat,
+        Over::Same | Over::Cursor => Join::Same,
+        Over::EveryOne => Join::EveryOne,
+        Over::AnyOk => Join::AnyOk,
+        Over::PickOne => Join::PickOne,
+    }
+}
+
+/// A command without keys that all nodes answer alike.
+fn any_node(to: &mut Connection, spec: &CommandSpec, args: Args<'_>) -> Step {
+    let group = to
+        .thread
+        .routes
+        .borrow()
+        .owning_groups()
+        .first()
+        .copied()
+        .unwrap_or(0);
+    forward(to, spec, args, Lane::group(group))
+}

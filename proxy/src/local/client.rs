@@ -1,0 +1,226 @@
+//! CLIENT and its subcommands, as far as a proxy has something to say.
+
+use super::{help, is};
+use crate::net::{ClientInfo, Connection, Silence};
+use cairn_protocol::command::{CommandId, id};
+use cairn_protocol::resp::{Args, number::parse_i64};
+use std::sync::Arc;
+
+const HELP: &[&str] = &[
+    "CLIENT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+    "GETNAME",
+    "    Return the name of the current connection.",
+    "ID",
+    "    Return the ID of the current connection.",
+    "INFO",
+    "    Return information about the current client connection.",
+    "KILL <option> ...",
+    "    Kill connections. Options: <ip:port>, ID <id>, ADDR <ip:port>, LADDR <ip:port>, SKIPME (YES|NO).",
+    "LIST [ID <id> ...]",
+    "    Return information about client connections.",
+    "REPLY (ON|OFF|SKIP)",
+    "    Control the replies sent to the current connection.",
+    "SETNAME <name>",
+    "    Assign the name <name> to the current connection.",
+];
+
+/// Answers the commands of this file; false for others.
+pub(super) fn answer(to: &mut Connection, id: CommandId, args: Args<'_>) -> bool {
+    match id {
+        id::CLIENT_ID => to.reply.integer(to.client.id as i64),
+        id::CLIENT_GETNAME => get_name(to),
+        id::CLIENT_SETNAME => {
+            if set_name(to, args.get(2)) {
+                to.reply.ok();
+            }
+        }
+        id::CLIENT_INFO => {
+            let mut line = to.client.info.line();
+            line.push(b'\n');
+            to.reply.verbatim("txt", &line);
+        }
+        id::CLIENT_LIST => list(to, args),
+        id::CLIENT_KILL => kill(to, args),
+        id::CLIENT_REPLY => reply(to, args),
+        id::CLIENT_NO_EVICT => switch(to, args),
+        id::CLIENT_GETREDIR => to.reply.integer(-1),
+        id::CLIENT_UNPAUSE => to.reply.ok(),
+        id::CLIENT_HELP => help(to, HELP),
+        _ => return false,
+    }
+    true
+}
+
+fn get_name(to: &mut Connection) {
+    let name = to.client.info.labels.lock().name.clone();
+    to.reply.bulk_or_null((!name.is_empty()).then_some(&name));
+}
+
+/// Sets the connection's name, or answers why it cannot be one.
+pub(super) fn set_name(to: &mut Connection, name: &[u8]) -> bool {
+    if !name.iter().all(|byte| (b'!'..=b'~').contains(byte)) {
+        let text = "ERR Client names cannot contain spaces, newlines or special characters.";
+        to.reply.error(text);
+        return false;
+    }
+    to.client.info.labels.lock().name = name.to_vec();
+    true
+}
+
+/// CLIENT LIST [TYPE type] [ID id [id ...]]
+fn list(to: &mut Connection, args: Args<'_>) {
+    let all = to.thread.shared.registry.all();
+    let chosen: Vec<Arc<ClientInfo>> = match args.try_get(2) {
+        None => all,
+        Some(option) if is(option, "id") && args.len() > 3 => {
+            let ids: Option<Vec<i64>> = args.slice_from(3).iter().map(parse_i64).collect();
+            let Some(ids) = ids else {
+                return to.reply.error("ERR Invalid client ID");
+            };
+            all.into_iter()
+                .filter(|info| ids.contains(&(info.id as i64)))
+                .collect()
+        }
+        Some(option) if is(option, "type") && args.len() == 4 => match args.get(3) {
+            kind if is(kind, "normal") => all,
+            kind if ["master", "replica", "slave", "pubsub"]
+                .iter()
+                .any(|k| is(kind, k)) =>
+            {
+                Vec::new()
+            }
+            kind => {
+                let mut text = b"ERR Unknown client type '".to_vec();
+                text.extend_from_slice(kind);
+                text.push(b'\'');
+                return to.reply.error(text);
+            }
+        },
+        Some(_) => return to.reply.error("ERR syntax error"),
+    };
+    let mut text = Vec::new();
+    for info in chosen {
+        text.extend_from_slice(&info.line());
+        text.push(b'\n');
+    }
+    to.reply.verbatim("txt", &text);
+}
+
+/// Which clients CLIENT KILL means.
+#[derive(Default)]
+struct Victims<'a> {
+    id: Option<i64>,
+    address: Option<&'a [u8]>,
+    local_address: Option<&'a [u8]>,
+    user: Option<&'a [u8]>,
+    spare_me: bool,
+}
+
+impl Victims<'_> {
+    fn include(&self, info: &ClientInfo) -> bool {
+        self.id.is_none_or(|id| id == info.id as i64)
+            && self
+                .address
+                .is_none_or(|address| address == info.address.as_bytes())
+            && self
+                .local_address
+                .is_none_or(|address| address == info.local_address.as_bytes())
+            && self.user.is_none_or(|user| user == b"default")
+    }
+}
+
+/// CLIENT KILL ip:port, or CLIENT KILL [ID id] [ADDR ip:port] [LADDR ip:port]
+/// [TYPE type] [USER name] [SKIPME yes|no]
+fn kill(to: &mut Connection, args: Args<'_>) {
+    let old_form = args.len() == 3;
+    let victims = if old_form {
+        Victims {
+            address: Some(args.get(2)),
+            ..Victims::default()
+        }
+    } else {
+        match victims(args) {
+            Ok(victims) => victims,
+            Err(error) => return to.reply.error(error),
+        }
+    };
+    let mut killed = 0;
+    for info in to.thread.shared.registry.all() {
+        let me = info.id == to.client.id;
+        if !victims.include(&info) || (me && victims.spare_me) {
+            continue;
+        }
+        killed += 1;
+        if me {
+            to.session.closing = true;
+        } else {
+            info.kill();
+        }
+    }
+    match (old_form, killed) {
+        (true, 0) => to.reply.error("ERR No such client"),
+        (true, _) => to.reply.ok(),
+        (false, killed) => to.reply.integer(killed),
+    }
+}
+
+fn victims(args: Args<'_>) -> Result<Victims<'_>, &'static str> {
+    let mut victims = Victims {
+        spare_me: true,
+        ..Victims::default()
+    };
+    let mut at = 2;
+    while at + 1 < args.len() {
+        let (option, value) = (args.get(at), args.get(at + 1));
+        if is(option, "id") {
+            let id = parse_i64(value).filter(|id| *id > 0);
+            victims.id = Some(id.ok_or("ERR client-id should be greater than 0")?);
+        } else if is(option, "addr") {
+            victims.address = Some(value);
+        } else if is(option, "laddr") {
+            victims.local_address = Some(value);
+        } else if is(option, "user") {
+            victims.user = Some(value);
+        } else if is(option, "type") {
+            if !is(value, "normal") {
+                // There are no clients of other types here.
+                victims.id = Some(0);
+            }
+        } else if is(option, "skipme") && (is(value, "yes") || is(value, "no")) {
+            victims.spare_me = is(value, "yes");
+        } else {
+            return Err("ERR syntax error");
+        }
+        at += 2;
+    }
+    if at == args.len() {
+        Ok(victims)
+    } else {
+        Err("ERR syntax error")
+    }
+}
+
+/// CLIENT REPLY ON|OFF|SKIP
+fn reply(to: &mut Connection, args: Args<'_>) {
+    match args.get(2) {
+        mode if is(mode, "on") => {
+            to.session.silence = Silence::Off;
+            to.reply.ok();
+        }
+        mode if is(mode, "off") => to.session.silence = Silence::On,
+        mode if is(mode, "skip") => {
+            if to.session.silence == Silence::Off {
+                to.session.silence = Silence::Next;
+            }
+        }
+        _ => to.reply.error("ERR syntax error"),
+    }
+}
+
+/// CLIENT NO-EVICT ON|OFF: clients are never evicted, so either is granted.
+fn switch(to: &mut Connection, args: Args<'_>) {
+    match args.get(2) {
+        mode if is(mode, "on") || is(mode, "off") => to.reply.ok(),
+        _ => to.reply.error("ERR syntax error"),
+    }
+}

@@ -1,0 +1,144 @@
+//! CONFIG GET and SET over the proxy's own settings.
+//!
+//! Names are those of Redis where the meaning is the same, so that tools find
+//! what they look for; `save` and `appendonly` are what benchmarks ask.
+
+use super::help;
+use crate::config::{Settings, parse_duration, parse_size, parse_yes};
+use crate::net::Connection;
+use cairn_protocol::command::{CommandId, glob_match, id};
+use cairn_protocol::resp::Args;
+use std::sync::atomic::Ordering::Release;
+
+const HELP: &[&str] = &[
+    "CONFIG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+    "GET <pattern>",
+    "    Return parameters matching the glob-like <pattern> and their values.",
+    "SET <directive> <value>",
+    "    Set the configuration <directive> to <value>, in this proxy, until it ends.",
+];
+
+/// Answers the commands of this file; false for others.
+pub(super) fn answer(to: &mut Connection, id: CommandId, args: Args<'_>) -> bool {
+    match id {
+        id::CONFIG_GET => get(to, args),
+        id::CONFIG_SET => set(to, args),
+        id::CONFIG_HELP => help(to, HELP),
+        id::CONFIG_RESETSTAT => to.reply.ok(),
+        id::CONFIG_REWRITE => {
+            to.reply
+                .error("ERR the proxy does not write its config file; change it by hand");
+        }
+        _ => return false,
+    }
+    true
+}
+
+fn yes_no(value: bool) -> String {
+    if value { "yes".into() } else { "no".into() }
+}
+
+fn all(to: &Connection) -> Vec<(&'static str, String)> {
+    let config = &to.thread.shared.config;
+    let settings = &to.settings;
+    let bind: Vec<String> = config.bind.iter().map(ToString::to_string).collect();
+    vec![
+        ("appendfsync", "everysec".into()),
+        ("appendonly", "yes".into()),
+        ("bind", bind.join(" ")),
+        ("client-output-limit", settings.output_limit.to_string()),
+        ("databases", "16".into()),
+        ("io-threads", config.io_threads.to_string()),
+        ("max-pause", settings.max_pause.as_millis().to_string()),
+        ("maxclients", settings.maxclients.to_string()),
+        ("maxmemory", "0".into()),
+        ("maxmemory-policy", "noeviction".into()),
+        ("pipeline-limit", settings.pipeline_limit.to_string()),
+        ("port", config.port.to_string()),
+        ("proto-max-bulk-len", settings.max_bulk.to_string()),
+        ("protected-mode", yes_no(settings.protected_mode)),
+        ("requirepass", settings.requirepass.clone()),
+        ("save", String::new()),
+        ("timeout", "0".into()),
+    ]
+}
+
+/// CONFIG GET pattern [pattern ...]
+fn get(to: &mut Connection, args: Args<'_>) {
+    let patterns = args.slice_from(2);
+    let found: Vec<_> = all(to)
+        .into_iter()
+        .filter(|(name, _)| {
+            patterns
+                .iter()
+                .any(|p| glob_match(p, name.as_bytes(), true))
+        })
+        .collect();
+    to.reply.map(found.len());
+    for (name, value) in found {
+        to.reply.bulk(name.as_bytes());
+        to.reply.bulk(value.as_bytes());
+    }
+}
+
+/// CONFIG SET name value [name value ...]: all of them or none.
+fn set(to: &mut Connection, args: Args<'_>) {
+    if !args.len().is_multiple_of(2) {
+        return to
+            .reply
+            .error("ERR wrong number of arguments for 'config|set' command");
+    }
+    let shared = to.thread.shared.clone();
+    let mut settings = shared.settings.lock();
+    let mut changed = settings.clone();
+    for at in (2..args.len()).step_by(2) {
+        let name = String::from_utf8_lossy(args.get(at)).to_ascii_lowercase();
+        let value = String::from_utf8_lossy(args.get(at + 1));
+        match set_one(&mut changed, &name, &value) {
+            Some(true) => {}
+            Some(false) => {
+                let text = format!(
+                    "ERR CONFIG SET failed (possibly related to argument '{name}') - argument is out of range"
+                );
+                return to.reply.error(text);
+            }
+            None => {
+                let text =
+                    format!("ERR Unknown option or number of arguments for CONFIG SET - '{name}'");
+                return to.reply.error(text);
+            }
+        }
+    }
+    *settings = changed;
+    drop(settings);
+    shared.settings_version.fetch_add(1, Release);
+    to.settings = to.thread.settings();
+    to.reply.ok();
+}
+
+/// `None` is an unknown name, false a value that cannot be.
+fn set_one(settings: &mut Settings, name: &str, value: &str) -> Option<bool> {
+    fn put<T>(place: &mut T, value: Option<T>) -> bool {
+        value.map(|value| *place = value).is_some()
+    }
+    let positive = |n: usize| (n > 0).then_some(n);
+    Some(match name {
+        "requirepass" => put(&mut settings.requirepass, Some(value.to_owned())),
+        "maxclients" => put(
+            &mut settings.maxclients,
+            value.parse().ok().and_then(positive),
+        ),
+        "protected-mode" => put(&mut settings.protected_mode, parse_yes(value)),
+        "max-pause" => put(&mut settings.max_pause, parse_duration(value)),
+        "pipeline-limit" => put(
+            &mut settings.pipeline_limit,
+            value.parse().ok().and_then(positive),
+        ),
+        "client-output-limit" => put(&mut settings.output_limit, parse_size(value)),
+        "proto-max-bulk-len" => {
+            let size = parse_size(value).filter(|n| (1 << 20..=512 << 20).contains(n));
+            put(&mut settings.max_bulk, size)
+        }
+        _ => return None,
+    })
+}

@@ -1,0 +1,209 @@
+//! Connection commands: AUTH, ECHO, HELLO, PING, QUIT, RESET, SELECT.
+
+use super::is;
+use crate::net::{Connection, Silence};
+use cairn_protocol::command::{CommandId, id};
+use cairn_protocol::resp::number::parse_i64;
+use cairn_protocol::resp::{Args, Version};
+
+/// Databases that a client may select.
+const DATABASES: i64 = 16;
+
+const NO_PASSWORD_SET: &str = "ERR AUTH <password> called without any password configured for the \
+                               default user. Are you sure your configuration is correct?";
+const WRONG_PASS: &str = "WRONGPASS invalid username-password pair or user is disabled.";
+const HELLO_NOAUTH: &str = "NOAUTH HELLO must be called with the client already authenticated, \
+                            otherwise the HELLO <proto> AUTH <user> <pass> option can be used to \
+                            authenticate the client and select the RESP protocol version at the \
+                            same time";
+const CLUSTER_DISABLED: &str = "ERR This instance has cluster support disabled";
+
+/// Answers the commands of this file; false for others.
+pub(super) fn answer(to: &mut Connection, id: CommandId, args: Args<'_>) -> bool {
+    match id {
+        id::PING => ping(to, args),
+        id::ECHO => to.reply.bulk(args.get(1)),
+        id::SELECT => select(to, args),
+        id::AUTH => auth(to, args),
+        id::HELLO => hello(to, args),
+        id::RESET => reset(to),
+        id::QUIT => quit(to),
+        id::READONLY | id::READWRITE => to.reply.error(CLUSTER_DISABLED),
+        _ if id.spec().name.starts_with("cluster") => to.reply.error(CLUSTER_DISABLED),
+        _ => return false,
+    }
+    true
+}
+
+/// PING [message]
+fn ping(to: &mut Connection, args: Args<'_>) {
+    match args.len() {
+        1 => to.reply.simple("PONG"),
+        2 => to.reply.bulk(args.get(1)),
+        _ => to
+            .reply
+            .error("ERR wrong number of arguments for 'ping' command"),
+    }
+}
+
+/// SELECT index
+fn select(to: &mut Connection, args: Args<'_>) {
+    match parse_i64(args.get(1)) {
+        None => to
+            .reply
+            .error("ERR value is not an integer or out of range"),
+        Some(index) if !(0..DATABASES).contains(&index) => {
+            to.reply.error("ERR DB index is out of range");
+        }
+        Some(index) => {
+            to.session.database = index as u16;
+            to.client.info.labels.lock().database = index as u16;
+            to.reply.ok();
+        }
+    }
+}
+
+/// AUTH [username] password
+fn auth(to: &mut Connection, args: Args<'_>) {
+    if args.len() > 3 {
+        return to.reply.error("ERR syntax error");
+    }
+    if args.len() == 2 && to.settings.requirepass.is_empty() {
+        return to.reply.error(NO_PASSWORD_SET);
+    }
+    let user = if args.len() == 3 {
+        args.get(1)
+    } else {
+        b"default"
+    };
+    if log_in(to, user, args.get(args.len() - 1)) {
+        to.reply.ok();
+    } else {
+        to.reply.error(WRONG_PASS);
+    }
+}
+
+fn log_in(to: &mut Connection, user: &[u8], password: &[u8]) -> bool {
+    let expected = to.settings.requirepass.as_bytes();
+    let good = user == b"default" && (expected.is_empty() || same(expected, password));
+    to.session.authenticated |= good;
+    good
+}
+
+/// Equality whose time does not depend on where the two differ.
+fn same(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).fold(0, |acc, (x, y)| acc | (x ^ y)) == 0
+}
+
+/// What HELLO asks for.
+#[derive(Default)]
+struct Hello<'a> {
+    auth: Option<(&'a [u8], &'a [u8])>,
+    name: Option<&'a [u8]>,
+}
+
+/// HELLO [protover [AUTH username password] [SETNAME clientname]]
+fn hello(to: &mut Connection, args: Args<'_>) {
+    let version = match args.try_get(1).map(parse_i64) {
+        None => to.session.version,
+        Some(Some(2)) => Version::V2,
+        Some(Some(3)) => Version::V3,
+        Some(Some(_)) => return to.reply.error("NOPROTO unsupported protocol version"),
+        Some(None) => {
+            return to
+                .reply
+                .error("ERR Protocol version is not an integer or out of range");
+        }
+    };
+    let wanted = match hello_options(args) {
+        Ok(wanted) => wanted,
+        Err(option) => {
+            let mut text = b"ERR Syntax error in HELLO option '".to_vec();
+            text.extend_from_slice(option);
+            text.push(b'\'');
+            return to.reply.error(text);
+        }
+    };
+    if let Some((user, password)) = wanted.auth
+        && !log_in(to, user, password)
+    {
+        return to.reply.error(WRONG_PASS);
+    }
+    if !to.session.authenticated {
+        return to.reply.error(HELLO_NOAUTH);
+    }
+    if let Some(name) = wanted.name
+        && !super::client::set_name(to, name)
+    {
+        return;
+    }
+    set_version(to, version);
+    greet(to);
+}
+
+fn hello_options(args: Args<'_>) -> Result<Hello<'_>, &[u8]> {
+    let mut hello = Hello::default();
+    let mut at = 2;
+    while at < args.len() {
+        let (option, left) = (args.get(at), args.len() - at - 1);
+        if is(option, "auth") && left >= 2 {
+            hello.auth = Some((args.get(at + 1), args.get(at + 2)));
+            at += 3;
+        } else if is(option, "setname") && left >= 1 {
+            hello.name = Some(args.get(at + 1));
+            at += 2;
+        } else {
+            return Err(option);
+        }
+    }
+    Ok(hello)
+}
+
+fn set_version(to: &mut Connection, version: Version) {
+    to.session.version = version;
+    to.reply.set_version(version);
+    to.client.info.labels.lock().resp3 = version == Version::V3;
+}
+
+fn greet(to: &mut Connection) {
+    let id = to.client.id as i64;
+    let reply = &mut to.reply;
+    reply.map(7);
+    for (field, value) in [
+        ("server", "redis"),
+        ("version", super::server::REDIS_VERSION),
+    ] {
+        reply.bulk(field.as_bytes());
+        reply.bulk(value.as_bytes());
+    }
+    reply.bulk(b"proto");
+    reply.integer(if reply.version() == Version::V3 { 3 } else { 2 });
+    reply.bulk(b"id");
+    reply.integer(id);
+    for (field, value) in [("mode", "standalone"), ("role", "master")] {
+        reply.bulk(field.as_bytes());
+        reply.bulk(value.as_bytes());
+    }
+    reply.bulk(b"modules");
+    reply.array(0);
+}
+
+/// RESET
+fn reset(to: &mut Connection) {
+    to.session.database = 0;
+    to.session.silence = Silence::Off;
+    to.session.authenticated = to.settings.requirepass.is_empty();
+    set_version(to, Version::V2);
+    {
+        let mut labels = to.client.info.labels.lock();
+        labels.name.clear();
+        labels.database = 0;
+    }
+    to.reply.simple("RESET");
+}
+
+/// QUIT
+fn quit(to: &mut Connection) {
+    to.session.closing = true;
+    to.reply.ok();
+}

@@ -1,0 +1,78 @@
+//! What the proxy answers itself.
+//!
+//! `connection` is about the client (AUTH, SELECT, CLIENT, HELLO ...),
+//! `server` about the proxy (INFO, CONFIG, TIME ...). Both write into the
+//! connection's own reply buffer, which then takes its place in the order of
+//! replies.
+
+mod client;
+mod config;
+mod connection;
+mod server;
+
+use crate::dispatch::{Step, silence};
+use crate::net::{Connection, Silence};
+use cairn_protocol::command::{self, CommandId, CommandSpec, Routing, id};
+use cairn_protocol::resp::Args;
+
+/// Serves a command whose route is the proxy itself.
+pub(crate) fn serve(to: &mut Connection, spec: &'static CommandSpec, args: Args<'_>) -> Step {
+    let skipped = to.session.silence == Silence::Next;
+    answer(to, spec, args);
+    // CLIENT REPLY itself may have changed it: ON is answered, OFF is not.
+    let silent = match spec.id {
+        id::CLIENT_REPLY => to.session.silence != Silence::Off,
+        _ if skipped => silence(to),
+        _ => to.session.silence == Silence::On,
+    };
+    to.client.state.borrow_mut().answer(&mut to.reply, silent);
+    Step::Routed
+}
+
+fn answer(to: &mut Connection, spec: &'static CommandSpec, args: Args<'_>) {
+    let known = connection::answer(to, spec.id, args)
+        || client::answer(to, spec.id, args)
+        || config::answer(to, spec.id, args)
+        || server::answer(to, spec.id, args)
+        || command_table(to, spec.id, args);
+    if !known {
+        let name = spec.name.replace('|', " ");
+        to.reply
+            .error(format!("ERR '{name}' is not supported by the proxy"));
+    }
+}
+
+/// COMMAND and its subcommands, from the one table.
+fn command_table(to: &mut Connection, id: CommandId, args: Args<'_>) -> bool {
+    use cairn_protocol::command::introspect;
+    let served = |spec: &CommandSpec| {
+        !matches!(
+            command::routing(spec),
+            Routing::Refused | Routing::Session(_)
+        )
+    };
+    let reply = &mut to.reply;
+    match id {
+        id::COMMAND => introspect::command(reply, &served),
+        id::COMMAND_COUNT => introspect::count(reply, &served),
+        id::COMMAND_INFO => introspect::info(reply, &args, &served),
+        id::COMMAND_DOCS => introspect::docs(reply, &args, &served),
+        id::COMMAND_LIST => introspect::list(reply, &args, &served),
+        id::COMMAND_GETKEYS => introspect::getkeys(reply, &args, &served),
+        id::COMMAND_GETKEYSANDFLAGS => introspect::getkeysandflags(reply, &args, &served),
+        id::COMMAND_HELP => introspect::help(reply),
+        _ => return false,
+    }
+    true
+}
+
+/// Whether an argument is that word, whatever the case of its letters.
+fn is(arg: &[u8], word: &str) -> bool {
+    arg.eq_ignore_ascii_case(word.as_bytes())
+}
+
+/// The text of a HELP subcommand.
+fn help(to: &mut Connection, lines: &[&str]) {
+    to.reply.array(lines.len());
+    lines.iter().for_each(|line| to.reply.simple(line));
+}

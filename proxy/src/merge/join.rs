@@ -1,0 +1,223 @@
+//! Puts the replies of several groups or slots together.
+//!
+//! The replies come from our own nodes, but are read with the same care as any
+//! other bytes: what does not have the expected shape gives an error line.
+
+use super::Join;
+use bytes::{BufMut, Bytes, BytesMut};
+use cairn_protocol::resp::{FrameScanner, ScanLimits, number::parse_i64};
+
+const MALFORMED: &[u8] = b"-ERR a node sent a reply of an unexpected shape\r\n";
+
+/// The one reply. An error among the parts is the reply (the first, in the
+/// order of parts), except where another part's success suffices.
+pub(super) fn join(how: Join, replies: &[Bytes], owners: &[u32]) -> Bytes {
+    let error = replies.iter().find(|reply| reply.first() == Some(&b'-'));
+    if let Some(error) = error.filter(|_| how != Join::AnyOk) {
+        return error.clone();
+    }
+    let joined = match how {
+        Join::Sum => integers(replies).map(|all| integer(all.into_iter().sum())),
+        Join::Least => integers(replies).map(|all| integer(all.into_iter().min().unwrap_or(0))),
+        Join::Same => replies.first().cloned(),
+        Join::AnyOk => {
+            let good = replies.iter().find(|reply| reply.first() != Some(&b'-'));
+            good.or(error).cloned()
+        }
+        Join::Concat => concat(replies),
+        Join::InKeyOrder => in_key_order(replies, owners),
+        Join::EveryOne => every_one(replies),
+        Join::PickOne => pick_one(replies),
+    };
+    joined.unwrap_or(Bytes::from_static(MALFORMED))
+}
+
+fn integer(value: i64) -> Bytes {
+    Bytes::from(format!(":{value}\r\n"))
+}
+
+fn integers(replies: &[Bytes]) -> Option<Vec<i64>> {
+    replies.iter().map(|reply| as_integer(reply)).collect()
+}
+
+fn as_integer(reply: &[u8]) -> Option<i64> {
+    parse_i64(reply.strip_prefix(b":")?.strip_suffix(b"\r\n")?)
+}
+
+fn array(elements: usize, bytes: usize) -> BytesMut {
+    let mut out = BytesMut::with_capacity(bytes + 16);
+    out.put_slice(format!("*{elements}\r\n").as_bytes());
+    out
+}
+
+fn concat(replies: &[Bytes]) -> Option<Bytes> {
+    let all: Vec<(usize, &[u8])> = replies
+        .iter()
+        .map(|reply| array_body(reply))
+        .collect::<Option<_>>()?;
+    let elements = all.iter().map(|(n, _)| n).sum();
+    let mut out = array(elements, all.iter().map(|(_, body)| body.len()).sum());
+    all.iter().for_each(|(_, body)| out.put_slice(body));
+    Some(out.freeze())
+}
+
+fn in_key_order(replies: &[Bytes], owners: &[u32]) -> Option<Bytes> {
+    let mut parts: Vec<Elements<'_>> = replies
+        .iter()
+        .map(|reply| Elements::of(reply))
+        .collect::<Option<_>>()?;
+    let mut out = array(owners.len(), replies.iter().map(Bytes::len).sum());
+    for &owner in owners {
+        out.put_slice(parts.get_mut(owner as usize)?.next()?);
+    }
+    parts
+        .iter_mut()
+        .all(|part| part.next().is_none())
+        .then(|| out.freeze())
+}
+
+fn every_one(replies: &[Bytes]) -> Option<Bytes> {
+    let mut parts: Vec<Elements<'_>> = replies
+        .iter()
+        .map(|reply| Elements::of(reply))
+        .collect::<Option<_>>()?;
+    let (len, _) = array_body(replies.first()?)?;
+    let mut out = array(len, 4 * len);
+    for _ in 0..len {
+        let mut all = true;
+        for part in &mut parts {
+            all &= as_integer(part.next()?)? == 1;
+        }
+        out.put_slice(if all { b":1\r\n" } else { b":0\r\n" });
+    }
+    Some(out.freeze())
+}
+
+fn pick_one(replies: &[Bytes]) -> Option<Bytes> {
+    let is_nil = |reply: &&Bytes| reply.starts_with(b"$-1") || reply.starts_with(b"_");
+    let some: Vec<&Bytes> = replies.iter().filter(|reply| !is_nil(reply)).collect();
+    match some.len() {
+        0 => replies.first().cloned(),
+        n => some
+            .get(rand::random_range(0..n))
+            .map(|reply| (*reply).clone()),
+    }
+}
+
+/// Length and elements of `*N\r\n...`.
+fn array_body(reply: &[u8]) -> Option<(usize, &[u8])> {
+    let rest = reply.strip_prefix(b"*")?;
+    let end = rest.windows(2).take(24).position(|pair| pair == b"\r\n")?;
+    let len = usize::try_from(parse_i64(&rest[..end])?).ok()?;
+    Some((len, &rest[end + 2..]))
+}
+
+/// The elements of an array reply, one after the other.
+struct Elements<'a> {
+    rest: &'a [u8],
+    scanner: FrameScanner,
+}
+
+impl<'a> Elements<'a> {
+    fn of(reply: &'a [u8]) -> Option<Self> {
+        let (_, rest) = array_body(reply)?;
+        Some(Self {
+            rest,
+            scanner: FrameScanner::new(ScanLimits::default()),
+        })
+    }
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let len = self.scanner.scan(self.rest).ok()??;
+        let (element, rest) = self.rest.split_at(len);
+        self.rest = rest;
+        Some(element)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn joined(how: Join, replies: &[&'static str], owners: &[u32]) -> String {
+        let replies: Vec<Bytes> = replies
+            .iter()
+            .map(|r| Bytes::from_static(r.as_bytes()))
+            .collect();
+        String::from_utf8(join(how, &replies, owners).to_vec()).unwrap()
+    }
+
+    #[test]
+    fn integers_are_summed_or_the_least_is_taken() {
+        assert_eq!(joined(Join::Sum, &[":2\r\n", ":40\r\n"], &[]), ":42\r\n");
+        assert_eq!(joined(Join::Least, &[":2\r\n", ":40\r\n"], &[]), ":2\r\n");
+    }
+
+    #[test]
+    fn the_first_error_is_the_reply() {
+        assert_eq!(
+            joined(Join::Sum, &[":1\r\n", "-A\r\n", "-B\r\n"], &[]),
+            "-A\r\n"
+        );
+        assert_eq!(joined(Join::Same, &["+OK\r\n", "-A\r\n"], &[]), "-A\r\n");
+        assert_eq!(joined(Join::AnyOk, &["-A\r\n", "+OK\r\n"], &[]), "+OK\r\n");
+    }
+
+    #[test]
+    fn values_are_put_in_the_order_of_the_keys() {
+        let parts = ["*2\r\n$1\r\na\r\n$-1\r\n", "*1\r\n$2\r\nbb\r\n"];
+        assert_eq!(
+            joined(Join::InKeyOrder, &parts, &[0, 1, 0]),
+            "*3\r\n$1\r\na\r\n$2\r\nbb\r\n$-1\r\n"
+        );
+    }
+
+    #[test]
+    fn arrays_are_concatenated_and_compared() {
+        let (a, b) = ("*1\r\n$1\r\na\r\n", "*0\r\n");
+        assert_eq!(
+            joined(Join::Concat, &[a, b, a], &[]),
+            "*2\r\n$1\r\na\r\n$1\r\na\r\n"
+        );
+        let (a, b) = ("*2\r\n:1\r\n:0\r\n", "*2\r\n:1\r\n:1\r\n");
+        assert_eq!(joined(Join::EveryOne, &[a, b], &[]), a);
+    }
+
+    #[test]
+    fn a_random_key_is_never_nil_if_any_group_has_one() {
+        assert_eq!(
+            joined(Join::PickOne, &["$-1\r\n", "$1\r\nk\r\n", "_\r\n"], &[]),
+            "$1\r\nk\r\n"
+        );
+        assert_eq!(
+            joined(Join::PickOne, &["$-1\r\n", "$-1\r\n"], &[]),
+            "$-1\r\n"
+        );
+    }
+
+    #[test]
+    fn odd_shapes_give_an_error_and_no_panic() {
+        let odd = String::from_utf8(MALFORMED.to_vec()).unwrap();
+        for reply in [
+            "",
+            "*",
+            "*x\r\n",
+            "*9999999999999999999999\r\n",
+            "*1\r\n",
+            ":1",
+            "+OK\r\n",
+        ] {
+            for how in [Join::Sum, Join::Concat, Join::InKeyOrder, Join::EveryOne] {
+                if how == Join::Concat && reply == "*1\r\n" {
+                    continue;
+                }
+                assert_eq!(joined(how, &[reply], &[0]), odd, "{how:?} {reply:?}");
+            }
+        }
+        assert_eq!(
+            joined(Join::InKeyOrder, &["*2\r\n:1\r\n:2\r\n"], &[0]),
+            odd,
+            "one too many"
+        );
+    }
+}

@@ -1,0 +1,101 @@
+//! One reply out of many: commands that are cut by slot or sent to all groups.
+//!
+//! `split` cuts a command, `join` puts replies together; a [`Merge`] holds the
+//! replies of one command until the last has come. Pure: no sockets, no
+//! routes.
+
+mod join;
+mod split;
+
+pub(crate) use split::split;
+
+use crate::route::Lane;
+use bytes::Bytes;
+use cairn_protocol::command;
+
+/// How the replies become one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Join {
+    /// Array elements in the order of the keys; `owners` tells whose each is.
+    InKeyOrder,
+    /// The sum of the integers.
+    Sum,
+    /// The least of the integers.
+    Least,
+    /// The elements of all arrays.
+    Concat,
+    /// The first error if there is one, else the first reply.
+    Same,
+    /// Element by element, 1 only where all say 1.
+    EveryOne,
+    /// The first that is no error, else the first error.
+    AnyOk,
+    /// One of those that are not nil, by chance.
+    PickOne,
+}
+
+impl From<command::Split> for Join {
+    fn from(split: command::Split) -> Self {
+        match split {
+            command::Split::InKeyOrder => Self::InKeyOrder,
+            command::Split::Sum => Self::Sum,
+            command::Split::AllOk => Self::Same,
+        }
+    }
+}
+
+/// A command of which several calls are out.
+#[derive(Debug)]
+pub(crate) struct Merge {
+    join: Join,
+    write: bool,
+    parts: Vec<(Lane, Option<Bytes>)>,
+    /// Part of each key, for [`Join::InKeyOrder`].
+    owners: Vec<u32>,
+    waiting: usize,
+}
+
+impl Merge {
+    /// A merge of the calls in `lanes`, in the order of their part numbers.
+    pub fn new(join: Join, write: bool, lanes: Vec<Lane>, owners: Vec<u32>) -> Self {
+        let waiting = lanes.len();
+        let parts = lanes.into_iter().map(|lane| (lane, None)).collect();
+        Self {
+            join,
+            write,
+            parts,
+            owners,
+            waiting,
+        }
+    }
+
+    /// Takes the reply of a part; the whole reply, once it was the last.
+    pub fn part_done(&mut self, part: u32, reply: Bytes) -> Option<Bytes> {
+        let place = &mut self.parts.get_mut(part as usize)?.1;
+        if place.replace(reply).is_none() {
+            self.waiting -= 1;
+        }
+        (self.waiting == 0).then(|| self.join())
+    }
+
+    /// Calls of a lane that are not answered.
+    pub fn unanswered(&self, lane: Lane) -> u32 {
+        self.parts
+            .iter()
+            .filter(|(its, reply)| *its == lane && reply.is_none())
+            .count() as u32
+    }
+
+    pub fn is_write(&self) -> bool {
+        self.write
+    }
+
+    fn join(&mut self) -> Bytes {
+        let replies: Vec<Bytes> = self
+            .parts
+            .drain(..)
+            .filter_map(|(_, reply)| reply)
+            .collect();
+        join::join(self.join, &replies, &self.owners)
+    }
+}

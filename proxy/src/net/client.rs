@@ -1,0 +1,336 @@
+//! One client's replies, in the order of its requests.
+//!
+//! Shared, within a network thread, by the client's own task (which reads and
+//! routes) and the links (which bring answers). Every request gets a place in
+//! `queue`; an answer to the oldest goes straight to the output, any other
+//! waits in its place.
+
+use super::registry::ClientInfo;
+use crate::backend::{Call, ParkedLane, Session};
+use crate::merge::Merge;
+use crate::route::Lane;
+use bytes::Bytes;
+use cairn_protocol::resp::ReplyWriter;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::rc::Rc;
+use std::sync::Arc;
+use tokio::net::TcpStream;
+
+/// Replies of at least this many bytes are forwarded without a copy.
+const LARGE: usize = 16 * 1024;
+/// Pieces of one vectored write.
+const MAX_SLICES: usize = 16;
+
+/// A client of this thread.
+pub(crate) struct Client {
+    /// Unique within the process.
+    pub id: u64,
+    pub info: Arc<ClientInfo>,
+    pub state: RefCell<ClientState>,
+    /// Gone once the connection ended, though answers may still come.
+    pub stream: RefCell<Option<TcpStream>>,
+    /// In the thread's list of clients with something to write.
+    pub dirty: Cell<bool>,
+    /// In the thread's list of clients with parked lanes.
+    pub watched: Cell<bool>,
+    /// Its task holds requests that it may not route before more is answered.
+    pub stalled: Cell<bool>,
+    /// Writing failed.
+    pub broken: Cell<bool>,
+}
+
+/// What waits, and what is ready to be written.
+pub(crate) struct ClientState {
+    /// Number of the request at the front of `queue`.
+    base: u64,
+    queue: VecDeque<Entry>,
+    pub out: ReplyWriter,
+    /// Bytes of replies that wait behind an unanswered request.
+    held_bytes: usize,
+    /// Lanes whose commands cannot be sent now.
+    pub lanes: Vec<ParkedLane>,
+    /// Calls for which a session's window has no room.
+    pub backlog: VecDeque<Call>,
+    pub sessions: Vec<Session>,
+    pub closed: bool,
+}
+
+struct Entry {
+    /// CLIENT REPLY OFF or SKIP: the reply is dropped.
+    silent: bool,
+    kind: Kind,
+}
+
+enum Kind {
+    /// One call is out for it.
+    Waiting { lane: Lane, write: bool },
+    /// Answered, but an older request is not.
+    Ready(Bytes),
+    /// Several calls are out for it.
+    Merge(Box<Merge>),
+}
+
+impl Client {
+    /// A new client on an accepted connection.
+    pub fn new(info: Arc<ClientInfo>, stream: TcpStream) -> Rc<Self> {
+        Rc::new(Self {
+            id: info.id,
+            info,
+            state: RefCell::new(ClientState {
+                base: 0,
+                queue: VecDeque::new(),
+                out: ReplyWriter::default(),
+                held_bytes: 0,
+                lanes: Vec::new(),
+                backlog: VecDeque::new(),
+                sessions: Vec::new(),
+                closed: false,
+            }),
+            stream: RefCell::new(Some(stream)),
+            dirty: Cell::new(false),
+            watched: Cell::new(false),
+            stalled: Cell::new(false),
+            broken: Cell::new(false),
+        })
+    }
+
+    /// The authenticated user.
+    pub fn user(&self) -> &str {
+        "default"
+    }
+
+    /// Its address, as `ip:port`.
+    pub fn address(&self) -> &str {
+        &self.info.address
+    }
+
+    /// Has its task run.
+    pub fn wake(&self) {
+        self.info.waker.wake();
+    }
+
+    /// Writes what is ready, as far as the socket takes it.
+    ///
+    /// # Errors
+    /// The socket's, except `WouldBlock`.
+    pub fn write_ready(&self) -> io::Result<()> {
+        let stream = self.stream.borrow();
+        let Some(stream) = stream.as_ref() else {
+            return Ok(());
+        };
+        let mut state = self.state.borrow_mut();
+        while !state.out.is_empty() {
+            match write_some(stream, &mut state.out) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// After answers came in: writes them, and wakes the task if it has more
+    /// to do (the rest of the output, requests that waited, a failure).
+    pub fn flush(&self) {
+        self.dirty.set(false);
+        if self.write_ready().is_err() {
+            self.broken.set(true);
+        }
+        if self.broken.get() || self.stalled.get() || !self.state.borrow().out.is_empty() {
+            self.wake();
+        }
+    }
+
+    /// The connection is over: drops what waits and ends its sessions.
+    pub fn close(&self) {
+        self.stream.borrow_mut().take();
+        let (sessions, calls, lanes) = {
+            let mut state = self.state.borrow_mut();
+            state.closed = true;
+            state.queue.clear();
+            state.out = ReplyWriter::default();
+            let state = &mut *state;
+            (
+                std::mem::take(&mut state.sessions),
+                std::mem::take(&mut state.backlog),
+                std::mem::take(&mut state.lanes),
+            )
+        };
+        sessions.into_iter().for_each(Session::close);
+        drop((calls, lanes));
+    }
+}
+
+fn write_some(stream: &TcpStream, out: &mut ReplyWriter) -> io::Result<()> {
+    let mut room = [IoSlice::new(&[]); MAX_SLICES];
+    let used = out.io_slices(&mut room);
+    let written = match used {
+        1 => stream.try_write(&room[0])?,
+        _ => stream.try_write_vectored(&room[..used])?,
+    };
+    if written == 0 {
+        return Err(io::ErrorKind::WriteZero.into());
+    }
+    out.advance(written);
+    Ok(())
+}
+
+impl ClientState {
+    /// Unanswered requests.
+    pub fn outstanding(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Bytes of replies that the client has yet to take.
+    pub fn reply_bytes(&self) -> usize {
+        self.out.len() + self.held_bytes
+    }
+
+    /// Gives a request that one call answers its place.
+    pub fn expect(&mut self, lane: Lane, write: bool, silent: bool) -> u64 {
+        self.enqueue(silent, Kind::Waiting { lane, write })
+    }
+
+    /// Gives a request that several calls answer its place.
+    pub fn expect_parts(&mut self, merge: Merge, silent: bool) -> u64 {
+        self.enqueue(silent, Kind::Merge(Box::new(merge)))
+    }
+
+    /// Puts a reply of the proxy's own in its place.
+    pub fn answer(&mut self, reply: &mut ReplyWriter, silent: bool) {
+        if silent {
+            reply.clear();
+        } else if self.queue.is_empty() {
+            self.out.append(reply);
+        } else {
+            let bytes = Bytes::from(reply.to_vec());
+            reply.clear();
+            self.held_bytes += bytes.len();
+            self.enqueue(false, Kind::Ready(bytes));
+        }
+    }
+
+    fn enqueue(&mut self, silent: bool, kind: Kind) -> u64 {
+        self.queue.push_back(Entry { silent, kind });
+        self.base + self.queue.len() as u64 - 1
+    }
+
+    /// Takes an answer that is only lent (copied unless it is large).
+    pub fn complete<'a>(&mut self, seq: u64, part: u32, reply: impl Into<Lent<'a>>) {
+        let reply = reply.into();
+        let Some(index) = self.index(seq) else { return };
+        let entry = &mut self.queue[index];
+        if index == 0 && matches!(entry.kind, Kind::Waiting { .. }) {
+            if !entry.silent {
+                match reply.bytes.len() {
+                    LARGE.. => self.out.raw_bytes(reply.keep()),
+                    _ => self.out.raw(reply.bytes),
+                }
+            }
+            self.pop();
+            self.release_ready();
+        } else {
+            self.complete_owned(seq, part, reply.keep());
+        }
+    }
+
+    /// Takes an answer that may be kept.
+    pub fn complete_owned(&mut self, seq: u64, part: u32, reply: Bytes) {
+        let Some(index) = self.index(seq) else { return };
+        let entry = &mut self.queue[index];
+        let whole = match &mut entry.kind {
+            Kind::Waiting { .. } => Some(reply),
+            Kind::Merge(merge) => merge.part_done(part, reply),
+            Kind::Ready(_) => None,
+        };
+        if let Some(reply) = whole {
+            self.held_bytes += reply.len();
+            self.queue[index].kind = Kind::Ready(reply);
+            self.release_ready();
+        }
+    }
+
+    /// Moves what is answered at the front of the queue to the output.
+    fn release_ready(&mut self) {
+        while let Some(Entry {
+            kind: Kind::Ready(_),
+            ..
+        }) = self.queue.front()
+        {
+            if let Some(Entry {
+                silent,
+                kind: Kind::Ready(reply),
+            }) = self.pop()
+            {
+                self.held_bytes -= reply.len();
+                if !silent {
+                    self.out.raw_bytes(reply);
+                }
+            }
+        }
+    }
+
+    fn pop(&mut self) -> Option<Entry> {
+        self.base += 1;
+        self.queue.pop_front()
+    }
+
+    fn index(&self, seq: u64) -> Option<usize> {
+        let index = usize::try_from(seq.checked_sub(self.base)?).ok()?;
+        (index < self.queue.len()).then_some(index)
+    }
+
+    /// Calls of a lane that are not answered.
+    pub fn unanswered(&self, lane: Lane) -> u32 {
+        let count = |entry: &Entry| match &entry.kind {
+            Kind::Waiting { lane: its, .. } => u32::from(*its == lane),
+            Kind::Merge(merge) => merge.unanswered(lane),
+            Kind::Ready(_) => 0,
+        };
+        self.queue.iter().map(count).sum()
+    }
+
+    /// Whether a write of this lane that came after `seq` is unanswered.
+    pub fn has_later_write(&self, lane: Lane, seq: u64) -> bool {
+        let from = self.index(seq).map_or(0, |index| index + 1);
+        self.queue.iter().skip(from).any(|entry| match &entry.kind {
+            Kind::Waiting { lane: its, write } => *write && *its == lane,
+            Kind::Merge(merge) => merge.is_write() && merge.unanswered(lane) > 0,
+            Kind::Ready(_) => false,
+        })
+    }
+}
+
+/// Reply bytes in a link's read buffer, or static ones.
+pub(crate) struct Lent<'a> {
+    bytes: &'a [u8],
+    owner: Option<&'a cairn_protocol::link::Payload<'a>>,
+}
+
+impl Lent<'_> {
+    /// A handle on the bytes; small ones are copied, lest they keep a whole
+    /// read buffer alive.
+    fn keep(&self) -> Bytes {
+        match self.owner {
+            Some(payload) if self.bytes.len() >= LARGE => payload.share(),
+            _ => Bytes::copy_from_slice(self.bytes),
+        }
+    }
+}
+
+impl<'a> From<&'a cairn_protocol::link::Payload<'a>> for Lent<'a> {
+    fn from(payload: &'a cairn_protocol::link::Payload<'a>) -> Self {
+        Self {
+            bytes: payload.as_slice(),
+            owner: Some(payload),
+        }
+    }
+}
+
+impl<'a> From<&'a [u8]> for Lent<'a> {
+    fn from(bytes: &'a [u8]) -> Self {
+        Self { bytes, owner: None }
+    }
+}

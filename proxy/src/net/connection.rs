@@ -1,0 +1,302 @@
+//! One client's connection: bytes in, requests routed, bytes out.
+//!
+//! A hand-written state machine on one task: what it does depends on the
+//! socket *and* on answers that links bring, and one poll serves both. It
+//! stops reading (back-pressure) while too much of its client is unanswered or
+//! unread.
+
+use super::client::Client;
+use super::registry::{ClientInfo, Stats};
+use super::thread::Thread;
+use crate::config::Settings;
+use crate::dispatch::{self, Step};
+use bytes::BytesMut;
+use cairn_protocol::resp::{Limits, ReplyWriter, RequestParser, Requests, Version};
+use std::future::poll_fn;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll, ready};
+use tokio::net::TcpStream;
+
+/// Room made for one read.
+const READ_BYTES: usize = 32 * 1024;
+/// Reads in one turn before others get theirs.
+const READS_PER_TURN: usize = 4;
+/// Requests parsed at once.
+const BATCH: usize = 256;
+/// Unread reply bytes above which a client is not read.
+const OUTPUT_SOFT: usize = 1 << 20;
+
+/// CLIENT REPLY.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Silence {
+    /// Every command is answered.
+    #[default]
+    Off,
+    /// The next command is not answered (SKIP).
+    Next,
+    /// No command is answered (OFF).
+    On,
+}
+
+/// What a connection has set for itself.
+#[derive(Debug, Default)]
+pub(crate) struct Session {
+    pub authenticated: bool,
+    pub version: Version,
+    pub database: u16,
+    pub silence: Silence,
+    /// Close after what was asked is answered (QUIT, a killed self).
+    pub closing: bool,
+}
+
+/// Why a connection ended.
+#[derive(Debug)]
+enum End {
+    Closed,
+    Killed,
+    Output,
+    Io(io::Error),
+}
+
+/// A client's task.
+pub(crate) struct Connection {
+    pub thread: Rc<Thread>,
+    pub client: Rc<Client>,
+    pub session: Session,
+    pub settings: Rc<Settings>,
+    /// Replies of the proxy's own are written here first.
+    pub reply: ReplyWriter,
+    /// Nothing is routed until all before is answered: a command to all groups.
+    pub barrier: bool,
+    /// Thread's time of this turn, in ms.
+    pub now_ms: u64,
+    parser: RequestParser,
+    input: BytesMut,
+    batch: Requests,
+    /// First request of `batch` that is not routed yet.
+    next: usize,
+    eof: bool,
+}
+
+/// Serves a connection to its end.
+pub(crate) async fn serve(thread: Rc<Thread>, info: Arc<ClientInfo>, stream: TcpStream) {
+    let client = Client::new(info, stream);
+    let settings = thread.settings();
+    let mut connection = Connection {
+        session: Session {
+            authenticated: settings.requirepass.is_empty(),
+            ..Session::default()
+        },
+        settings,
+        thread,
+        client: client.clone(),
+        reply: ReplyWriter::default(),
+        barrier: false,
+        now_ms: 0,
+        parser: RequestParser::new(),
+        input: BytesMut::new(),
+        batch: Requests::default(),
+        next: 0,
+        eof: false,
+    };
+    let end = poll_fn(|cx| connection.poll(cx)).await;
+    match end {
+        End::Closed => tracing::debug!(client = client.id, "client left"),
+        End::Killed => tracing::debug!(client = client.id, "client killed"),
+        End::Output => {
+            tracing::warn!(
+                client = client.id,
+                "client cut off: it does not read its replies"
+            );
+        }
+        End::Io(error) => tracing::debug!(client = client.id, %error, "connection lost"),
+    }
+    client.close();
+}
+
+impl Connection {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        self.client.info.waker.register(cx.waker());
+        self.client.stalled.set(false);
+        if self.client.info.killed.load(Relaxed) {
+            return Poll::Ready(End::Killed);
+        }
+        if self.thread.shared.draining.load(Relaxed) {
+            self.session.closing = true;
+        }
+        if self.client.broken.get() {
+            return Poll::Ready(End::Io(io::ErrorKind::BrokenPipe.into()));
+        }
+        if let Err(error) = self.serve_requests(cx) {
+            return Poll::Ready(End::Io(error));
+        }
+        self.write(cx)
+    }
+
+    /// Routes what was parsed, parses what was read, reads what has come.
+    fn serve_requests(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        self.now_ms = self.thread.now_ms();
+        self.settings = self.thread.settings();
+        let mut reads = 0;
+        loop {
+            if self.session.closing {
+                return Ok(());
+            }
+            if !self.run_batch() {
+                self.client.stalled.set(true);
+                return Ok(());
+            }
+            if self.session.closing || self.parse() {
+                continue;
+            }
+            if self.eof {
+                return Ok(());
+            }
+            match self.read(cx) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(read) => self.eof = read? == 0,
+            }
+            reads += 1;
+            if reads == READS_PER_TURN {
+                cx.waker().wake_by_ref();
+                return Ok(());
+            }
+        }
+    }
+
+    /// Routes parsed requests; false if one must wait.
+    fn run_batch(&mut self) -> bool {
+        if self.next >= self.batch.len() {
+            return true;
+        }
+        // Taken out for the time of the loop, so that a request may be looked
+        // at while the connection changes.
+        let batch = std::mem::take(&mut self.batch);
+        let first = self.next;
+        while self.next < batch.len() && !self.session.closing && self.may_route() {
+            match dispatch::dispatch(self, batch.get(self.next)) {
+                Step::Routed => self.next += 1,
+                Step::Wait => break,
+            }
+        }
+        Stats::add(&self.thread.stats().commands, (self.next - first) as u64);
+        let done = self.next >= batch.len();
+        self.batch = batch;
+        if done {
+            // Lets go of the read buffer.
+            self.batch.clear();
+            self.next = 0;
+        }
+        done || self.session.closing
+    }
+
+    /// Whether the client's limits allow another request.
+    fn may_route(&mut self) -> bool {
+        let state = self.client.state.borrow();
+        if self.barrier && state.outstanding() > 0 {
+            return false;
+        }
+        self.barrier = false;
+        state.outstanding() < self.settings.pipeline_limit
+            && state.backlog.is_empty()
+            && state.reply_bytes() < OUTPUT_SOFT
+    }
+
+    /// Parses the next requests; false if more bytes are needed.
+    fn parse(&mut self) -> bool {
+        if let Some(link) = self.thread.congested() {
+            link.wait_for_room(&self.client);
+            return false;
+        }
+        let limits = Limits {
+            authenticated: self.session.authenticated,
+            max_bulk: self.settings.max_bulk,
+            ..Limits::default()
+        };
+        let most = if limits.authenticated { BATCH } else { 1 };
+        match self
+            .parser
+            .parse(&mut self.input, &limits, most, &mut self.batch)
+        {
+            Ok(parsed) => {
+                self.next = 0;
+                parsed > 0
+            }
+            Err(error) => {
+                self.reply.error(error.line());
+                self.client
+                    .state
+                    .borrow_mut()
+                    .answer(&mut self.reply, false);
+                self.session.closing = true;
+                true
+            }
+        }
+    }
+
+    fn read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.client.state.borrow().reply_bytes() >= OUTPUT_SOFT {
+            return Poll::Pending;
+        }
+        let stream = self.client.stream.borrow();
+        let Some(stream) = stream.as_ref() else {
+            return Poll::Ready(Ok(0));
+        };
+        loop {
+            ready!(stream.poll_read_ready(cx))?;
+            if self.input.capacity() - self.input.len() < READ_BYTES / 4 {
+                self.input.reserve(READ_BYTES);
+            }
+            match stream.try_read_buf(&mut self.input) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Ok(n) => {
+                    Stats::add(&self.thread.stats().input_bytes, n as u64);
+                    return Poll::Ready(Ok(n));
+                }
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
+    /// Writes what is ready; ready itself when the connection is over.
+    fn write(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        loop {
+            if let Err(error) = self.client.write_ready() {
+                return Poll::Ready(End::Io(error));
+            }
+            let state = self.client.state.borrow();
+            if state.reply_bytes() > self.settings.output_limit {
+                return Poll::Ready(End::Output);
+            }
+            if state.out.is_empty() {
+                let over = (self.session.closing || self.eof) && state.outstanding() == 0;
+                // At the end of the input, what was parsed is still routed.
+                let routed = self.session.closing || self.next >= self.batch.len();
+                return if over && routed {
+                    Poll::Ready(End::Closed)
+                } else {
+                    self.pause()
+                };
+            }
+            drop(state);
+            let stream = self.client.stream.borrow();
+            let Some(stream) = stream.as_ref() else {
+                return Poll::Ready(End::Closed);
+            };
+            if let Err(error) = ready!(stream.poll_write_ready(cx)) {
+                return Poll::Ready(End::Io(error));
+            }
+        }
+    }
+
+    /// Sleeps; a connection that is about to end is woken by every answer.
+    fn pause(&self) -> Poll<End> {
+        if self.session.closing || self.eof {
+            self.client.stalled.set(true);
+        }
+        Poll::Pending
+    }
+}

@@ -1,0 +1,13 @@
+//! Clients: the listener, the network threads, connections and their replies.
+
+mod client;
+mod connection;
+mod listener;
+mod registry;
+mod thread;
+
+pub(crate) use client::{Client, ClientState};
+pub(crate) use connection::{Connection, Silence};
+pub use listener::Proxy;
+pub(crate) use registry::ClientInfo;
+pub use thread::Thread;

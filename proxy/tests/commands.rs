@@ -1,0 +1,299 @@
+//! What a plain client sees of a healthy cluster.
+//! "bar" and "hello" are group 1's (slots 5061, 866), "foo" is group 2's (12182).
+
+mod support;
+
+use support::{Act, Cluster, command, settings, until};
+
+#[test]
+fn replies_come_in_the_order_of_requests_across_groups() {
+    let cluster = Cluster::start();
+    let mut client = cluster.client();
+    cluster.nodes[0].script(|_| Act::Hold);
+    let ask: Vec<u8> = ["SET bar 1", "SET foo 2", "PING", "GET foo", "GET bar"]
+        .iter()
+        .flat_map(|line| command(line))
+        .collect();
+    client.send(ask);
+    until("group 1 holds two", || cluster.nodes[0].held() == 2);
+    until("group 2 ran two", || cluster.nodes[1].executed().len() == 2);
+    assert!(client.is_quiet(), "nothing may overtake the first reply");
+    cluster.nodes[0].release();
+    client.expect("+OK\r\n+OK\r\n+PONG\r\n$1\r\n2\r\n$1\r\n1\r\n");
+}
+
+#[test]
+fn one_clients_slow_command_does_not_delay_another_client() {
+    let cluster = Cluster::start();
+    let (mut slow, mut quick) = (cluster.client(), cluster.client());
+    cluster.nodes[0].script(|asked| {
+        if asked.key() == b"hello" {
+            Act::Hold
+        } else {
+            Act::Run
+        }
+    });
+    slow.send(command("GET hello"));
+    until("the slow one is held", || cluster.nodes[0].held() == 1);
+    for _ in 0..100 {
+        quick.ask("SET bar x", "+OK\r\n");
+    }
+    assert!(slow.is_quiet());
+    cluster.nodes[0].release();
+    slow.expect("$-1\r\n");
+}
+
+#[test]
+fn a_deep_pipeline_is_answered_whole_and_in_order() {
+    let cluster = Cluster::start();
+    let mut client = cluster.client();
+    let mut writer = client.stream.try_clone().unwrap();
+    let (mut ask, mut want) = (Vec::new(), Vec::new());
+    for n in 0..20_000 {
+        ask.extend(command(&format!("SET key:{n} value:{n}")));
+        ask.extend(command(&format!("GET key:{n}")));
+        let value = format!("value:{n}");
+        want.extend_from_slice(format!("+OK\r\n${}\r\n{value}\r\n", value.len()).as_bytes());
+    }
+    let sender = std::thread::spawn(move || std::io::Write::write_all(&mut writer, &ask).unwrap());
+    client.expect(want);
+    sender.join().unwrap();
+}
+
+#[test]
+fn commands_of_many_keys_are_split_and_put_together() {
+    let cluster = Cluster::start();
+    let mut client = cluster.client();
+    client.ask("MSET foo 1 bar 2 hello 3", "+OK\r\n");
+    client.ask(
+        "MGET bar none foo bar hello",
+        "*5\r\n$1\r\n2\r\n$-1\r\n$1\r\n1\r\n$1\r\n2\r\n$1\r\n3\r\n",
+    );
+    client.ask("DBSIZE", ":3\r\n");
+    client.ask("DEL foo none bar", ":2\r\n");
+    client.ask("KEYS *", "*1\r\n$5\r\nhello\r\n");
+    client.ask("FLUSHALL", "+OK\r\n");
+    client.ask("DBSIZE", ":0\r\n");
+    client.ask(
+        "MSET a 1 b",
+        "-ERR wrong number of arguments for 'mset' command\r\n",
+    );
+}
+
+#[test]
+fn a_split_write_keeps_its_place_in_the_order_of_each_key() {
+    let cluster = Cluster::start();
+    let mut client = cluster.client();
+    let mut ask = Vec::new();
+    for n in 0..500 {
+        ask.extend(command(&format!("MSET foo {n} bar {n} hello {n}")));
+        ask.extend(command("GET foo"));
+        ask.extend(command(&format!("SET bar x{n}")));
+        ask.extend(command("MGET bar foo"));
+    }
+    client.send(ask);
+    for n in 0..500 {
+        let (n, x) = (n.to_string(), format!("x{n}"));
+        let bulk = |s: &str| format!("${}\r\n{s}\r\n", s.len());
+        client.expect(format!(
+            "+OK\r\n{}+OK\r\n*2\r\n{}{}",
+            bulk(&n),
+            bulk(&x),
+            bulk(&n)
+        ));
+    }
+}
+
+#[test]
+fn what_spans_slots_and_cannot_be_split_is_refused() {
+    let cluster = Cluster::start();
+    let crossing = "-CROSSSLOT Keys in request don't hash to the same slot\r\n";
+    cluster
+        .client()
+        .ask("MSETNX foo 1 bar 2", crossing)
+        .ask("RENAME foo bar", crossing);
+}
+
+#[test]
+fn a_scan_goes_through_all_groups() {
+    let cluster = Cluster::start();
+    let mut client = cluster.client();
+    client.ask("MSET foo 1 bar 2", "+OK\r\n");
+    let next = (8192u64 << 48).to_string();
+    client.ask(
+        "SCAN 0",
+        &format!("*2\r\n${}\r\n{next}\r\n*1\r\n$3\r\nbar\r\n", next.len()),
+    );
+    client.ask(
+        &format!("SCAN {next}"),
+        "*2\r\n$1\r\n0\r\n*1\r\n$3\r\nfoo\r\n",
+    );
+    client.ask("SCAN x", "-ERR invalid cursor\r\n");
+    client.ask(&format!("SCAN {}", u64::MAX), "-ERR invalid cursor\r\n");
+}
+
+#[test]
+fn databases_and_protocol_versions_go_along() {
+    let cluster = Cluster::start();
+    let mut client = cluster.client();
+    client
+        .ask("SET foo 0", "+OK\r\n")
+        .ask("SELECT 3", "+OK\r\n")
+        .ask("GET foo", "$-1\r\n");
+    client.ask("SELECT 16", "-ERR DB index is out of range\r\n");
+    client.send(command("HELLO 3"));
+    assert_eq!(client.line(), "%7");
+    while client.line() != "*0" {}
+    client
+        .ask("GET foo", "_\r\n")
+        .ask("SELECT 0", "+OK\r\n")
+        .ask("GET foo", "$1\r\n0\r\n");
+    client.ask("RESET", "+RESET\r\n").ask("GET none", "$-1\r\n");
+}
+
+#[test]
+fn the_proxy_answers_for_the_connection_itself() {
+    let cluster = Cluster::start();
+    let mut client = cluster.client();
+    client
+        .ask("PING", "+PONG\r\n")
+        .ask("ECHO hi", "$2\r\nhi\r\n");
+    client
+        .ask("CLIENT SETNAME me", "+OK\r\n")
+        .ask("CLIENT GETNAME", "$2\r\nme\r\n");
+    client.ask("CONFIG GET save", "*2\r\n$4\r\nsave\r\n$0\r\n\r\n");
+    client.ask(
+        "CONFIG GET appendonly",
+        "*2\r\n$10\r\nappendonly\r\n$3\r\nyes\r\n",
+    );
+    client.ask(
+        "CLUSTER INFO",
+        "-ERR This instance has cluster support disabled\r\n",
+    );
+    client.ask(
+        "MONITOR",
+        "-ERR 'monitor' is not available through the proxy\r\n",
+    );
+    client.ask(
+        "NOSUCH a",
+        "-ERR unknown command 'NOSUCH', with args beginning with: 'a' \r\n",
+    );
+    client.ask(
+        "GET",
+        "-ERR wrong number of arguments for 'get' command\r\n",
+    );
+    client.send(command("INFO server"));
+    let header = client.line();
+    assert!(header.starts_with('$'), "{header}");
+    assert_eq!(client.line(), "# Server");
+    assert_eq!(client.line(), "redis_version:7.0.15");
+    assert_eq!(client.line(), "redis_mode:standalone");
+    let mut last = cluster.client();
+    last.ask("QUIT", "+OK\r\n").expect_close();
+}
+
+#[test]
+fn client_reply_silences_commands_of_nodes_and_of_the_proxy() {
+    let cluster = Cluster::start();
+    let mut client = cluster.client();
+    let lines = [
+        "CLIENT REPLY OFF",
+        "SET foo 1",
+        "PING",
+        "MSET foo 2 bar 2",
+        "CLIENT REPLY ON",
+    ];
+    client.send(
+        lines
+            .iter()
+            .flat_map(|line| command(line))
+            .collect::<Vec<_>>(),
+    );
+    client.expect("+OK\r\n").ask("GET foo", "$1\r\n2\r\n");
+    let lines = ["CLIENT REPLY SKIP", "GET foo", "GET bar"];
+    client.send(
+        lines
+            .iter()
+            .flat_map(|line| command(line))
+            .collect::<Vec<_>>(),
+    );
+    client.expect("$1\r\n2\r\n").ask("PING", "+PONG\r\n");
+}
+
+#[test]
+fn a_client_must_know_the_password() {
+    let cluster = Cluster::with(cairn_proxy::config::Settings {
+        requirepass: "pw".into(),
+        ..settings()
+    });
+    let mut client = cluster.client();
+    client.ask("GET foo", "-NOAUTH Authentication required.\r\n");
+    client.ask(
+        "AUTH no",
+        "-WRONGPASS invalid username-password pair or user is disabled.\r\n",
+    );
+    client
+        .ask("AUTH default pw", "+OK\r\n")
+        .ask("GET foo", "$-1\r\n");
+}
+
+#[test]
+fn a_client_can_be_killed_by_another() {
+    let cluster = Cluster::start();
+    let (mut killer, mut victim) = (cluster.client(), cluster.client());
+    let address = victim.stream.local_addr().unwrap();
+    victim.ask("PING", "+PONG\r\n");
+    killer.ask(&format!("CLIENT KILL ADDR {address}"), ":1\r\n");
+    victim.expect_close();
+}
+
+#[test]
+fn large_values_pass_unharmed() {
+    let cluster = Cluster::start();
+    let mut client = cluster.client();
+    let value = "x".repeat(3 << 20);
+    client.ask(&format!("SET foo {value}"), "+OK\r\n");
+    client.ask("GET foo", &format!("${}\r\n{value}\r\n", value.len()));
+    client.ask(
+        "MGET foo bar",
+        &format!("*2\r\n${}\r\n{value}\r\n$-1\r\n", value.len()),
+    );
+}
+
+#[test]
+fn a_client_that_does_not_read_is_cut_off() {
+    let cluster = Cluster::with(cairn_proxy::config::Settings {
+        output_limit: 4 << 20,
+        ..settings()
+    });
+    let mut client = cluster.client();
+    client.ask(&format!("SET foo {}", "x".repeat(1 << 20)), "+OK\r\n");
+    client.send(command("GET foo").repeat(64));
+    until("it is gone", || {
+        let mut other = cluster.client();
+        other.send(command("CLIENT LIST"));
+        let len: usize = other.line()[1..].parse().unwrap();
+        let mut text = vec![0; len];
+        std::io::Read::read_exact(&mut other.stream, &mut text).unwrap();
+        text.iter().filter(|byte| **byte == b'\n').count() == 1
+    });
+}
+
+#[test]
+fn more_clients_than_allowed_are_turned_away() {
+    let cluster = Cluster::with(cairn_proxy::config::Settings {
+        maxclients: 2,
+        ..settings()
+    });
+    // The client that awaited the links may not be gone yet.
+    let mut kept = Vec::new();
+    until("two are taken in", || {
+        kept = vec![cluster.client(), cluster.client()];
+        kept.iter_mut()
+            .all(|client| client.send(command("PING")).line() == "+PONG")
+    });
+    let mut third = cluster.client();
+    third
+        .expect("-ERR max number of clients reached\r\n")
+        .expect_close();
+}
