@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use cairn_protocol::topology::{
     Decision, NodeRegistration, PlanProgressRecord, PlanProgressWriter, PlanStage, PlanState,
-    TopologyStore, WantedState,
+    TopologyStore, Verdict, WantedState,
 };
 use serde_json::json;
 use support::etcd::Etcd;
@@ -64,7 +64,7 @@ fn progress(state: PlanState, stage: PlanStage, bytes_done: u64) -> PlanProgress
 /// Ends a plan as a source's leader would.
 async fn commit(store: &TopologyStore, writer: &mut PlanProgressWriter, plan: u64) {
     let decided = store
-        .decide(plan, Decision::Commit, "n1", "ready")
+        .decide(plan, Verdict::Commit { slot_epoch: 2 }, "n1", "ready")
         .await
         .unwrap();
     assert_eq!(decided.decision, Decision::Commit);
@@ -348,7 +348,7 @@ async fn a_plan_is_paused_resumed_and_aborted() {
     admin.refused("reshard resume 1", "was told to abort");
     cluster
         .store
-        .decide(1, Decision::Abort, "n1", "operator")
+        .decide(1, Verdict::Abort, "n1", "operator")
         .await
         .unwrap();
     let mut writer = cluster.store.progress_writer(1);

@@ -35,5 +35,7 @@ pub use records::{
     WantedState, now_ms,
 };
 pub use snapshot::{NodeAddress, PlanView, Topology, Versioned};
-pub use store::{FreshProof, NewCluster, NewPlan, PlanProgressWriter, StoreConfig, TopologyStore};
+pub use store::{
+    FreshProof, NewCluster, NewPlan, PlanProgressWriter, StoreConfig, TopologyStore, Verdict,
+};
 pub use watch::{TopologyWatch, WatchStatus};

@@ -288,8 +288,8 @@ pub struct SlotRange {
     pub hi: u16,
     /// Owner.
     pub group: GroupId,
-    /// Epoch of the map when this owner got these slots. An owner's epoch is
-    /// higher than its predecessor's.
+    /// Slot epoch under which this owner holds these slots in its own replicated
+    /// state. An owner's is higher than its predecessor's; none is above the map's.
     pub epoch: u32,
 }
 
@@ -317,6 +317,14 @@ pub enum SlotMapError {
         slots: SlotSet,
         /// The supposed owner.
         group: GroupId,
+    },
+    /// A new owner's epoch would not be above its predecessor's.
+    #[error("slot epoch {slot_epoch} is not above {taken}, which these slots have already")]
+    EpochTooLow {
+        /// The epoch that the move was to give the slots.
+        slot_epoch: u32,
+        /// The highest that one of them has.
+        taken: u32,
     },
 }
 
@@ -569,15 +577,20 @@ impl SlotMapRecord {
         SlotSet::full().difference(&assigned)
     }
 
-    /// The next map: `slots` go from one group to another under the next epoch.
+    /// The next map: `slots` go from one group to another under `slot_epoch`.
+    ///
+    /// The slot epoch is the source's to choose: proxies send what the map says,
+    /// and the new owner refuses an epoch that is not the one it owns them under.
     ///
     /// # Errors
-    /// `NotOwned` if any of the slots is not the source's; nothing is moved then.
+    /// `NotOwned` if any of the slots is not the source's, `EpochTooLow` if one of
+    /// them has `slot_epoch` or a higher one already; nothing is moved then.
     pub fn reassign(
         &self,
         slots: &SlotSet,
         from: GroupId,
         to: GroupId,
+        slot_epoch: u32,
     ) -> Result<Self, SlotMapError> {
         let foreign = slots.difference(&self.owned_by(from));
         if !foreign.is_empty() {
@@ -586,9 +599,19 @@ impl SlotMapRecord {
                 group: from,
             });
         }
-        let epoch = self.epoch + 1;
+        let taken = self
+            .ranges
+            .iter()
+            .filter(|r| (r.lo..=r.hi).any(|slot| slots.contains(slot)))
+            .map(|r| r.epoch)
+            .max()
+            .unwrap_or(0);
+        if slot_epoch <= taken {
+            return Err(SlotMapError::EpochTooLow { slot_epoch, taken });
+        }
+        let epoch = slot_epoch.max(self.epoch + 1);
         let owner = |slot: u16| match slots.contains(slot) {
-            true => Some((to, epoch)),
+            true => Some((to, slot_epoch)),
             false => self.range_of(slot).map(|r| (r.group, r.epoch)),
         };
         Ok(Self {
@@ -817,7 +840,7 @@ mod tests {
     #[test]
     fn reassigned_slots_carry_a_higher_epoch_and_others_keep_theirs() {
         let map = SlotMapRecord::spread(&[1, 2]);
-        let moved = map.reassign(&"100-199".parse().unwrap(), 1, 2).unwrap();
+        let moved = map.reassign(&"100-199".parse().unwrap(), 1, 2, 2).unwrap();
         moved.validate().unwrap();
         assert_eq!(moved.epoch, 2);
         let range = |lo, hi, group, epoch| SlotRange {
@@ -837,13 +860,25 @@ mod tests {
         );
         assert_eq!(moved.range_of(150).unwrap().group, 2);
         assert_eq!(moved.owned_by(1).len(), 8192 - 100);
+
+        // The second move of other slots: their epoch follows their own history.
+        let other = moved.reassign(&"0-9".parse().unwrap(), 1, 2, 2).unwrap();
+        other.validate().unwrap();
+        assert_eq!((other.epoch, other.range_of(5).unwrap().epoch), (3, 2));
+        assert_eq!(
+            moved.reassign(&"150".parse().unwrap(), 2, 1, 2),
+            Err(SlotMapError::EpochTooLow {
+                slot_epoch: 2,
+                taken: 2
+            })
+        );
     }
 
     #[test]
     fn slots_of_another_group_cannot_be_reassigned() {
         let map = SlotMapRecord::spread(&[1, 2]);
         let error = map
-            .reassign(&"8190-8193".parse().unwrap(), 1, 2)
+            .reassign(&"8190-8193".parse().unwrap(), 1, 2, 2)
             .unwrap_err();
         assert_eq!(
             error.to_string(),

@@ -478,7 +478,7 @@ pub(super) mod tests {
             .slots
             .as_ref()
             .unwrap()
-            .reassign(&"0-9".parse().unwrap(), 1, 2)
+            .reassign(&"0-9".parse().unwrap(), 1, 2, 2)
             .unwrap();
         new.put(&keys, b"/cairn/c1/slots", &moved.encode(), 12);
         assert_eq!(old.refuses(&new), None);

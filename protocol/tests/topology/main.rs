@@ -8,8 +8,8 @@ use std::time::Duration;
 use cairn_protocol::topology::{
     Decision, FIRST_INCARNATION, LeaderRecord, MemberRecord, NewCluster, NewPlan, NodeLoad,
     NodeRecord, PlanLimits, PlanProgressRecord, PlanStage, PlanState, RegistrationState,
-    StoreConfig, StoreError, Topology, TopologyStore, TopologyWatch, WantedState, load_cached,
-    save_cached,
+    StoreConfig, StoreError, Topology, TopologyStore, TopologyWatch, Verdict, WantedState,
+    load_cached, save_cached,
 };
 use etcd::Etcd;
 use tokio::time::timeout;
@@ -271,22 +271,22 @@ async fn the_first_decision_wins_and_a_commit_moves_all_slots_with_it() {
     assert_eq!((proof.wanted, proof.slots.epoch), (WantedState::Run, 1));
 
     let commit = store
-        .decide(moved.id, Decision::Commit, "n1", "ready")
+        .decide(moved.id, Verdict::Commit { slot_epoch: 2 }, "n1", "ready")
         .await
         .unwrap();
     assert_eq!((commit.decision, commit.slot_epoch), (Decision::Commit, 2));
     let late = store
-        .decide(moved.id, Decision::Abort, "n2", "too late")
+        .decide(moved.id, Verdict::Abort, "n2", "too late")
         .await
         .unwrap();
     assert_eq!(late, commit);
     let abort = store
-        .decide(kept.id, Decision::Abort, "n1", "max-pause")
+        .decide(kept.id, Verdict::Abort, "n1", "max-pause")
         .await
         .unwrap();
     assert_eq!((abort.decision, abort.slot_epoch), (Decision::Abort, 0));
     let late = store
-        .decide(kept.id, Decision::Commit, "n1", "late")
+        .decide(kept.id, Verdict::Commit { slot_epoch: 2 }, "n1", "late")
         .await
         .unwrap();
     assert_eq!(late, abort);
@@ -306,7 +306,7 @@ async fn the_first_decision_wins_and_a_commit_moves_all_slots_with_it() {
         "committed",
     );
     refused(
-        store.decide(99, Decision::Abort, "n1", "x").await,
+        store.decide(99, Verdict::Abort, "n1", "x").await,
         "no plan 99",
     );
     refused(
@@ -324,9 +324,9 @@ async fn commit_and_abort_at_once_give_one_answer_to_all() {
         let askers = (0..8).map(|i| {
             let store = store.clone();
             let wish = if i % 2 == 0 {
-                Decision::Commit
+                Verdict::Commit { slot_epoch: 2 }
             } else {
-                Decision::Abort
+                Verdict::Abort
             };
             tokio::spawn(async move { store.decide(id, wish, "n", "race").await.unwrap().decision })
         });

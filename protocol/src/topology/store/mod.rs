@@ -17,7 +17,7 @@ use etcd_client::{
 };
 
 pub use cluster::NewCluster;
-pub use plans::{FreshProof, NewPlan, PlanProgressWriter};
+pub use plans::{FreshProof, NewPlan, PlanProgressWriter, Verdict};
 
 use super::error::StoreError;
 use super::keys::{Keys, RecordKey, is_valid_id};

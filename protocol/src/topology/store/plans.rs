@@ -241,7 +241,7 @@ impl TopologyStore {
     pub async fn decide(
         &self,
         plan: PlanId,
-        wanted: Decision,
+        wanted: Verdict,
         by: &str,
         reason: &str,
     ) -> Result<DecisionRecord, StoreError> {
@@ -295,23 +295,25 @@ impl TopologyStore {
     fn decision_txn(
         &self,
         base: &DecisionBase,
-        decision: Decision,
+        verdict: Verdict,
         by: &str,
         reason: &str,
     ) -> Result<Txn, StoreError> {
         let plan = &base.plan;
         let key = RecordKey::Decision(plan.id);
         let mut bases = vec![self.absent(&key)];
-        let mut slot_epoch = 0;
+        let (decision, slot_epoch) = match verdict {
+            Verdict::Commit { slot_epoch } => (Decision::Commit, slot_epoch),
+            Verdict::Abort => (Decision::Abort, 0),
+        };
         let mut ops: Vec<TxnOp> = Vec::new();
         if decision == Decision::Commit {
             let next = base
                 .slots
-                .reassign(&plan.slots, plan.from, plan.to)
+                .reassign(&plan.slots, plan.from, plan.to, slot_epoch)
                 .map_err(|e| {
                     StoreError::Conflict(format!("plan {} cannot commit: {e}", plan.id))
                 })?;
-            slot_epoch = next.epoch;
             bases.push(self.unchanged(&RecordKey::Slots, base.slots.mod_revision));
             ops.push(self.put_op(&RecordKey::Slots, &next));
         }
@@ -330,6 +332,18 @@ impl TopologyStore {
             .and_then(ops)
             .or_else([self.get_op(&key)]))
     }
+}
+
+/// What a source asks etcd to decide.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The destination owns the slots from now on.
+    Commit {
+        /// The epoch of READY, under which the destination will own them.
+        slot_epoch: u32,
+    },
+    /// The source keeps them.
+    Abort,
 }
 
 /// What a decision is based on, at one revision.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cairn_protocol::topology::{
     Decision as Decided, DecisionRecord, PlanProgressRecord, PlanProgressWriter, PlanStage,
-    PlanState, StoreError, WantedState,
+    PlanState, StoreError, Verdict, WantedState,
 };
 use tokio::sync::{broadcast, mpsc};
 
@@ -194,8 +194,17 @@ impl Task {
             SourceAction::Send(message) => self.send(message),
             SourceAction::Prove => self.prove(),
             SourceAction::ReadDecision => self.read_decision(),
-            SourceAction::Decide { want, reason, .. } => {
-                self.decide(want, reason.map(|r| r.to_string()).unwrap_or_default());
+            SourceAction::Decide {
+                want,
+                reason,
+                epoch,
+                ..
+            } => {
+                self.decide(
+                    want,
+                    epoch,
+                    reason.map(|r| r.to_string()).unwrap_or_default(),
+                );
             }
             SourceAction::WriteProgress(progress) => self.write_progress(progress),
             SourceAction::SlowWrites(level) => self.hosted.group.slow_writes(level),
@@ -355,12 +364,12 @@ impl Task {
         });
     }
 
-    fn decide(&self, want: Decision, reason: String) {
+    fn decide(&self, want: Decision, slot_epoch: u32, reason: String) {
         let (events, etcd) = (self.events.clone(), self.movers.node.etcd.clone());
         let (plan, node) = (self.spec.plan.0, self.movers.node.config.node_id.clone());
         let want = match want {
-            Decision::Commit => Decided::Commit,
-            Decision::Abort => Decided::Abort,
+            Decision::Commit => Verdict::Commit { slot_epoch },
+            Decision::Abort => Verdict::Abort,
         };
         tokio::spawn(async move {
             let event = match etcd.decide(plan, want, &node, &reason).await {

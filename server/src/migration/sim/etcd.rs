@@ -24,7 +24,8 @@ pub(super) struct Etcd {
     pub(super) down: bool,
     pub(super) plans: BTreeMap<PlanId, PlanRecord>,
     pub(super) decisions: BTreeMap<PlanId, (Decision, Option<FailReason>)>,
-    pub(super) slot_map: BTreeMap<u16, GroupId>,
+    /// Owner and slot epoch.
+    pub(super) slot_map: BTreeMap<u16, (GroupId, u32)>,
 }
 
 impl Etcd {
@@ -34,7 +35,7 @@ impl Etcd {
 
     pub(super) fn new() -> Self {
         Self {
-            slot_map: (0..SLOTS).map(|slot| (slot, GroupId(1))).collect(),
+            slot_map: (0..SLOTS).map(|slot| (slot, (GroupId(1), 1))).collect(),
             ..Self::default()
         }
     }
@@ -56,8 +57,11 @@ impl Etcd {
             SourceAction::Prove => SourceEvent::Proved,
             SourceAction::ReadDecision => self.read(plan),
             SourceAction::Decide {
-                want, spec, reason, ..
-            } => self.decide(spec, *want, *reason),
+                want,
+                spec,
+                epoch,
+                reason,
+            } => self.decide(spec, *want, *epoch, *reason),
             SourceAction::WriteProgress(progress) => {
                 let record = self.plans.get_mut(&plan).unwrap();
                 if !record.is_over() {
@@ -73,13 +77,16 @@ impl Etcd {
         &mut self,
         spec: &PlanSpec,
         want: Decision,
+        epoch: u32,
         reason: Option<FailReason>,
     ) -> SourceEvent {
         if !self.decisions.contains_key(&spec.plan) {
             if want == Decision::Commit {
                 for slot in spec.slots.iter() {
-                    let owner = self.slot_map.insert(slot, spec.to);
-                    assert_eq!(owner, Some(spec.from), "slot {slot} moved by two plans");
+                    let (owner, old_epoch) = self.slot_map[&slot];
+                    assert_eq!(owner, spec.from, "slot {slot} moved by two plans");
+                    assert!(epoch > old_epoch, "slot {slot} moved under an old epoch");
+                    self.slot_map.insert(slot, (spec.to, epoch));
                 }
             }
             self.decisions.insert(spec.plan, (want, reason));

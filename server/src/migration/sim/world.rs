@@ -792,7 +792,7 @@ impl World {
         let delay = 1 + self.rng.below(6);
         self.after(delay, Event::Client);
         let place = self.some_place();
-        let hint = self.etcd.slot_map[&place.0].0 as usize - 1;
+        let hint = self.etcd.slot_map[&place.0].0.0 as usize - 1;
         // The hint may be wrong in either direction: any group may be asked.
         let at = if self.rng.chance(20) { 1 - hint } else { hint };
         if self.groups[at].down || !self.serves(at, place.0) {
@@ -855,8 +855,11 @@ impl World {
 
     fn check_end(&mut self) {
         for slot in 0..SLOTS {
-            let owner = self.etcd.slot_map[&slot].0 as usize - 1;
+            let (owner, epoch) = self.etcd.slot_map[&slot];
+            let owner = owner.0 as usize - 1;
             assert!(self.serves(owner, slot), "slot {slot} is served by nobody");
+            let word = self.groups[owner].state.ownership().word(slot);
+            assert_eq!(word.epoch(), epoch, "the map's epoch of slot {slot}");
         }
         for at in 0..2 {
             let served = of_slots(&self.truth, |slot| self.serves(at, slot));
