@@ -97,7 +97,7 @@ pub fn standalone(config: Config) -> anyhow::Result<()> {
         .context("cannot open the data directory; is another server using it?")?;
     let sink = WalSink::start(live.clone()).context("cannot start the commit thread")?;
     let group = Group::new(0, Arc::new(store), Box::new(sink), Box::new(|_| {}), None);
-    group.limits.follow(&live);
+    group.follow(&live);
     let server = Arc::new(Server::new(
         config,
         live.clone(),

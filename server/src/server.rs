@@ -165,7 +165,7 @@ impl Server {
         }
         self.live.follow(settings);
         for group in self.groups() {
-            group.limits.follow(&self.live);
+            group.follow(&self.live);
         }
         Ok(())
     }

@@ -29,8 +29,9 @@ readonly SERVICES=(redis-server etcd nutcracker)
 present() {
     case $1 in
         /*) [ -e "$1" ] ;;
-        libclang) compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null \
-            || ldconfig -p 2>/dev/null | grep -q 'libclang[-.]' ;;
+        # Not libclang-cpp, a library of another kind that LLVM's tools bring.
+        libclang) compgen -G '/usr/lib/llvm-*/lib/libclang[-.][0-9s]*' >/dev/null \
+            || ldconfig -p 2>/dev/null | grep -Eq 'libclang(-[0-9.]+)?\.so' ;;
         *) PATH="$PATH:/usr/sbin:/usr/local/sbin" command -v "$1" >/dev/null ;;
     esac
 }

@@ -161,7 +161,7 @@ impl Node {
             Box::new(|_| {}),
             Some(gate),
         );
-        group.limits.follow(&self.live);
+        group.follow(&self.live);
         let replica = Replica::new(group.clone(), view.clone(), flusher(&store));
         self.raft
             .add_group(GroupSpec::alone(record.id.into()), Box::new(replica))?;

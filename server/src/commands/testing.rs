@@ -57,6 +57,7 @@ impl Bench {
                 seed: 1,
                 cluster: false,
                 slot_epoch: 0,
+                may_block: true,
             },
             version: Version::V2,
             events: Vec::new(),

@@ -15,6 +15,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::storage::TypeLimits;
+
 pub use file::{Loader, Origin, Problem};
 pub use rewrite::rewrite;
 pub use settings::Settings;
@@ -289,6 +291,8 @@ pub struct LiveSettings {
     pub protected_mode: AtomicBool,
     pub proto_max_bulk_len: AtomicUsize,
     pub string_inline_max: AtomicUsize,
+    /// When values change their form.
+    pub types: TypeLimits,
     /// Seconds of idleness after which a client is closed; 0: never.
     pub timeout: AtomicU64,
     /// Milliseconds from which LATENCY notes an event; 0: never.
@@ -309,6 +313,7 @@ impl LiveSettings {
             protected_mode: AtomicBool::new(true),
             proto_max_bulk_len: AtomicUsize::new(0),
             string_inline_max: AtomicUsize::new(0),
+            types: TypeLimits::default(),
             timeout: AtomicU64::new(0),
             latency_monitor_threshold: AtomicU64::new(0),
             latency_tracking: AtomicBool::new(true),
@@ -329,6 +334,11 @@ impl LiveSettings {
         self.slowlog_log_slower_than
             .store(slower, Ordering::Relaxed);
         self.set_appendfsync(AppendFsync::of(settings));
+        for (count, name) in self.types.counts() {
+            count.store(settings.count(name), Ordering::Relaxed);
+        }
+        let list_size = settings.number("list-max-listpack-size") as i64;
+        self.types.list_size.store(list_size, Ordering::Relaxed);
         let counts = [
             (&self.slowlog_max_len, "slowlog-max-len"),
             (&self.maxclients, "maxclients"),

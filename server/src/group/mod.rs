@@ -82,8 +82,7 @@ pub struct EvaluationLimits {
 }
 
 impl EvaluationLimits {
-    /// Takes over what the live settings are now.
-    pub fn follow(&self, live: &crate::config::LiveSettings) {
+    fn follow(&self, live: &crate::config::LiveSettings) {
         let pairs = [
             (&self.string_inline_max, &live.string_inline_max),
             (&self.max_bulk, &live.proto_max_bulk_len),
@@ -166,6 +165,12 @@ impl Group {
         })
     }
 
+    /// Takes over what the live settings are now.
+    pub fn follow(&self, live: &crate::config::LiveSettings) {
+        self.limits.follow(live);
+        self.store.limits.follow(&live.types);
+    }
+
     /// Whether the writer may evaluate.
     pub fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Acquire)
@@ -233,6 +238,7 @@ impl Group {
                 .fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed),
             cluster: false,
             slot_epoch,
+            may_block: true,
         }
     }
 

@@ -20,6 +20,7 @@ use super::engine::{Engine, Resources};
 use super::expiry_hints::ExpiryHints;
 use super::generations::GenerationMap;
 use super::keys::{MetaKey, expiry_key};
+use super::limits::TypeLimits;
 use super::record::Record;
 use super::scan_positions::ScanPositions;
 use super::view::{DurableView, ViewCell};
@@ -80,6 +81,8 @@ pub struct Store {
     pub counters: Counters,
     pub hints: ExpiryHints,
     pub scan_positions: ScanPositions,
+    /// When values change their form.
+    pub limits: TypeLimits,
     maps: ArcSwap<GenerationMap>,
     views: Arc<ViewCell>,
     /// Even: at rest. Odd: an apply is between its first and last visible change.
@@ -114,6 +117,7 @@ impl Store {
             counters: Counters::default(),
             hints: ExpiryHints::default(),
             scan_positions: ScanPositions::default(),
+            limits: TypeLimits::default(),
             maps: ArcSwap::from_pointee(initial),
             views,
             epoch: AtomicU64::new(0),

@@ -11,6 +11,7 @@ pub mod effects;
 pub mod error;
 pub mod events;
 pub mod overlay;
+pub mod rows;
 pub mod walk;
 
 use std::collections::BTreeMap;
@@ -24,7 +25,7 @@ pub use self::events::{Event, EventClass};
 use self::overlay::{Overlay, State};
 use crate::storage::generations::{DATABASES, GenerationMap};
 use crate::storage::keys::slot_of;
-use crate::storage::{Header, MetaKey, Record, Store, Version};
+use crate::storage::{Header, MetaKey, Record, Store, TypeLimits, Version};
 
 /// What the dispatcher fixes for one command.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +46,9 @@ pub struct TxnContext {
     pub cluster: bool,
     /// Epoch of the slot of the command's keys (standalone: 0).
     pub slot_epoch: u32,
+    /// Whether the command may wait for its keys to change ([`CommandError::Block`]):
+    /// not within MULTI or a script, and not once its time is over.
+    pub may_block: bool,
 }
 
 /// See the module's documentation.
@@ -102,6 +106,11 @@ impl<'a> Txn<'a> {
 
     pub fn store(&self) -> &Store {
         self.store
+    }
+
+    /// When values change their form.
+    pub fn limits(&self) -> &'a TypeLimits {
+        &self.store.limits
     }
 
     /// How many records and rows were read: a read of more than one must not

@@ -122,7 +122,19 @@ impl Overlay {
         }
     }
 
-    /// Undoes what was done since `to`, the latest savepoint.
+    /// A savepoint within the command that runs: a part of it (a command of an
+    /// EXEC or a script) can be undone alone.
+    pub fn inner_savepoint(&self) -> Savepoint {
+        Savepoint {
+            undo: self.undo.len(),
+            events: self.events.len(),
+            bytes: self.bytes,
+            next_version: self.next_version,
+            tick: self.tick,
+        }
+    }
+
+    /// Undoes what was done since `to`, the latest savepoint or one within it.
     pub fn roll_back(&mut self, to: Savepoint) {
         while self.undo.len() > to.undo {
             match self.undo.pop().expect("the length was checked") {
@@ -220,7 +232,7 @@ impl Overlay {
         family: Family,
         first: &[u8],
         end: &[u8],
-    ) -> impl Iterator<Item = (&'a [u8], Option<&'a Bytes>)> + use<'a> {
+    ) -> impl DoubleEndedIterator<Item = (&'a [u8], Option<&'a Bytes>)> + use<'a> {
         let range = (
             Bound::Included((family, first.to_vec())),
             Bound::Excluded((family, end.to_vec())),
