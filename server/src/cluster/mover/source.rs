@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_protocol::topology::{
-    Decision as Decided, DecisionRecord, PlanProgressRecord, PlanProgressWriter, PlanStage,
-    PlanState, StoreError, Verdict, WantedState,
+    DecisionRecord, PlanProgressRecord, PlanProgressWriter, PlanStage, PlanState, StoreError,
+    Verdict, WantedState,
 };
 use tokio::sync::{broadcast, mpsc};
 
