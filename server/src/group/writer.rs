@@ -17,12 +17,14 @@ use crate::storage::{MetaKey, Position, Record};
 use crate::txn::effects::Effects;
 use crate::txn::events::Event;
 use crate::txn::overlay::{Overlay, State};
-use crate::txn::{CommandError, EventClass, Txn};
+use crate::txn::{CommandError, EventClass, EventKey, Txn};
 
 /// Commands evaluated in one turn at most.
 const MAX_COMMANDS: usize = 8192;
 /// Bytes of effects after which a turn ends (the entry's cap).
 const MAX_ENTRY_BYTES: usize = 8 << 20;
+/// A list of events that grew beyond this is given back to the allocator.
+const MAX_KEPT_EVENTS: usize = 4 * MAX_COMMANDS;
 /// After so many fetches a command runs in place, waiting for the disk.
 const MAX_COLD_TRIES: u8 = 3;
 
@@ -206,9 +208,12 @@ impl Group {
         let state = &mut *state;
         let mut stopped: Vec<u32> = Vec::new();
         let mut evaluated = 0;
+        // Nothing is applied while the writer evaluates: one look serves all.
+        let maps = self.store.maps();
+        // The end of one command is the beginning of the next.
+        let mut started = Instant::now();
         for at in 0..state.commands.len() {
             let command = state.commands[at];
-            let started = Instant::now();
             if command.outcome != Outcome::Pending || stopped.contains(&command.stream) {
                 continue;
             }
@@ -217,11 +222,13 @@ impl Group {
             let (outcome, failed) = match self.refusal(&command) {
                 _ if late => (Outcome::NotExecuted, false),
                 Some(refusal) => (refusal, false),
-                None => self.evaluate_one(writer, state, &command, now),
+                None => self.evaluate_one(writer, &maps, state, &command, now),
             };
+            let ended = Instant::now();
             let command = &mut state.commands[at];
             (command.outcome, command.failed) = (outcome, failed);
-            command.nanos = started.elapsed().as_nanos().min(u32::MAX as u128) as u32;
+            command.nanos = (ended - started).as_nanos().min(u32::MAX as u128) as u32;
+            started = ended;
             command.reply_end = Some(state.replies.mark());
             if outcome != Outcome::Done {
                 command.tries += 1;
@@ -244,6 +251,7 @@ impl Group {
     fn evaluate_one(
         &self,
         writer: &mut Writer,
+        maps: &GenerationMap,
         state: &mut SubmissionState,
         command: &QueuedCommand,
         now: u64,
@@ -253,12 +261,11 @@ impl Group {
             self.writer_cold_reads.fetch_add(1, Ordering::Relaxed);
         }
         let context = self.context(command.db as usize, command.slot, now, disk);
-        let maps = self.store.maps();
         let savepoint = writer.overlay.savepoint();
         let mark = state.replies.mark();
         state.replies.set_version(command.version);
         let args = state.requests.get(command.request as usize);
-        let mut txn = Txn::write(&self.store, &maps, &mut writer.overlay, context);
+        let mut txn = Txn::write(&self.store, maps, &mut writer.overlay, context);
         match (command.handler)(&mut txn, &args, &mut state.replies) {
             Ok(()) => (Outcome::Done, false),
             Err(error) => {
@@ -301,7 +308,7 @@ impl Group {
                     .live
                     .database_of(key.slot(), key.generation());
                 if let Some(db) = slot_db {
-                    let key = key.user_key().to_vec();
+                    let key = EventKey::from_slice(key.user_key());
                     let class = EventClass::Expired;
                     writer.overlay.events.push(Event {
                         class,
@@ -317,7 +324,7 @@ impl Group {
         }
     }
 
-    fn conclude(&self, writer: &mut Writer, turn: Turn, outcome: Commit) {
+    fn conclude(&self, writer: &mut Writer, mut turn: Turn, outcome: Commit) {
         if outcome != Commit::Applied || turn.step.is_some() {
             // What was evaluated on top of a refused entry is gone with it;
             // a step of a move changes the maps behind the overlay's back.
@@ -329,6 +336,11 @@ impl Group {
             self.lineage.fetch_add(1, Ordering::AcqRel);
         } else if !turn.events.is_empty() {
             (self.events)(&turn.events);
+        }
+        // The emptied list keeps its room.
+        turn.events.clear();
+        if turn.events.capacity() <= MAX_KEPT_EVENTS && writer.overlay.events.is_empty() {
+            writer.overlay.events = std::mem::take(&mut turn.events);
         }
         for submission in &turn.submissions {
             if outcome != Commit::Applied {

@@ -1,4 +1,13 @@
 //! What happened to keys: the source of keyspace notifications and tracking.
+//!
+//! Every write notes at least one event whether or not somebody listens, so
+//! noting one must cost next to nothing: a usual key needs no allocation, and
+//! the list of a batch is given back to the overlay after use.
+
+use smallvec::SmallVec;
+
+/// The key of an event; dereferences to its bytes.
+pub type EventKey = SmallVec<[u8; 32]>;
 
 /// Redis's classes of keyspace events (`notify-keyspace-events`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,5 +31,5 @@ pub struct Event {
     /// Redis's event name, e.g. `set`, `incrby`, `expired`.
     pub name: &'static str,
     pub db: usize,
-    pub key: Vec<u8>,
+    pub key: EventKey,
 }

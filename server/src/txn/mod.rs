@@ -21,7 +21,7 @@ use rocksdb::{Direction, IteratorMode, ReadOptions};
 
 use self::effects::{Family, MapChange};
 pub use self::error::CommandError;
-pub use self::events::{Event, EventClass};
+pub use self::events::{Event, EventClass, EventKey};
 use self::overlay::{Overlay, State};
 use crate::storage::generations::{DATABASES, GenerationMap};
 use crate::storage::keys::slot_of;
@@ -341,7 +341,7 @@ impl<'a> Txn<'a> {
             class,
             name,
             db,
-            key: user_key.to_vec(),
+            key: EventKey::from_slice(user_key),
         };
         self.overlay_mut().events.push(event);
     }
