@@ -10,6 +10,9 @@ use rocksdb::{DBRawIterator, Direction, ReadOptions, ReadTier};
 use super::effects::Family;
 use super::{CommandError, Txn};
 
+/// Is shown key and value of a row and says whether to go on.
+pub type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
+
 impl Txn<'_> {
     /// Shows `visit` key and value of all rows with `first <= key < end`, in
     /// ascending (`Forward`) or descending order, until it breaks.
@@ -19,7 +22,7 @@ impl Txn<'_> {
         first: &[u8],
         end: &[u8],
         direction: Direction,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+        visit: &mut Visit<'_>,
     ) -> Result<(), CommandError> {
         // A scan is more than one record: an overlapping apply must be noticed.
         self.touched += 2;
@@ -116,10 +119,7 @@ impl StoredRows<'_> {
         }
     }
 
-    fn rest(
-        &mut self,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), CommandError> {
+    fn rest(&mut self, visit: &mut Visit<'_>) -> Result<(), CommandError> {
         while let Some(row) = self.current()? {
             if visit(row, self.value()).is_break() {
                 return Ok(());
