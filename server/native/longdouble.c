@@ -1,10 +1,12 @@
-/* Sums of decimal texts in C's long double, for INCRBYFLOAT.
+/* Arithmetic on decimal texts in C's long double: sums for INCRBYFLOAT, and
+ * the timeouts of blocking commands.
  *
  * Redis computes these in the platform's long double (80 bits on x86) and
  * prints 17 decimals; Rust has no such type. Nothing else belongs here. */
 
 #include <ctype.h>
 #include <errno.h>
+#include <limits.h>
 #include <math.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -51,4 +53,20 @@ int cairn_long_double_add(const char *a, size_t a_len, const char *b, size_t b_l
         len = 1;
     }
     return len;
+}
+
+/* Seconds as whole milliseconds, rounded up. What does not fit becomes the
+ * least number, as Redis's conversion makes it on x86 (and then refuses as
+ * negative). */
+int cairn_long_double_millis(const char *text, size_t len, long long *millis) {
+    long double seconds;
+
+    if (!parse(text, len, &seconds)) return NOT_A_FLOAT;
+    seconds = ceill(seconds * 1000.0L);
+    /* 2^63 itself is the first that does not fit. */
+    if (seconds >= 9223372036854775808.0L || seconds < -9223372036854775808.0L)
+        *millis = LLONG_MIN;
+    else
+        *millis = (long long)seconds;
+    return 0;
 }

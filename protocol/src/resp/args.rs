@@ -348,6 +348,16 @@ impl<'a> Args<'a> {
         }
     }
 
+    /// The arguments from `first` to before `end`; fewer if there are not so many.
+    pub fn slice(&self, first: usize, end: usize) -> Args<'a> {
+        let end = end.min(self.ranges.len());
+        Args {
+            ranges: self.ranges.get(first..end).unwrap_or(&[]),
+            wire_start: NOT_ON_WIRE,
+            ..*self
+        }
+    }
+
     /// The whole request as it came over the wire, for passing it on. `None`
     /// for an inline request, a slice, or a request made by hand.
     pub fn wire(&self) -> Option<&'a [u8]> {
@@ -430,6 +440,8 @@ mod tests {
         assert_eq!(set.payload_len(), 4);
         assert_eq!(set.slice_from(1).len(), 2);
         assert_eq!(set.slice_from(9).len(), 0);
+        assert_eq!(set.slice(1, 2).iter().collect::<Vec<_>>(), [b"k"]);
+        assert_eq!((set.slice(1, 9).len(), set.slice(2, 1).len()), (2, 0));
         assert_eq!(batch.get(1).get(0), b"GET");
         batch.clear();
         assert!(batch.is_empty());

@@ -2,6 +2,7 @@
 
 use cairn_protocol::resp::number::parse_i64;
 
+use super::long_double;
 use crate::storage::generations::DATABASES;
 use crate::txn::CommandError;
 
@@ -41,4 +42,65 @@ pub(super) fn in_range(index: i64) -> Result<usize, CommandError> {
 /// `ERR invalid expire time in '...' command`.
 pub(super) fn invalid_expire(command: &str) -> CommandError {
     CommandError::line(format!("ERR invalid expire time in '{command}' command"))
+}
+
+/// How long a blocking command waits: seconds, perhaps with a fraction, as
+/// milliseconds. 0: for ever.
+pub(super) fn timeout_seconds(arg: &[u8]) -> Result<u64, CommandError> {
+    let millis = long_double::millis(arg).ok_or(CommandError::fixed(
+        "ERR timeout is not a float or out of range",
+    ))?;
+    not_negative(millis)
+}
+
+/// The same given in whole milliseconds (XREAD BLOCK, WAIT).
+pub(super) fn timeout_millis(arg: &[u8]) -> Result<u64, CommandError> {
+    let millis = parse_i64(arg).ok_or(CommandError::fixed(
+        "ERR timeout is not an integer or out of range",
+    ))?;
+    not_negative(millis)
+}
+
+fn not_negative(millis: i64) -> Result<u64, CommandError> {
+    u64::try_from(millis).map_err(|_| CommandError::fixed("ERR timeout is negative"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seconds(text: &str) -> Result<u64, String> {
+        timeout_seconds(text.as_bytes()).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn timeouts_are_read_as_redis_reads_them() {
+        for (text, want) in [
+            ("0", 0),
+            ("1", 1000),
+            ("0.1", 100),
+            ("0.0001", 1),
+            ("-0.0000001", 0),
+            ("0x10", 16_000),
+            ("9e15", 9_000_000_000_000_000_000),
+        ] {
+            assert_eq!(seconds(text), Ok(want), "{text}");
+        }
+        for text in ["-1", "-inf", "inf", "1e400", "9223372036854775807"] {
+            assert_eq!(
+                seconds(text).unwrap_err(),
+                "ERR timeout is negative",
+                "{text}"
+            );
+        }
+        for text in ["", " 1", "nan", "abc", "1s"] {
+            let line = "ERR timeout is not a float or out of range";
+            assert_eq!(seconds(text).unwrap_err(), line, "{text}");
+        }
+        let millis = |text: &str| timeout_millis(text.as_bytes()).map_err(|e| e.to_string());
+        assert_eq!(millis("7"), Ok(7));
+        assert_eq!(millis("-1").unwrap_err(), "ERR timeout is negative");
+        let line = "ERR timeout is not an integer or out of range";
+        assert_eq!(millis("0.1").unwrap_err(), line);
+    }
 }

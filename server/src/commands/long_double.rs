@@ -1,7 +1,8 @@
-//! Sums as Redis's INCRBYFLOAT makes them: in C's `long double`, printed with
-//! 17 decimals and without trailing zeros. See `native/longdouble.c`.
+//! Arithmetic in C's `long double`, as Redis does it: sums of INCRBYFLOAT,
+//! printed with 17 decimals and without trailing zeros, and timeouts given in
+//! seconds. See `native/longdouble.c`.
 
-use std::ffi::{c_char, c_int};
+use std::ffi::{c_char, c_int, c_longlong};
 
 /// Texts of this length and longer are not read as floats.
 pub(super) const TEXT_MAX: usize = 5120;
@@ -16,6 +17,8 @@ unsafe extern "C" {
         b_len: usize,
         out: *mut c_char,
     ) -> c_int;
+
+    fn cairn_long_double_millis(text: *const c_char, len: usize, millis: *mut c_longlong) -> c_int;
 }
 
 /// Why there is no sum.
@@ -47,6 +50,16 @@ pub(super) fn add(a: &[u8], b: &[u8]) -> Result<Vec<u8>, AddError> {
         Err(_) if len == NOT_A_FLOAT => Err(AddError::NotAFloat),
         Err(_) => Err(AddError::NotFinite),
     }
+}
+
+/// Seconds as milliseconds, rounded up; what does not fit is `i64::MIN`.
+/// `None`: no float.
+pub(super) fn millis(text: &[u8]) -> Option<i64> {
+    let mut millis = 0;
+    // SAFETY: the text is given with its length, and `millis` outlives the call.
+    let outcome =
+        unsafe { cairn_long_double_millis(text.as_ptr().cast(), text.len(), &raw mut millis) };
+    (outcome != NOT_A_FLOAT).then_some(millis)
 }
 
 #[cfg(test)]

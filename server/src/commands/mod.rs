@@ -6,6 +6,7 @@
 //! command sees its connection's [`Session`] and the server.
 
 mod acl;
+#[allow(dead_code)] // timeouts of blocking commands
 mod arguments;
 mod client;
 mod cluster;
@@ -16,10 +17,13 @@ mod debug;
 mod digest;
 mod expire;
 mod info;
+#[allow(dead_code)] // EXEC and scripts
+pub(crate) mod inner;
 pub mod keys;
 mod keyspace;
 mod latency;
 mod lcs;
+#[allow(dead_code)] // timeouts of blocking commands
 mod long_double;
 mod memory;
 mod scan;

@@ -17,12 +17,13 @@ pub mod walk;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use cairn_protocol::command::CommandSpec;
 use rocksdb::{Direction, IteratorMode, ReadOptions};
 
 use self::effects::{Family, MapChange};
 pub use self::error::CommandError;
 pub use self::events::{Event, EventClass, EventKey};
-use self::overlay::{Overlay, State};
+use self::overlay::{Overlay, Savepoint, State};
 use crate::storage::generations::{DATABASES, GenerationMap};
 use crate::storage::keys::slot_of;
 use crate::storage::{Header, MetaKey, Record, Store, TypeLimits, Version};
@@ -51,6 +52,13 @@ pub struct TxnContext {
     pub may_block: bool,
 }
 
+/// What was in force before an inner command.
+#[allow(dead_code)] // EXEC and scripts
+pub(crate) struct InnerScope {
+    context: TxnContext,
+    savepoint: Option<Savepoint>,
+}
+
 /// See the module's documentation.
 pub struct Txn<'a> {
     store: &'a Store,
@@ -59,6 +67,18 @@ pub struct Txn<'a> {
     context: TxnContext,
     touched: u32,
     random: u64,
+    #[allow(dead_code)] // EXEC and scripts
+    inner: Vec<InnerRun>,
+}
+
+/// One command that ran within another (EXEC, a script), for the statistics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InnerRun {
+    pub spec: &'static CommandSpec,
+    /// Time of its evaluation.
+    pub nanos: u32,
+    /// It answered with an error.
+    pub failed: bool,
 }
 
 impl<'a> Txn<'a> {
@@ -71,6 +91,7 @@ impl<'a> Txn<'a> {
             context,
             touched: 0,
             random: context.seed,
+            inner: Vec::new(),
         }
     }
 
@@ -88,6 +109,7 @@ impl<'a> Txn<'a> {
             context,
             touched: 0,
             random: context.seed,
+            inner: Vec::new(),
         }
     }
 
@@ -102,6 +124,39 @@ impl<'a> Txn<'a> {
 
     pub fn context(&self) -> &TxnContext {
         &self.context
+    }
+
+    /// Begins a command within this one: on database `db`, never waiting for
+    /// its keys. What [`Txn::end_inner`] takes back.
+    #[allow(dead_code)] // EXEC and scripts
+    pub(crate) fn begin_inner(&mut self, db: usize) -> InnerScope {
+        let scope = InnerScope {
+            context: self.context,
+            savepoint: self.overlay.as_ref().map(|o| o.inner_savepoint()),
+        };
+        (self.context.db, self.context.may_block) = (db, false);
+        scope
+    }
+
+    /// Ends it; `undo`: as if it had never run.
+    #[allow(dead_code)] // EXEC and scripts
+    pub(crate) fn end_inner(&mut self, scope: InnerScope, undo: bool) {
+        self.context = scope.context;
+        if undo && let (Some(overlay), Some(savepoint)) = (&mut self.overlay, scope.savepoint) {
+            overlay.roll_back(savepoint);
+        }
+    }
+
+    /// Notes a finished inner command.
+    #[allow(dead_code)] // EXEC and scripts
+    pub(crate) fn note_inner(&mut self, run: InnerRun) {
+        self.inner.push(run);
+    }
+
+    /// The inner commands so far, in order.
+    #[allow(dead_code)] // EXEC and scripts
+    pub(crate) fn take_inner(&mut self) -> Vec<InnerRun> {
+        std::mem::take(&mut self.inner)
     }
 
     pub fn store(&self) -> &Store {
