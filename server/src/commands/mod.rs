@@ -10,6 +10,8 @@ mod acl;
 mod arguments;
 mod client;
 mod cluster;
+#[allow(dead_code, reason = "its first users are on their way")]
+mod collection_scan;
 mod command;
 mod config;
 mod connection;

@@ -35,7 +35,7 @@ type Done = Result<(), CommandError>;
 
 const FINGERPRINT_BITS: u32 = 48;
 const FINGERPRINT: u64 = (1 << FINGERPRINT_BITS) - 1;
-const DEFAULT_COUNT: usize = 10;
+pub(super) const DEFAULT_COUNT: usize = 10;
 /// RANDOMKEY counts through at most so many keys of a slot.
 const MAX_STEPS: u64 = 512;
 /// Random choices that RANDOMKEY makes before it takes any live key.
@@ -125,21 +125,37 @@ fn scan_to(
 // Helpers.
 
 /// A glob that knows when it matches everything.
-struct Pattern<'a> {
+pub(super) struct Pattern<'a> {
     glob: &'a [u8],
     all: bool,
 }
 
 impl<'a> Pattern<'a> {
-    fn new(glob: &'a [u8]) -> Pattern<'a> {
+    pub(super) fn new(glob: &'a [u8]) -> Pattern<'a> {
         Pattern {
             glob,
             all: glob == b"*",
         }
     }
 
-    fn matches(&self, key: &[u8]) -> bool {
+    pub(super) fn matches(&self, key: &[u8]) -> bool {
         self.all || glob_match(self.glob, key, false)
+    }
+}
+
+/// What COUNT is given.
+pub(super) fn count(arg: &[u8]) -> Result<usize, CommandError> {
+    let count = usize::try_from(integer(arg)?).ok();
+    count.filter(|count| *count > 0).ok_or(CommandError::SYNTAX)
+}
+
+/// A cursor as a number: what C's `strtoul` reads.
+pub(super) fn cursor_number(arg: &[u8]) -> Result<u64, CommandError> {
+    const INVALID: CommandError = CommandError::fixed("ERR invalid cursor");
+    match arg {
+        [] => Ok(0),
+        [first, ..] if first.is_ascii_whitespace() || *first == 0x0b => Err(INVALID),
+        _ => parse_u64(arg).ok_or(INVALID),
     }
 }
 
@@ -162,11 +178,7 @@ impl<'a> ScanOptions<'a> {
             let value = value.ok_or(CommandError::SYNTAX)?;
             match word {
                 _ if is(word, "COUNT") => {
-                    let count = integer(value)?;
-                    options.count = usize::try_from(count)
-                        .ok()
-                        .filter(|count| *count > 0)
-                        .ok_or(CommandError::SYNTAX)?;
+                    options.count = count(value)?;
                 }
                 _ if is(word, "MATCH") => options.pattern = Pattern::new(value),
                 _ if is(word, "TYPE") => options.type_name = Some(value),
@@ -195,14 +207,8 @@ struct Cursor {
 }
 
 impl Cursor {
-    /// Reads what C's `strtoul` reads.
     fn read(arg: &[u8]) -> Result<Cursor, CommandError> {
-        const INVALID: CommandError = CommandError::fixed("ERR invalid cursor");
-        let number = match arg {
-            [] => 0,
-            [first, ..] if first.is_ascii_whitespace() || *first == 0x0b => return Err(INVALID),
-            _ => parse_u64(arg).ok_or(INVALID)?,
-        };
+        let number = cursor_number(arg)?;
         Ok(Cursor {
             slot: number >> FINGERPRINT_BITS,
             fingerprint: number & FINGERPRINT,

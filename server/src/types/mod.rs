@@ -3,6 +3,7 @@
 //! Works on a [`Txn`] alone; knows no RESP. What concerns keys of every type
 //! (delete, copy, rename, expiry) is here, each type has a file of its own.
 
+pub mod members;
 pub mod packed;
 pub mod rows;
 pub mod string;

@@ -9,7 +9,7 @@
 //! parent. Tags are each type's own, frozen, and not 0; what follows a tag
 //! sorts as bytes.
 
-use crate::storage::keys::{PREFIX_LEN, VERSION_LEN, sub_key};
+use crate::storage::keys::{PREFIX_LEN, VERSION_LEN, prefix, sub_key};
 use crate::storage::{MetaKey, Version};
 use crate::txn::Txn;
 use crate::txn::effects::Family;
@@ -49,8 +49,17 @@ impl Rows {
 
     /// The physical key of one row.
     pub fn key(&self, tag: u8, rest: &[u8]) -> Vec<u8> {
-        let mut key = sub_key(self.slot, self.generation, self.version, &[tag]);
+        let mut key = self.key_with_room(tag, rest.len());
         key.extend_from_slice(rest);
+        key
+    }
+
+    /// The front of such a key, with room for `room` bytes behind the tag.
+    pub fn key_with_room(&self, tag: u8, room: usize) -> Vec<u8> {
+        let mut key = Vec::with_capacity(HEAD + room);
+        key.extend_from_slice(&prefix(self.slot, self.generation));
+        key.extend_from_slice(&self.version.to_bytes());
+        key.push(tag);
         key
     }
 
