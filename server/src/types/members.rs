@@ -38,6 +38,11 @@ const WINDOW_TRIES: usize = 64;
 /// An element with what its row holds.
 pub type Element = (Vec<u8>, Bytes);
 
+/// Is shown elements with what their rows hold, until it breaks.
+pub type Visit<'v> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'v;
+/// The same, with their places first.
+type VisitPlace<'v> = dyn FnMut(u64, &[u8], &[u8]) -> ControlFlow<()> + 'v;
+
 /// The elements of one incarnation of a collection under one tag.
 #[derive(Clone, Copy)]
 pub struct Members {
@@ -126,11 +131,7 @@ impl Members {
     }
 
     /// Shows `visit` all elements, in order of place, until it breaks.
-    pub fn each(
-        &self,
-        txn: &mut Txn<'_>,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), CommandError> {
+    pub fn each(&self, txn: &mut Txn<'_>, visit: &mut Visit<'_>) -> Result<(), CommandError> {
         self.between(txn, 0, PLACES, &mut |_, member, value| visit(member, value))
     }
 
@@ -140,7 +141,7 @@ impl Members {
         txn: &mut Txn<'_>,
         from: u64,
         to: u64,
-        visit: &mut dyn FnMut(u64, &[u8], &[u8]) -> ControlFlow<()>,
+        visit: &mut VisitPlace<'_>,
     ) -> Result<(), CommandError> {
         let first = self.rows.key(self.tag, &place_bytes(from));
         let end = match to < PLACES {
