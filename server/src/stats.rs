@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use cairn_protocol::command;
+use smallvec::SmallVec;
 
 /// Kinds of errors that are counted apart.
 const MAX_PREFIXES: usize = 128;
@@ -61,8 +62,8 @@ impl Histogram {
         (1_u64 << octave) + ((part as u64 + 1) << octave) / SUB as u64
     }
 
-    fn note(&self, nanos: u64) {
-        self.buckets[Histogram::bucket(nanos)].fetch_add(1, Ordering::Relaxed);
+    fn note(&self, bucket: usize, times: u64) {
+        self.buckets[bucket].fetch_add(times, Ordering::Relaxed);
     }
 
     fn clear(&self) {
@@ -95,6 +96,54 @@ impl Histogram {
             .iter()
             .map(|b| b.load(Ordering::Relaxed))
             .sum()
+    }
+}
+
+/// Runs of one command in a row, added up before they are counted: all network
+/// threads write to the same counters, which is dear once a command.
+#[derive(Default)]
+pub struct Tally {
+    command: usize,
+    calls: u64,
+    nanos: u64,
+    failed: u64,
+    /// Bucket of the histogram and how often; few differ within a pipeline.
+    times: SmallVec<[(u8, u32); 8]>,
+}
+
+impl Tally {
+    /// Notes one run; it is counted at the next [`Tally::settle`].
+    pub fn ran(&mut self, stats: &Stats, command: usize, nanos: u64, failed: bool) {
+        if command != self.command {
+            self.settle(stats);
+            self.command = command;
+        }
+        self.calls += 1;
+        self.nanos += nanos;
+        self.failed += u64::from(failed);
+        let bucket = Histogram::bucket(nanos) as u8;
+        match self.times.iter_mut().find(|(known, _)| *known == bucket) {
+            Some((_, times)) => *times += 1,
+            None => self.times.push((bucket, 1)),
+        }
+    }
+
+    /// Adds to `stats` what was noted since the last time.
+    pub fn settle(&mut self, stats: &Stats) {
+        if self.calls == 0 {
+            return;
+        }
+        let counters = &stats.commands[self.command];
+        counters.calls.fetch_add(self.calls, Ordering::Relaxed);
+        counters.nanos.fetch_add(self.nanos, Ordering::Relaxed);
+        if self.failed > 0 {
+            counters.failed.fetch_add(self.failed, Ordering::Relaxed);
+        }
+        let histogram = counters.histogram.get_or_init(Box::default);
+        for (bucket, times) in self.times.drain(..) {
+            histogram.note(usize::from(bucket), u64::from(times));
+        }
+        (self.calls, self.nanos, self.failed) = (0, 0, 0);
     }
 }
 
@@ -143,13 +192,9 @@ impl Default for Stats {
 impl Stats {
     /// Counts one run of a command.
     pub fn ran(&self, command: usize, nanos: u64, failed: bool) {
-        let stats = &self.commands[command];
-        stats.calls.fetch_add(1, Ordering::Relaxed);
-        stats.nanos.fetch_add(nanos, Ordering::Relaxed);
-        stats.histogram.get_or_init(Box::default).note(nanos);
-        if failed {
-            stats.failed.fetch_add(1, Ordering::Relaxed);
-        }
+        let mut tally = Tally::default();
+        tally.ran(self, command, nanos, failed);
+        tally.settle(self);
     }
 
     /// Counts an error reply by the word it begins with.
@@ -217,7 +262,7 @@ mod tests {
     fn a_histogram_knows_its_values_to_an_eighth() {
         for nanos in [5, 100, 1000, 12_345, 1_000_000, 999_999_999] {
             let histogram = Histogram::default();
-            histogram.note(nanos);
+            histogram.note(Histogram::bucket(nanos), 1);
             let shown = histogram.percentile(50.0);
             assert!(
                 shown > nanos && shown <= nanos + nanos / 4 + 1,
@@ -229,16 +274,31 @@ mod tests {
     #[test]
     fn percentiles_and_octaves_add_up() {
         let histogram = Histogram::default();
-        (0..99).for_each(|_| histogram.note(1000));
-        histogram.note(1 << 20);
+        histogram.note(Histogram::bucket(1000), 99);
+        histogram.note(Histogram::bucket(1 << 20), 1);
         assert_eq!(histogram.count(), 100);
         assert!(histogram.percentile(99.0) < 1300);
         assert!(histogram.percentile(99.9) > 1 << 20);
         assert_eq!(histogram.below_octave(10), 99);
         assert_eq!(histogram.below_octave(20), 99);
         assert_eq!(histogram.below_octave(21), 100);
-        histogram.note(u64::MAX);
+        histogram.note(Histogram::bucket(u64::MAX), 1);
         assert_eq!(histogram.count(), 101);
+    }
+
+    #[test]
+    fn a_tally_adds_up_runs_and_counts_each_command_apart() {
+        let (stats, mut tally) = (Stats::default(), Tally::default());
+        for nanos in [100, 100, 100_000] {
+            tally.ran(&stats, 1, nanos, false);
+        }
+        assert_eq!(stats.total_commands(), 0);
+        tally.ran(&stats, 2, 5, true);
+        assert_eq!(stats.commands[1].calls.load(Ordering::Relaxed), 3);
+        assert_eq!(stats.commands[1].histogram().unwrap().count(), 3);
+        tally.settle(&stats);
+        assert_eq!(stats.commands[2].failed.load(Ordering::Relaxed), 1);
+        assert_eq!(stats.total_commands(), 4);
     }
 
     #[test]

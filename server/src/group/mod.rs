@@ -13,6 +13,7 @@ pub mod expiry;
 pub mod submission;
 mod writer;
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
@@ -116,7 +117,6 @@ pub struct Group {
     /// The writer may evaluate: standalone, or leader with all of earlier
     /// terms applied.
     ready: AtomicBool,
-    seed: AtomicU64,
     started: Instant,
     clock: Mutex<LogClock>,
     queue: Mutex<VecDeque<Job>>,
@@ -154,7 +154,6 @@ impl Group {
             write_delay_ms: AtomicU64::new(0),
             expiry_paused: AtomicBool::new(false),
             lineage: AtomicU64::new(1),
-            seed: AtomicU64::new(rand::random()),
             started: Instant::now(),
             clock: Mutex::new(clock),
             queue: Mutex::new(VecDeque::new()),
@@ -233,9 +232,7 @@ impl Group {
             string_inline_max: self.limits.string_inline_max.load(Ordering::Relaxed),
             max_bulk: self.limits.max_bulk.load(Ordering::Relaxed),
             // Any number will do: what follows from it is in the effects.
-            seed: self
-                .seed
-                .fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed),
+            seed: next_seed(),
             cluster: false,
             slot_epoch,
             may_block: true,
@@ -320,6 +317,18 @@ fn refuse(submission: &Submission) {
         command.outcome = Outcome::NotExecuted;
     }
     submission.finish();
+}
+
+/// A new seed of each thread's own sequence: readers of all threads ask for one
+/// with each command.
+fn next_seed() -> u64 {
+    thread_local! {
+        static SEED: Cell<u64> = Cell::new(rand::random());
+    }
+    SEED.with(|seed| {
+        seed.set(seed.get().wrapping_add(0x9e37_79b9_7f4a_7c15));
+        seed.get()
+    })
 }
 
 fn wall_ms() -> u64 {

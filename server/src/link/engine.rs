@@ -469,6 +469,7 @@ impl Engine {
             db,
             slot: d.slot,
             handler,
+            now: group.now(),
             disk: false,
         };
         let outcome = job.run(&self.request.get(0), &mut self.reply);
@@ -510,6 +511,7 @@ impl Engine {
                 db,
                 slot: d.slot,
                 handler,
+                now: group.now(),
                 disk: true,
             };
             let outcome = job.run(&one.get(0), &mut reply);

@@ -5,6 +5,7 @@
 //! that one round trip through the writer serves them all in order. What is
 //! not in memory runs on the blocking pool; other connections go on.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -20,9 +21,10 @@ use super::session::{Client, Next, ReplyMode, Session};
 use super::turns::Turns;
 use crate::commands::{DataHandler, Handler};
 use crate::dispatch::{Caller, Dispatched, dispatch, refused_when_full};
-use crate::group::Group;
 use crate::group::submission::{Outcome, QueuedCommand, Submission};
-use crate::server::{Route, Server};
+use crate::group::{Group, GroupId};
+use crate::server::{Home, Route, Server};
+use crate::stats::Tally;
 use crate::txn::{CommandError, Txn, TxnContext};
 
 const READ_CHUNK: usize = 16 << 10;
@@ -56,9 +58,51 @@ struct Connection {
     submission: Arc<Submission>,
     /// Data commands from the first unanswered write on, all of one group.
     pending: Vec<QueuedCommand>,
-    pending_group: Option<Arc<Group>>,
+    pending_group: Option<GroupHandle>,
     turns: Turns,
     cluster: bool,
+    /// The one group of a standalone server.
+    home: Option<GroupHandle>,
+    tally: Tally,
+    pace: Pace,
+}
+
+/// Many commands in a row share one count of the group, which all network
+/// threads would otherwise write to with each command.
+type GroupHandle = Rc<Arc<Group>>;
+
+/// Clock readings that commands in a row share. Forgotten whenever the
+/// connection may have waited.
+#[derive(Default)]
+struct Pace {
+    /// The end of the last command.
+    stamp: Option<Instant>,
+    /// Log time of a group.
+    now: Option<(GroupId, u64)>,
+}
+
+impl Pace {
+    fn started(&mut self) -> Instant {
+        self.stamp.take().unwrap_or_else(Instant::now)
+    }
+
+    /// Nanoseconds since `started`, which is where the next command starts.
+    fn ended(&mut self, started: Instant) -> u64 {
+        let now = Instant::now();
+        self.stamp = Some(now);
+        (now - started).as_nanos() as u64
+    }
+
+    fn log_time(&mut self, group: &Group) -> u64 {
+        match self.now {
+            Some((id, now)) if id == group.id => now,
+            _ => {
+                let now = group.now();
+                self.now = Some((group.id, now));
+                now
+            }
+        }
+    }
 }
 
 /// Serves one client until it goes.
@@ -72,6 +116,12 @@ pub(super) async fn serve(
     let out = ReplyWriter::new(session.version);
     let mut connection = Connection {
         cluster: server.is_cluster(),
+        home: match &server.home {
+            Home::Standalone(group) => Some(Rc::new(group.clone())),
+            Home::Node(_) => None,
+        },
+        tally: Tally::default(),
+        pace: Pace::default(),
         stream,
         session,
         parser: RequestParser::new(),
@@ -165,6 +215,9 @@ impl Connection {
     }
 
     async fn flush(&mut self) -> Result<(), End> {
+        // Whoever has a reply finds it counted.
+        self.tally.settle(&self.session.server.stats);
+        self.pace = Pace::default();
         if self.out.is_empty() {
             return Ok(());
         }
@@ -201,6 +254,7 @@ impl Connection {
         let client = self.session.client.clone();
         let now = client.created.elapsed().as_millis() as u64;
         client.last_active_ms.store(now, Ordering::Relaxed);
+        self.pace = Pace::default();
         for request in 0..n {
             self.execute_one(request).await?;
             if self.out.len() >= FLUSH_AT && self.pending.is_empty() {
@@ -290,12 +344,15 @@ impl Connection {
                 return self.session_one(request, d, handler).await;
             }
         };
-        let group = match self.session.server.route(d.slot) {
-            Route::Here(group) => group,
-            elsewhere => {
-                let line = redirection(&elsewhere, d.slot);
-                return self.answer_error(line.as_bytes()).await;
-            }
+        let group = match &self.home {
+            Some(group) => group.clone(),
+            None => match self.session.server.route(d.slot) {
+                Route::Here(group) => Rc::new(group),
+                elsewhere => {
+                    let line = redirection(&elsewhere, d.slot);
+                    return self.answer_error(line.as_bytes()).await;
+                }
+            },
         };
         if self
             .pending_group
@@ -349,12 +406,14 @@ impl Connection {
         d: Dispatched,
         handler: crate::commands::SessionHandler,
     ) -> Result<(), End> {
+        self.tally.settle(&self.session.server.stats);
         let started = Instant::now();
         let mark = self.out.mark();
         let args = self.requests.get(request);
         let outcome = handler(&mut self.session, &args, &mut self.out);
         let failed = outcome.is_err();
         self.account(request, d, started.elapsed().as_nanos() as u64, failed);
+        self.pace = Pace::default();
         match outcome {
             Ok(Next::Continue) => {}
             Ok(Next::Close) => {
@@ -394,9 +453,9 @@ impl Connection {
         request: usize,
         d: Dispatched,
         handler: DataHandler,
-        group: Arc<Group>,
+        group: GroupHandle,
     ) -> Result<(), End> {
-        let started = Instant::now();
+        let started = self.pace.started();
         let mark = self.out.mark();
         let args = self.requests.get(request);
         let job = ReadJob {
@@ -404,11 +463,13 @@ impl Connection {
             db: self.session.db,
             slot: d.slot,
             handler,
+            now: self.pace.log_time(&group),
             disk: false,
         };
         match job.run(&args, &mut self.out) {
             ReadOutcome::Done => {
-                self.account(request, d, started.elapsed().as_nanos() as u64, false);
+                let nanos = self.pace.ended(started);
+                self.account(request, d, nanos, false);
             }
             ReadOutcome::Cold => {
                 self.out.truncate(mark);
@@ -422,7 +483,8 @@ impl Connection {
             ReadOutcome::Failed(error) => {
                 self.out.truncate(mark);
                 self.report(&error);
-                self.account(request, d, started.elapsed().as_nanos() as u64, true);
+                let nanos = self.pace.ended(started);
+                self.account(request, d, nanos, true);
             }
         }
         Ok(())
@@ -434,7 +496,7 @@ impl Connection {
         request: usize,
         d: Dispatched,
         handler: DataHandler,
-        group: Arc<Group>,
+        group: GroupHandle,
     ) -> Result<(), End> {
         let started = Instant::now();
         self.session
@@ -445,7 +507,7 @@ impl Connection {
         self.flush().await?;
         let (db, version) = (self.session.db, self.session.version);
         let one = self.requests.share(request);
-        let reader = group.clone();
+        let reader = Arc::clone(&group);
         let job = tokio::task::spawn_blocking(move || {
             let mut out = ReplyWriter::new(version);
             let job = ReadJob {
@@ -453,6 +515,7 @@ impl Connection {
                 db,
                 slot: d.slot,
                 handler,
+                now: reader.now(),
                 disk: true,
             };
             let outcome = job.run(&one.get(0), &mut out);
@@ -477,7 +540,7 @@ impl Connection {
         Ok(())
     }
 
-    fn enqueue(&mut self, request: usize, d: Dispatched, handler: DataHandler, group: Arc<Group>) {
+    fn enqueue(&mut self, request: usize, d: Dispatched, handler: DataHandler, group: GroupHandle) {
         self.pending_group = Some(group);
         self.pending.push(QueuedCommand {
             request: request as u32,
@@ -514,6 +577,7 @@ impl Connection {
             self.take_back();
             self.settle(&group).await?;
         }
+        self.pace = Pace::default();
         Ok(())
     }
 
@@ -603,9 +667,10 @@ impl Connection {
         job.await.map_err(|_| End::Closed)
     }
 
-    fn account(&self, request: usize, d: Dispatched, nanos: u64, failed: bool) {
+    fn account(&mut self, request: usize, d: Dispatched, nanos: u64, failed: bool) {
         let server = &self.session.server;
-        server.stats.ran(d.spec.id.index(), nanos, failed);
+        let command = d.spec.id.index();
+        self.tally.ran(&server.stats, command, nanos, failed);
         let spike = server
             .live
             .latency_monitor_threshold

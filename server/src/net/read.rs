@@ -19,6 +19,8 @@ pub(crate) struct ReadJob<'a> {
     pub db: usize,
     pub slot: Option<u16>,
     pub handler: DataHandler,
+    /// Log time as the caller last saw it.
+    pub now: u64,
     /// Whether it may wait for the disk.
     pub disk: bool,
 }
@@ -41,10 +43,10 @@ impl ReadJob<'_> {
             return ReadOutcome::ByWriter;
         }
         let mark = out.mark();
+        // What somebody may have seen expired meanwhile stays so.
+        let now = self.now.max(store.log_time());
         for _ in 0..MAX_TRIES {
-            let context = self
-                .group
-                .context(self.db, self.slot, self.group.now(), self.disk);
+            let context = self.group.context(self.db, self.slot, now, self.disk);
             let epoch = store.epoch();
             let (outcome, touched) = store.with_maps(|maps| {
                 let mut txn = Txn::read(store, maps, context);
