@@ -1,0 +1,108 @@
+//! Redis's serialised form of one value: what DUMP gives and RESTORE takes.
+//!
+//! ```text
+//! payload   type u8 | the value | RDB version u16 LE | CRC64 of all before it, u64 LE
+//! ```
+//!
+//! A [`Value`] is the neutral form between these bytes and Cairn's own types:
+//! this folder knows no storage, and the types know no RDB. Written is the
+//! format of Redis 7.0 (RDB version 10); read are all forms since 2.6. The
+//! payload comes from clients: nothing is allocated for what it only claims,
+//! and whatever contradicts itself is [`Malformed`].
+//!
+//! Source: Redis's rdb.h and listpack.h (numbers), and payloads of redis-server.
+
+mod decode;
+mod encode;
+mod listpack;
+mod primitives;
+mod stream;
+mod ziplist;
+
+pub use decode::decode;
+pub use encode::encode;
+pub use stream::{StreamConsumer, StreamEntry, StreamGroup, StreamId, StreamPending, StreamValue};
+
+use crc::{Crc, Table};
+
+/// The version that is written, and the highest that is read.
+pub const RDB_VERSION: u16 = 10;
+/// Bytes behind the value.
+const FOOTER: usize = 10;
+
+static CRC64: Crc<u64, Table<16>> = Crc::<u64, Table<16>>::new(&crc::CRC_64_REDIS);
+
+/// Numbers of the types in a payload's first byte.
+mod kind {
+    pub const STRING: u8 = 0;
+    pub const LIST: u8 = 1;
+    pub const SET: u8 = 2;
+    pub const ZSET: u8 = 3;
+    pub const HASH: u8 = 4;
+    pub const ZSET_2: u8 = 5;
+    pub const HASH_ZIPMAP: u8 = 9;
+    pub const LIST_ZIPLIST: u8 = 10;
+    pub const SET_INTSET: u8 = 11;
+    pub const ZSET_ZIPLIST: u8 = 12;
+    pub const HASH_ZIPLIST: u8 = 13;
+    pub const LIST_QUICKLIST: u8 = 14;
+    pub const STREAM: u8 = 15;
+    pub const HASH_LISTPACK: u8 = 16;
+    pub const ZSET_LISTPACK: u8 = 17;
+    pub const LIST_QUICKLIST_2: u8 = 18;
+    pub const STREAM_2: u8 = 19;
+}
+
+/// A value of any type, elements in the order in which the payload has them.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    String(Vec<u8>),
+    List(Vec<Vec<u8>>),
+    Set(Vec<Vec<u8>>),
+    SortedSet(Vec<(Vec<u8>, f64)>),
+    Hash(Vec<(Vec<u8>, Vec<u8>)>),
+    Stream(StreamValue),
+}
+
+/// In which of Redis's two forms a collection is written: what OBJECT ENCODING
+/// answers for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// `listpack`, or `intset` for a set.
+    Compact,
+    /// `hashtable`, `skiplist`.
+    Table,
+}
+
+/// A payload of another version, with a wrong checksum or too short for both.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Unverified;
+
+/// The value contradicts itself.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Malformed;
+
+/// Adds version and checksum to a serialised value.
+fn seal(mut payload: Vec<u8>) -> Vec<u8> {
+    payload.extend_from_slice(&RDB_VERSION.to_le_bytes());
+    let sum = CRC64.checksum(&payload);
+    payload.extend_from_slice(&sum.to_le_bytes());
+    payload
+}
+
+/// The serialised value within a payload.
+///
+/// # Errors
+/// [`Unverified`] if version or checksum are wrong.
+pub fn verify(payload: &[u8]) -> Result<&[u8], Unverified> {
+    let end = payload.len().checked_sub(FOOTER).ok_or(Unverified)?;
+    let (body, sum) = payload.split_at(end + 2);
+    let version = u16::from_le_bytes([body[end], body[end + 1]]);
+    if version > RDB_VERSION || CRC64.checksum(body).to_le_bytes() != sum {
+        return Err(Unverified);
+    }
+    Ok(&payload[..end])
+}
+
+#[cfg(test)]
+mod tests;

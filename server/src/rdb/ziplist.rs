@@ -1,0 +1,86 @@
+//! Forms that Redis wrote before 7.0: ziplists and zipmaps. Read only.
+//!
+//! ```text
+//! ziplist   bytes u32 LE | tail u32 LE | elements u16 LE | entries | 0xff
+//! entry     length of the one before (u8, or 0xfe and u32 LE) | encoding | data
+//! zipmap    elements u8 | (key length, key, value length, unused u8, value)* | 0xff
+//! ```
+
+use super::Malformed;
+use super::listpack::{Item, i24};
+use super::primitives::Reader;
+
+const END: u8 = 0xff;
+const LONG: u8 = 0xfe;
+
+/// All elements of a ziplist.
+pub(super) fn items(ziplist: &[u8]) -> Result<Vec<Item<'_>>, Malformed> {
+    let mut reader = Reader(ziplist);
+    let bytes = u32::from_le_bytes(reader.array()?);
+    let _tail: [u8; 4] = reader.array()?;
+    let count = u16::from_le_bytes(reader.array()?);
+    if bytes as usize != ziplist.len() {
+        return Err(Malformed);
+    }
+    let mut items = Vec::new();
+    loop {
+        match reader.byte()? {
+            END => break,
+            LONG => drop(reader.array::<4>()?),
+            _ => {}
+        }
+        items.push(item(&mut reader)?);
+    }
+    let whole = reader.is_empty() && (count == u16::MAX || usize::from(count) == items.len());
+    whole.then_some(items).ok_or(Malformed)
+}
+
+fn item<'a>(reader: &mut Reader<'a>) -> Result<Item<'a>, Malformed> {
+    let first = reader.byte()?;
+    Ok(match first {
+        0..0x40 => Item::String(reader.take(usize::from(first))?),
+        0x40..0x80 => {
+            let n = usize::from(first & 0x3f) << 8 | usize::from(reader.byte()?);
+            Item::String(reader.take(n)?)
+        }
+        0x80 => {
+            let n = u32::from_be_bytes(reader.array()?);
+            Item::String(reader.take(n as usize)?)
+        }
+        0xc0 => Item::Integer(i64::from(i16::from_le_bytes(reader.array()?))),
+        0xd0 => Item::Integer(i64::from(i32::from_le_bytes(reader.array()?))),
+        0xe0 => Item::Integer(i64::from_le_bytes(reader.array()?)),
+        0xf0 => Item::Integer(i24(reader.array()?)),
+        0xfe => Item::Integer(i64::from(i8::from_le_bytes(reader.array()?))),
+        0xf1..=0xfd => Item::Integer(i64::from(first & 0x0f) - 1),
+        _ => return Err(Malformed),
+    })
+}
+
+/// Keys and values of a zipmap.
+pub(super) fn zipmap(zipmap: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Malformed> {
+    let mut reader = Reader(zipmap);
+    reader.byte()?;
+    let mut pairs = Vec::new();
+    loop {
+        let Some(len) = zipmap_length(&mut reader)? else {
+            break;
+        };
+        let key = reader.take(len)?.to_vec();
+        let len = zipmap_length(&mut reader)?.ok_or(Malformed)?;
+        let unused = reader.byte()?;
+        let value = reader.take(len)?.to_vec();
+        reader.take(usize::from(unused))?;
+        pairs.push((key, value));
+    }
+    reader.is_empty().then_some(pairs).ok_or(Malformed)
+}
+
+/// `None` at the end.
+fn zipmap_length(reader: &mut Reader<'_>) -> Result<Option<usize>, Malformed> {
+    Ok(match reader.byte()? {
+        END => None,
+        LONG => Some(u32::from_le_bytes(reader.array()?) as usize),
+        len => Some(usize::from(len)),
+    })
+}
