@@ -2,6 +2,7 @@
 //!
 //! Imports run one way: net → dispatch → commands → types → txn → storage.
 
+pub mod acl;
 pub mod cluster;
 pub mod commands;
 pub mod config;
@@ -16,6 +17,7 @@ pub mod migration;
 pub mod net;
 pub mod pause;
 pub mod raft;
+pub mod rdb;
 pub mod run;
 pub mod saves;
 pub mod server;

@@ -28,15 +28,16 @@ pub fn load(text: &[u8], name: &str, defaults: Defaults) -> Result<Users, String
         }
         let place = format!("{name}:{}", at + 1);
         if words[0] != b"user" || words.len() < 2 {
-            errors += &format!(
-                "{place} should start with user keyword followed by the username. "
-            );
+            errors += &format!("{place} should start with user keyword followed by the username. ");
         } else if has_space_or_nul(words[1]) {
             let user = String::from_utf8_lossy(words[1]);
             errors += &format!("'{place}: username '{user}' contains invalid characters. ");
         } else if users.contains_key(words[1]) {
             let user = String::from_utf8_lossy(words[1]);
-            errors += &format!("WARNING: Duplicate user '{user}' found on line {}. ", at + 1);
+            errors += &format!(
+                "WARNING: Duplicate user '{user}' found on line {}. ",
+                at + 1
+            );
         } else {
             let user = read_user(&words, &place, defaults, &mut errors);
             users.insert(words[1].to_vec(), user);

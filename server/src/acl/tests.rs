@@ -156,11 +156,24 @@ fn alike_refusals_are_counted_and_the_log_is_bounded() {
 
 #[test]
 fn a_file_is_read_whole_or_not_at_all() {
-    let users = load(b"user a on nopass\n\nuser b off\n", "f", Defaults::default()).unwrap();
+    let users = load(
+        b"user a on nopass\n\nuser b off\n",
+        "f",
+        Defaults::default(),
+    )
+    .unwrap();
     assert_eq!(users.len(), 2);
-    let errors = load(b"user a on\nuser a on\nusr\nuser c +x", "f", Defaults::default());
+    let errors = load(
+        b"user a on\nuser a on\nusr\nuser c +x",
+        "f",
+        Defaults::default(),
+    );
     let errors = errors.unwrap_err();
-    for part in ["Duplicate user 'a'", "f:3 should start", "f:4: Error in applying operation '+x'"] {
+    for part in [
+        "Duplicate user 'a'",
+        "f:3 should start",
+        "f:4: Error in applying operation '+x'",
+    ] {
         assert!(errors.contains(part), "{errors}");
     }
 }

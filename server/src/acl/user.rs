@@ -138,7 +138,9 @@ impl User {
             .map_err(|at| (words[at].as_ref().to_vec(), RuleError::Syntax))?;
         let mut changed = self.clone();
         for word in merged {
-            changed.apply(&word, defaults).map_err(|error| (word, error))?;
+            changed
+                .apply(&word, defaults)
+                .map_err(|error| (word, error))?;
         }
         *self = changed;
         Ok(())
@@ -151,7 +153,10 @@ impl User {
         }
         let given = hashed(password);
         self.passwords.iter().fold(false, |found, known| {
-            let difference = known.bytes().zip(given.bytes()).fold(0, |d, (a, b)| d | (a ^ b));
+            let difference = known
+                .bytes()
+                .zip(given.bytes())
+                .fold(0, |d, (a, b)| d | (a ^ b));
             found | (difference == 0)
         })
     }

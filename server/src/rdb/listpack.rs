@@ -191,6 +191,10 @@ fn put_back_length(out: &mut Vec<u8>, length: usize) {
     };
     for group in (0..groups).rev() {
         let seven = (length >> (7 * group)) as u8 & 0x7f;
-        out.push(if group + 1 == groups { seven } else { seven | 0x80 });
+        out.push(if group + 1 == groups {
+            seven
+        } else {
+            seven | 0x80
+        });
     }
 }

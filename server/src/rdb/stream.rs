@@ -86,7 +86,10 @@ pub(super) fn encode(out: &mut Vec<u8>, stream: &StreamValue) {
     }
     put_length(out, stream.entries.len() as u64);
     put_id(out, stream.last_id);
-    put_id(out, stream.entries.first().map_or(StreamId::default(), |e| e.id));
+    put_id(
+        out,
+        stream.entries.first().map_or(StreamId::default(), |e| e.id),
+    );
     put_id(out, stream.max_deleted);
     put_length(out, stream.entries_added);
     put_length(out, stream.groups.len() as u64);
@@ -123,7 +126,11 @@ fn encode_node(entries: &[StreamEntry]) -> Vec<u8> {
     out.push_integer(0);
     for entry in entries {
         let same = entry.fields.len() == first.fields.len()
-            && entry.fields.iter().zip(&first.fields).all(|(a, b)| a.0 == b.0);
+            && entry
+                .fields
+                .iter()
+                .zip(&first.fields)
+                .all(|(a, b)| a.0 == b.0);
         out.push_integer(if same { SAME_FIELDS } else { 0 });
         out.push_integer(entry.id.ms.wrapping_sub(first.id.ms) as i64);
         out.push_integer(entry.id.seq.wrapping_sub(first.id.seq) as i64);
@@ -198,7 +205,10 @@ pub(super) fn decode(reader: &mut Reader<'_>, since_7: bool) -> Result<StreamVal
         stream.max_deleted = read_id(reader)?;
         stream.entries_added = reader.length()?;
     }
-    let ordered = stream.entries.windows(2).all(|pair| pair[0].id < pair[1].id);
+    let ordered = stream
+        .entries
+        .windows(2)
+        .all(|pair| pair[0].id < pair[1].id);
     let last = stream.entries.last().map_or(StreamId::default(), |e| e.id);
     if length != stream.entries.len() as u64 || !ordered || last > stream.last_id {
         return Err(Malformed);
