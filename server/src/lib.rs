@@ -3,6 +3,7 @@
 //! Imports run one way: net → dispatch → commands → types → txn → storage.
 
 pub mod acl;
+pub mod announce;
 pub mod cluster;
 pub mod commands;
 pub mod config;
@@ -16,6 +17,7 @@ pub mod memory;
 pub mod migration;
 pub mod net;
 pub mod pause;
+pub mod pubsub;
 pub mod raft;
 pub mod rdb;
 pub mod run;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 
+use crate::announce::Announcer;
 use crate::config::{Config, LiveSettings};
 use crate::data_dir::{DataDir, Owner};
 use crate::group::commit::{WalSink, sync_thread};
@@ -96,12 +97,14 @@ pub fn standalone(config: Config) -> anyhow::Result<()> {
     let store = Store::open(&path, &resources, true, GenerationMap::all_slots())
         .context("cannot open the data directory; is another server using it?")?;
     let sink = WalSink::start(live.clone()).context("cannot start the commit thread")?;
-    let group = Group::new(0, Arc::new(store), Box::new(sink), Box::new(|_| {}), None);
+    let announcer = Announcer::new(&config.settings);
+    let group = Group::new(0, Arc::new(store), Box::new(sink), announcer.clone(), None);
     group.follow(&live);
     let server = Arc::new(Server::new(
         config,
         live.clone(),
         Home::Standalone(group.clone()),
+        announcer,
     ));
     let background = Background::start(&server, &group, &live)?;
     let network = net::start(&server)?;

@@ -11,12 +11,14 @@ use dashmap::DashMap;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
+use crate::announce::Announcer;
 use crate::cluster::Node;
 use crate::config::{Config, LiveSettings, Settings};
 use crate::group::Group;
 use crate::latency::LatencyMonitor;
 use crate::net::session::Client;
 use crate::pause::Pause;
+use crate::pubsub::PubSub;
 use crate::saves::Saves;
 use crate::slowlog::SlowLog;
 use crate::stats::Stats;
@@ -49,6 +51,8 @@ pub struct Server {
     pub live: Arc<LiveSettings>,
     pub home: Home,
     pub clients: DashMap<u64, Arc<Client>>,
+    /// Pub/sub, and who is told what happens to keys.
+    pub announcer: Arc<Announcer>,
     pub stats: Stats,
     pub slow_log: SlowLog,
     /// `requirepass` as it is now.
@@ -75,7 +79,12 @@ pub struct Server {
 }
 
 impl Server {
-    pub fn new(config: Config, live: Arc<LiveSettings>, home: Home) -> Server {
+    pub fn new(
+        config: Config,
+        live: Arc<LiveSettings>,
+        home: Home,
+        announcer: Arc<Announcer>,
+    ) -> Server {
         let server = Server {
             live,
             password: RwLock::new(config.requirepass.clone().map(String::into_bytes)),
@@ -89,6 +98,7 @@ impl Server {
             config,
             home,
             clients: DashMap::new(),
+            announcer,
             stats: Stats::default(),
             slow_log: SlowLog::default(),
             started: Instant::now(),
@@ -164,10 +174,32 @@ impl Server {
             *self.password.write() = Some(password.to_vec()).filter(|p| !p.is_empty());
         }
         self.live.follow(settings);
+        self.announcer.follow(settings);
         for group in self.groups() {
             group.follow(&self.live);
         }
         Ok(())
+    }
+
+    /// Who listens to which channel.
+    pub fn pubsub(&self) -> &PubSub {
+        &self.announcer.pubsub
+    }
+
+    /// Sends a message to all who listen to a channel. Replies with how many
+    /// do so on this node.
+    pub fn publish(&self, channel: &[u8], message: &[u8]) -> usize {
+        self.pubsub().publish(channel, message)
+    }
+
+    /// The same for a sharded channel.
+    pub fn publish_to_shard(&self, channel: &[u8], message: &[u8]) -> usize {
+        self.pubsub().publish_to_shard(channel, message)
+    }
+
+    /// Nothing is sent to a client any more that it does not ask for.
+    pub fn forget(&self, client: &Client) {
+        self.pubsub().forget(client);
     }
 
     /// A number for a new client, never reused in this process.

@@ -18,6 +18,7 @@ use cairn_protocol::topology::{
 
 use super::replica::{Replica, ReplicaView};
 use super::sink::RaftSink;
+use crate::announce::Announcer;
 use crate::config::{AppendFsync, ClusterConfig, LiveSettings};
 use crate::group::commit::collect_garbage;
 use crate::group::{Commit, Group, SlotGate, SlotVerdict};
@@ -46,6 +47,7 @@ pub struct Node {
     pub topology: TopologyWatch,
     pub raft: RaftHandle,
     live: Arc<LiveSettings>,
+    announcer: Arc<Announcer>,
     resources: Arc<Resources>,
     data_dir: PathBuf,
     hosted: ArcSwap<Vec<Arc<Hosted>>>,
@@ -60,6 +62,7 @@ impl Node {
         topology: TopologyWatch,
         raft: RaftHandle,
         live: Arc<LiveSettings>,
+        announcer: Arc<Announcer>,
         resources: Arc<Resources>,
         data_dir: &Path,
     ) -> Arc<Node> {
@@ -70,6 +73,7 @@ impl Node {
             topology,
             raft,
             live,
+            announcer,
             resources,
             data_dir: data_dir.to_path_buf(),
             hosted: ArcSwap::default(),
@@ -158,7 +162,7 @@ impl Node {
             record.id,
             store.clone(),
             Box::new(sink),
-            Box::new(|_| {}),
+            self.announcer.clone(),
             Some(gate),
         );
         group.follow(&self.live);

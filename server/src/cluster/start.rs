@@ -20,6 +20,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::mover::{self, Movers};
 use super::node::{Node, member_record};
+use crate::announce::Announcer;
 use crate::config::{AppendFsync, ClusterConfig, Config, LiveSettings};
 use crate::net;
 use crate::raft::{
@@ -52,11 +53,14 @@ pub fn run(config: Config, data_dir_id: &str) -> anyhow::Result<()> {
     let live = Arc::new(LiveSettings::new(&config));
     let data_dir = config.data_dir.clone();
     let raft = start_raft(&config)?;
+    let announcer = Announcer::new(&config.settings);
     let node = {
         let _inside = runtime.enter();
-        runtime.block_on(make_node(&config, &cluster, data_dir_id, &raft, &live))?
+        let made = make_node(&config, &cluster, data_dir_id, &raft, &live, &announcer);
+        runtime.block_on(made)?
     };
-    let server = Arc::new(Server::new(config, live, Home::Node(node.clone())));
+    let home = Home::Node(node.clone());
+    let server = Arc::new(Server::new(config, live, home, announcer));
     let (http2, streams) = tokio::sync::mpsc::channel(HTTP2_QUEUE);
     let network = net::start_node(&server, Some(http2))?;
     server.set_listening_port(network.addresses.first().map_or(0, |a| a.port()));
@@ -159,6 +163,7 @@ async fn make_node(
     data_dir_id: &str,
     raft: &MultiRaft,
     live: &Arc<LiveSettings>,
+    announcer: &Arc<Announcer>,
 ) -> anyhow::Result<Arc<Node>> {
     let etcd = TopologyStore::connect(StoreConfig::new(&cluster.name, &cluster.etcd.join(",")))
         .await
@@ -174,6 +179,7 @@ async fn make_node(
         etcd.watch(known.clone()),
         raft.handle(),
         live.clone(),
+        announcer.clone(),
         Resources::new(plan, 2),
         &config.data_dir,
     );

@@ -92,8 +92,16 @@ fn hello(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Done 
 }
 
 /// PING [message]
-fn ping(_: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
+///
+/// A subscriber in RESP2 gets an array, as messages are.
+fn ping(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
+    let subscriber = session.version == Version::V2 && session.client.subscriptions.any();
     match args.len() {
+        1 | 2 if subscriber => {
+            out.array(2);
+            out.bulk(b"pong");
+            out.bulk(args.try_get(1).unwrap_or_default());
+        }
         1 => out.simple("PONG"),
         2 => out.bulk(args.get(1)),
         _ => {

@@ -28,6 +28,7 @@ mod lcs;
 #[allow(dead_code)] // timeouts of blocking commands
 mod long_double;
 mod memory;
+mod pubsub;
 mod scan;
 mod server;
 mod slowlog;
@@ -80,6 +81,7 @@ static HANDLERS: LazyLock<Vec<Option<Handler>>> = LazyLock::new(|| {
         keys::HANDLERS,
         latency::HANDLERS,
         memory::HANDLERS,
+        pubsub::HANDLERS,
         scan::HANDLERS,
         server::HANDLERS,
         slowlog::HANDLERS,

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use cairn_protocol::resp::Version;
 
 use super::super::testing::Bench;
-use crate::group::{Commit, CommitSink, Entry, EventSink, Group, expiry};
+use crate::group::{Commit, CommitSink, Entry, EventSink, Group, Unheard, expiry};
 use crate::storage::Log;
 use crate::txn::EventClass;
 use crate::types::string::FRAGMENT;
@@ -679,7 +679,7 @@ fn the_expiry_task_deletes_the_rows_of_a_long_string() {
     // The bench's time lies years before that of the group.
     bench.run(&format!("SET k {} EX 10", "x".repeat(100_000)));
     assert_eq!(bench.payload_rows(), 7);
-    let events: EventSink = Box::new(|_| {});
+    let events: EventSink = std::sync::Arc::new(Unheard);
     let group = Group::new(0, bench.store.clone(), Box::new(Inline), events, None);
     while expiry::step(&group) {}
     assert_eq!(group.expired_keys.load(Ordering::Relaxed), 1);

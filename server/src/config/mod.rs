@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::net::outbox::OutputLimits;
 use crate::storage::TypeLimits;
 
 pub use file::{Loader, Origin, Problem};
@@ -301,6 +302,10 @@ pub struct LiveSettings {
     pub latency_tracking: AtomicBool,
     /// Bytes; below this much free space writes are refused.
     pub min_free_disk: AtomicU64,
+    /// `client-output-buffer-limit`.
+    pub output: OutputLimits,
+    /// Bytes of one request at most (`client-query-buffer-limit`).
+    pub query_buffer_limit: AtomicUsize,
 }
 
 impl LiveSettings {
@@ -318,6 +323,8 @@ impl LiveSettings {
             latency_monitor_threshold: AtomicU64::new(0),
             latency_tracking: AtomicBool::new(true),
             min_free_disk: AtomicU64::new(0),
+            output: OutputLimits::default(),
+            query_buffer_limit: AtomicUsize::new(0),
         };
         live.follow(&config.settings);
         // A configuration may be built by hand, without settings.
@@ -344,6 +351,7 @@ impl LiveSettings {
             (&self.maxclients, "maxclients"),
             (&self.proto_max_bulk_len, "proto-max-bulk-len"),
             (&self.string_inline_max, "string-inline-max"),
+            (&self.query_buffer_limit, "client-query-buffer-limit"),
         ];
         counts
             .iter()
@@ -356,6 +364,7 @@ impl LiveSettings {
         numbers
             .iter()
             .for_each(|(n, name)| n.store(settings.count(name) as u64, Ordering::Relaxed));
+        self.output.follow(settings);
         self.protected_mode
             .store(settings.flag("protected-mode"), Ordering::Relaxed);
         self.latency_tracking

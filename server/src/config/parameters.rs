@@ -401,37 +401,33 @@ pub static PARAMETERS: &[Parameter] = &[
         LIVE,
         LATER,
     ),
-    ignored(
+    row(
         "tracking-table-max-keys",
         "",
         Integer(0, LONG),
         "1000000",
         LIVE,
-        LATER,
     ),
-    ignored(
+    row(
         "client-query-buffer-limit",
         "",
         Memory(1_048_576, LONG),
         "1073741824",
         LIVE,
-        LATER,
     ),
-    ignored(
+    row(
         "client-output-buffer-limit",
         "",
         Special(Special::OutputBufferLimit),
         "normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60",
         MULTI,
-        LATER,
     ),
-    ignored(
+    row(
         "notify-keyspace-events",
         "",
         Special(Special::KeyspaceEvents),
         "",
         LIVE,
-        LATER,
     ),
     ignored("lazyfree-lazy-eviction", "", Bool, "no", LIVE, LAZY),
     ignored("lazyfree-lazy-expire", "", Bool, "no", LIVE, LAZY),

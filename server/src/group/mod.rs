@@ -94,8 +94,32 @@ impl EvaluationLimits {
     }
 }
 
-/// Who is told of events once they are applied.
-pub type EventSink = Box<dyn Fn(&[Event]) + Send + Sync>;
+/// Who is told of events once they are applied, before the replies leave.
+pub trait EventListener: Send + Sync {
+    /// Whether there is anybody to tell now; else no event is made.
+    fn wanted(&self) -> bool;
+
+    /// Whether reads are to tell of keys that they do not find.
+    fn misses_wanted(&self) -> bool {
+        false
+    }
+
+    /// What one entry did, in order.
+    fn fire(&self, events: &[Event]);
+}
+
+/// Nobody listens.
+pub struct Unheard;
+
+impl EventListener for Unheard {
+    fn wanted(&self) -> bool {
+        false
+    }
+
+    fn fire(&self, _: &[Event]) {}
+}
+
+pub type EventSink = Arc<dyn EventListener>;
 
 /// See the module's documentation.
 pub struct Group {
@@ -122,7 +146,7 @@ pub struct Group {
     queue: Mutex<VecDeque<Job>>,
     writer: Mutex<Writer>,
     sink: Box<dyn CommitSink>,
-    events: EventSink,
+    pub(crate) events: EventSink,
     /// A turn is already on some thread's list.
     scheduled: AtomicBool,
 }
@@ -236,6 +260,9 @@ impl Group {
             cluster: false,
             slot_epoch,
             may_block: true,
+            client: 0,
+            events: self.events.wanted(),
+            misses: self.events.misses_wanted(),
         }
     }
 

@@ -43,6 +43,8 @@ pub struct QueuedCommand {
     pub spec: &'static CommandSpec,
     pub handler: DataHandler,
     pub db: u8,
+    /// The client whose command it is; 0: one behind a proxy.
+    pub client: u64,
     pub version: Version,
     /// The slot of its keys, if it has any.
     pub slot: Option<u16>,

@@ -17,7 +17,7 @@ use crate::storage::{MetaKey, Position, Record};
 use crate::txn::effects::Effects;
 use crate::txn::events::Event;
 use crate::txn::overlay::{Overlay, State};
-use crate::txn::{CommandError, EventClass, EventKey, Txn};
+use crate::txn::{CommandError, EventClass, EventKey, Txn, TxnContext};
 
 /// Commands evaluated in one turn at most.
 const MAX_COMMANDS: usize = 8192;
@@ -261,6 +261,11 @@ impl Group {
             self.writer_cold_reads.fetch_add(1, Ordering::Relaxed);
         }
         let context = self.context(command.db as usize, command.slot, now, disk);
+        let context = TxnContext {
+            client: command.client,
+            misses: context.misses && command.spec.is_readonly(),
+            ..context
+        };
         let savepoint = writer.overlay.savepoint();
         let mark = state.replies.mark();
         state.replies.set_version(command.version);
@@ -315,6 +320,7 @@ impl Group {
                         name: "expired",
                         db,
                         key,
+                        client: 0,
                     });
                 }
                 self.expired_keys.fetch_add(1, Ordering::Relaxed);
@@ -335,7 +341,7 @@ impl Group {
         if outcome != Commit::Applied {
             self.lineage.fetch_add(1, Ordering::AcqRel);
         } else if !turn.events.is_empty() {
-            (self.events)(&turn.events);
+            self.events.fire(&turn.events);
         }
         // The emptied list keeps its room.
         turn.events.clear();

@@ -578,6 +578,7 @@ impl Engine {
             spec: d.spec,
             handler,
             db: asked.head.database as u8,
+            client: 0,
             version: version_of(&asked),
             slot: d.slot,
             stream: asked.session,

@@ -94,7 +94,12 @@ pub async fn serve_at(
     };
     tracing::info!(%peer, kind = ?hello.kind, id = hello.id, "link opened");
     let local = stream.local_addr().unwrap_or(peer);
-    let client = Arc::new(Client::new(server.next_client_id(), peer, local));
+    let client = Arc::new(Client::new(
+        server.next_client_id(),
+        peer,
+        local,
+        server.live.clone(),
+    ));
     client.labels.lock().name = hello.id.clone();
     let engine = Engine::new(server.clone(), place, client, turns, identity.welcome);
     let decoder = Decoder::new(identity.welcome.max_frame as usize);

@@ -21,7 +21,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
 use super::{Hint, Identity, PeerPort, Place};
-use crate::config::{Config, LiveSettings};
+use crate::announce::Announcer;
+use crate::config::{Config, LiveSettings, Settings};
 use crate::group::{Commit, CommitSink, Entry, Group, GroupId, SlotGate, SlotVerdict};
 use crate::net::Turns;
 use crate::server::{Home, Server};
@@ -183,17 +184,19 @@ impl Bench {
         fate.becomes(Commit::Applied);
         let ownership: Arc<dyn SlotGate> = gate.clone();
         let sink = Box::new(TestSink(fate.clone()));
+        let announcer = Announcer::new(&Settings::default());
         let group = Group::new(
             GROUP,
             Arc::new(store),
             sink,
-            Box::new(|_| {}),
+            announcer.clone(),
             Some(ownership),
         );
         group.set_ready(true);
         let config = Config::default();
         let live = Arc::new(LiveSettings::new(&config));
-        let server = Arc::new(Server::new(config, live, Home::Standalone(group.clone())));
+        let home = Home::Standalone(group.clone());
+        let server = Arc::new(Server::new(config, live, home, announcer));
         let turns = Turns::default();
         tokio::task::spawn_local(turns.clone().run());
         let (to_http2, http2) = mpsc::channel(1);

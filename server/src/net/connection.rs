@@ -5,6 +5,7 @@
 //! that one round trip through the writer serves them all in order. What is
 //! not in memory runs on the blocking pool; other connections go on.
 
+use std::io::ErrorKind;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -32,6 +33,8 @@ const READ_CHUNK: usize = 16 << 10;
 const MAX_REQUESTS: usize = 1024;
 /// Replies are sent once this many bytes wait, even amid a pipeline.
 const FLUSH_AT: usize = 64 << 10;
+/// A client that does not read is looked at again after so long.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// A stopping server waits so long for its connections.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -136,6 +139,8 @@ pub(super) async fn serve(
     if let Err(End::Io(error)) = connection.run().await {
         tracing::debug!(client = client.id, %error, "connection ended");
     }
+    client.end();
+    server.forget(&client);
     server.clients.remove(&client.id);
     server.connected.fetch_sub(1, Ordering::Relaxed);
 }
@@ -163,6 +168,7 @@ impl Connection {
                 .parse(&mut self.input, &limits, most, &mut self.requests)
             {
                 Ok(0) => {
+                    self.take_messages();
                     self.flush().await?;
                     self.read().await?;
                 }
@@ -197,12 +203,22 @@ impl Connection {
             biased;
             // Cancelling a read loses nothing: bytes are taken only on success.
             n = self.stream.read_buf(&mut self.input) => n?,
-            () = self.session.client.killed() => return Err(End::Closed),
+            () = self.session.client.disturbed() => {
+                return match self.session.client.is_killed() {
+                    true => Err(End::Closed),
+                    false => Ok(()),
+                };
+            }
         };
         if n == 0 {
             return Err(End::Closed);
         }
         let client = &self.session.client;
+        let limit = &self.session.server.live.query_buffer_limit;
+        if self.input.len() > limit.load(Ordering::Relaxed) {
+            tracing::warn!(client = client.id, "closed: its request is too long");
+            return Err(End::Closed);
+        }
         client
             .query_buffer
             .store(self.input.len(), Ordering::Relaxed);
@@ -221,24 +237,80 @@ impl Connection {
         if self.out.is_empty() {
             return Ok(());
         }
+        if self.session.client.is_cut_off() {
+            return Err(End::Closed);
+        }
         let total = self.out.len();
         while !self.out.is_empty() {
             let mut slices = [std::io::IoSlice::new(&[]); 16];
             let n = self.out.io_slices(&mut slices);
             let sent = match n {
-                1 => self.stream.write(&slices[0]).await?,
-                _ => self.stream.write_vectored(&slices[..n]).await?,
+                1 => self.stream.try_write(&slices[0]),
+                _ => self.stream.try_write_vectored(&slices[..n]),
             };
-            if sent == 0 {
-                return Err(End::Closed);
+            match sent {
+                Ok(0) => return Err(End::Closed),
+                Ok(sent) => self.out.advance(sent),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.room().await?,
+                Err(error) => return Err(End::Io(error)),
             }
-            self.out.advance(sent);
+        }
+        let unsent = &self.session.client.output_buffer;
+        if unsent.load(Ordering::Relaxed) != 0 {
+            unsent.store(0, Ordering::Relaxed);
         }
         self.session
             .server
             .stats
             .net_output_bytes
             .fetch_add(total as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Waits until the client has read something, within its output limits.
+    async fn room(&mut self) -> Result<(), End> {
+        let client = &self.session.client;
+        loop {
+            let unsent = self.out.len();
+            client.output_buffer.store(unsent, Ordering::Relaxed);
+            if client.exceeds(unsent) {
+                client.cut_off();
+                return Err(End::Closed);
+            }
+            tokio::select! {
+                room = self.stream.writable() => return Ok(room?),
+                // Killed: what the socket does not take is lost.
+                () = client.killed() => return Err(End::Closed),
+                // The soft limit is a matter of time.
+                () = tokio::time::sleep(LOOK_AGAIN) => {}
+            }
+        }
+    }
+
+    /// Puts what others sent behind the replies so far.
+    fn take_messages(&mut self) {
+        let client = &self.session.client;
+        if !client.has_messages() {
+            return;
+        }
+        client.take_messages(&mut self.out);
+        // Counted until they are sent.
+        client
+            .output_buffer
+            .store(self.out.len(), Ordering::Relaxed);
+    }
+
+    /// Ends a client whose replies are more than it may have unread.
+    fn check_output(&self) -> Result<(), End> {
+        let client = &self.session.client;
+        if client
+            .limit()
+            .hard()
+            .is_some_and(|hard| self.out.len() > hard)
+        {
+            client.cut_off();
+            return Err(End::Closed);
+        }
         Ok(())
     }
 
@@ -258,18 +330,29 @@ impl Connection {
         for request in 0..n {
             self.execute_one(request).await?;
             if self.out.len() >= FLUSH_AT && self.pending.is_empty() {
-                self.flush().await?;
+                self.flush_early().await?;
             }
             if client.is_killed() {
                 break;
             }
         }
         self.submit().await?;
+        self.check_output()?;
         if client.is_killed() {
             self.flush().await?;
             return Err(End::Closed);
         }
+        self.take_messages();
         Ok(())
+    }
+
+    /// Sends what there is amid a pipeline; under a hard limit only at its
+    /// end, since the limit is for all that the client asked for at once.
+    async fn flush_early(&mut self) -> Result<(), End> {
+        match self.session.client.limit().hard() {
+            Some(_) => self.check_output(),
+            None => self.flush().await,
+        }
     }
 
     async fn execute_one(&mut self, request: usize) -> Result<(), End> {
@@ -289,6 +372,11 @@ impl Connection {
         if self.session.reply_mode != ReplyMode::On {
             return self.execute_quietly(request, dispatched).await;
         }
+        let dispatched =
+            dispatched.and_then(|d| match self.session.refused_to_subscriber(d.spec) {
+                Some(line) => Err(line),
+                None => Ok(d),
+            });
         match dispatched {
             Ok(d) if self.session.server.pause.is_on() => {
                 self.wait_out_pause(&d).await?;
@@ -407,6 +495,9 @@ impl Connection {
         handler: crate::commands::SessionHandler,
     ) -> Result<(), End> {
         self.tally.settle(&self.session.server.stats);
+        if self.session.reply_mode == ReplyMode::On {
+            self.take_messages();
+        }
         let started = Instant::now();
         let mark = self.out.mark();
         let args = self.requests.get(request);
@@ -547,6 +638,7 @@ impl Connection {
             spec: d.spec,
             handler,
             db: self.session.db as u8,
+            client: self.session.client.id,
             version: self.session.version,
             slot: d.slot,
             stream: 0,

@@ -208,7 +208,12 @@ fn admit(server: &Arc<Server>, stream: TcpStream, peer: SocketAddr, turns: &Turn
     }
     let _ = stream.set_nodelay(true);
     let local = stream.local_addr().unwrap_or(peer);
-    let client = Arc::new(Client::new(server.next_client_id(), peer, local));
+    let client = Arc::new(Client::new(
+        server.next_client_id(),
+        peer,
+        local,
+        server.live.clone(),
+    ));
     client
         .descriptor
         .store(std::os::fd::AsRawFd::as_raw_fd(&stream), Ordering::Relaxed);

@@ -5,6 +5,7 @@
 
 mod connection;
 mod listener;
+pub mod outbox;
 pub(crate) mod read;
 pub mod session;
 mod turns;

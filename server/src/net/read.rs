@@ -48,17 +48,22 @@ impl ReadJob<'_> {
         for _ in 0..MAX_TRIES {
             let context = self.group.context(self.db, self.slot, now, self.disk);
             let epoch = store.epoch();
-            let (outcome, touched) = store.with_maps(|maps| {
+            let (outcome, touched, missed) = store.with_maps(|maps| {
                 let mut txn = Txn::read(store, maps, context);
                 let outcome = (self.handler)(&mut txn, args, out);
-                (outcome, txn.touched())
+                (outcome, txn.touched(), txn.take_missed())
             });
             if self.stamp() != stamp {
                 return ReadOutcome::ByWriter;
             }
             let whole = touched <= 1 || (epoch.is_multiple_of(2) && store.epoch() == epoch);
             match outcome {
-                Ok(()) if whole => return ReadOutcome::Done,
+                Ok(()) if whole => {
+                    if !missed.is_empty() {
+                        self.group.events.fire(&missed);
+                    }
+                    return ReadOutcome::Done;
+                }
                 Ok(()) => out.truncate(mark),
                 Err(CommandError::Cold) => return ReadOutcome::Cold,
                 Err(CommandError::NeedsTick) => return ReadOutcome::ByWriter,

@@ -7,10 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
+use cairn_protocol::command::{CommandSpec, id};
 use cairn_protocol::resp::{ReplyWriter, Version};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::outbox::{Message, Outbox, OutputLimit, Put};
+use crate::config::LiveSettings;
+use crate::pubsub::Subscriptions;
 use crate::server::Server;
 
 /// What the rest of the server may see and do of a client.
@@ -33,8 +37,18 @@ pub struct Client {
     pub no_evict: AtomicBool,
     /// The socket's number, for CLIENT LIST; -1 until it is known.
     pub descriptor: AtomicI32,
+    /// Its MONITOR lines are wanted.
+    pub monitoring: AtomicBool,
+    pub subscriptions: Subscriptions,
+    outbox: Outbox,
+    live: Arc<LiveSettings>,
     killed: AtomicBool,
-    kill: Notify,
+    /// Killed for what it has not read: nothing more is sent.
+    cut_off: AtomicBool,
+    /// The connection is gone.
+    gone: AtomicBool,
+    /// Wakes the connection: it was killed, or its outbox is not empty.
+    signal: Notify,
 }
 
 /// Names that a client gave itself.
@@ -47,7 +61,7 @@ pub struct Labels {
 }
 
 impl Client {
-    pub fn new(id: u64, peer: SocketAddr, local: SocketAddr) -> Client {
+    pub fn new(id: u64, peer: SocketAddr, local: SocketAddr, live: Arc<LiveSettings>) -> Client {
         Client {
             id,
             peer,
@@ -65,25 +79,103 @@ impl Client {
             output_buffer: AtomicUsize::new(0),
             no_evict: AtomicBool::new(false),
             descriptor: AtomicI32::new(-1),
+            monitoring: AtomicBool::new(false),
+            subscriptions: Subscriptions::default(),
+            outbox: Outbox::default(),
+            live,
             killed: AtomicBool::new(false),
-            kill: Notify::new(),
+            cut_off: AtomicBool::new(false),
+            gone: AtomicBool::new(false),
+            signal: Notify::new(),
         }
+    }
+
+    /// Sends the client something that it did not ask for. A client that has
+    /// too much unread is cut off instead.
+    pub fn send(&self, message: &mut Message<'_>) {
+        let unsent = self.output_buffer.load(Ordering::Relaxed);
+        match self.outbox.put(message, self.limit(), unsent) {
+            Put::First => self.signal.notify_one(),
+            Put::TooMuch => self.cut_off(),
+            Put::Behind | Put::Gone => {}
+        }
+    }
+
+    /// The output buffer limits of the client's class.
+    pub fn limit(&self) -> &OutputLimit {
+        match self.subscriptions.any() {
+            true => &self.live.output.pubsub,
+            false => &self.live.output.normal,
+        }
+    }
+
+    /// Bytes that wait to be sent.
+    pub fn unsent(&self) -> usize {
+        self.outbox.len() + self.output_buffer.load(Ordering::Relaxed)
+    }
+
+    /// Whether a client that cannot be sent these bytes must go.
+    pub(super) fn exceeds(&self, unsent: usize) -> bool {
+        self.outbox.exceeds(self.limit(), unsent)
+    }
+
+    /// Closes the connection; what waits to be sent is thrown away.
+    pub(super) fn cut_off(&self) {
+        tracing::warn!(
+            client = self.id,
+            "closed: it exceeded its output buffer limit"
+        );
+        self.outbox.close();
+        self.cut_off.store(true, Ordering::Release);
+        self.kill();
+    }
+
+    pub(super) fn is_cut_off(&self) -> bool {
+        self.cut_off.load(Ordering::Acquire)
+    }
+
+    /// The connection is gone.
+    pub(super) fn end(&self) {
+        self.gone.store(true, Ordering::Release);
+        self.outbox.close();
+    }
+
+    /// Whether nothing that is sent can arrive any more.
+    pub fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Acquire) || self.is_killed()
+    }
+
+    pub(super) fn has_messages(&self) -> bool {
+        !self.outbox.is_empty()
+    }
+
+    /// Puts what others sent behind what is in `out`: a whole number of replies.
+    pub(super) fn take_messages(&self, out: &mut ReplyWriter) {
+        self.outbox.take(out);
     }
 
     /// Closes the client's connection after what it is doing now.
     pub fn kill(&self) {
         self.killed.store(true, Ordering::Release);
-        self.kill.notify_one();
+        self.signal.notify_one();
     }
 
     pub fn is_killed(&self) -> bool {
         self.killed.load(Ordering::Acquire)
     }
 
-    /// Waits until [`Client::kill`].
+    /// Waits until [`Client::kill`]. Cancel safe, as [`Client::disturbed`]:
+    /// what the signal stood for is looked at before it is waited for.
     pub async fn killed(&self) {
-        if !self.is_killed() {
-            self.kill.notified().await;
+        while !self.is_killed() {
+            self.signal.notified().await;
+        }
+    }
+
+    /// Waits until [`Client::kill`] or a message to send.
+    pub(super) async fn disturbed(&self) {
+        while !self.is_killed() && self.outbox.is_empty() {
+            self.signal.notified().await;
         }
     }
 }
@@ -122,6 +214,9 @@ pub struct Session {
     pub readonly: bool,
     /// ASKING was sent: the next command may go to an importing slot.
     pub asking: bool,
+    /// The reply of the command that runs is part of another (EXEC): no
+    /// message may come before its end.
+    pub nested: bool,
 }
 
 impl Session {
@@ -136,7 +231,57 @@ impl Session {
             reply_mode: ReplyMode::On,
             readonly: false,
             asking: false,
+            nested: false,
         }
+    }
+
+    /// Sends what others have sent so far, where that may be done now. For
+    /// commands whose reply comes behind messages that they cause.
+    pub fn deliver(&self, out: &mut ReplyWriter) {
+        if self.may_deliver() && self.client.has_messages() {
+            self.client.take_messages(out);
+        }
+    }
+
+    /// Answers with a message of the kind that is sent even to a client that
+    /// wants no replies. [`Session::deliver`] once all are.
+    pub fn confirm(&self, message: &mut Message<'_>, out: &mut ReplyWriter) {
+        match self.nested {
+            true => message.put(out),
+            false => self.client.send(message),
+        }
+    }
+
+    fn may_deliver(&self) -> bool {
+        !self.nested && self.reply_mode == ReplyMode::On
+    }
+
+    /// What a subscriber in RESP2 is told that asks for something else; its
+    /// connection is for messages.
+    pub(super) fn refused_to_subscriber(&self, spec: &CommandSpec) -> Option<Vec<u8>> {
+        if self.version == Version::V3 || !self.client.subscriptions.any() {
+            return None;
+        }
+        let allowed = matches!(
+            spec.id,
+            id::PING
+                | id::SUBSCRIBE
+                | id::SSUBSCRIBE
+                | id::UNSUBSCRIBE
+                | id::SUNSUBSCRIBE
+                | id::PSUBSCRIBE
+                | id::PUNSUBSCRIBE
+                | id::QUIT
+                | id::RESET
+        );
+        (!allowed).then(|| {
+            format!(
+                "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / \
+                 RESET are allowed in this context",
+                spec.name
+            )
+            .into_bytes()
+        })
     }
 
     /// Chooses the database of the commands that follow.
@@ -147,7 +292,11 @@ impl Session {
 
     /// Chooses the protocol of this reply and those that follow.
     pub fn speak(&mut self, version: Version, out: &mut ReplyWriter) {
+        let may_deliver = self.may_deliver();
         self.version = version;
+        self.client
+            .outbox
+            .speak(version, may_deliver.then_some(&mut *out));
         out.set_version(version);
         self.client
             .resp3
@@ -161,6 +310,7 @@ impl Session {
         self.authenticated = self.server.password.read().is_none();
         self.reply_mode = ReplyMode::On;
         (self.readonly, self.asking) = (false, false);
+        self.server.forget(&self.client);
         self.client.labels.lock().name.clear();
     }
 }

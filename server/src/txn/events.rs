@@ -22,6 +22,11 @@ pub enum EventClass {
     Expired,
     Evicted,
     New,
+    /// A read of a key that is not there.
+    Miss,
+    /// A database was emptied; the event has no key. Of no interest to
+    /// keyspace notifications.
+    Flush,
 }
 
 /// One event, fired after its entry is applied.
@@ -32,4 +37,6 @@ pub struct Event {
     pub name: &'static str,
     pub db: usize,
     pub key: EventKey,
+    /// The client whose command did it; 0: nobody's.
+    pub client: u64,
 }

@@ -50,6 +50,12 @@ pub struct TxnContext {
     /// Whether the command may wait for its keys to change ([`CommandError::Block`]):
     /// not within MULTI or a script, and not once its time is over.
     pub may_block: bool,
+    /// The client whose command it is; 0: nobody's.
+    pub client: u64,
+    /// Whether anybody is to be told what happens to keys.
+    pub events: bool,
+    /// Whether anybody is to be told of keys that are asked for in vain.
+    pub misses: bool,
 }
 
 /// What was in force before an inner command.
@@ -67,6 +73,8 @@ pub struct Txn<'a> {
     context: TxnContext,
     touched: u32,
     random: u64,
+    /// Keys that a read of applied state did not find, if that is wanted.
+    missed: Vec<Event>,
     #[allow(dead_code)] // EXEC and scripts
     inner: Vec<InnerRun>,
 }
@@ -92,6 +100,7 @@ impl<'a> Txn<'a> {
             touched: 0,
             random: context.seed,
             inner: Vec::new(),
+            missed: Vec::new(),
         }
     }
 
@@ -110,6 +119,7 @@ impl<'a> Txn<'a> {
             touched: 0,
             random: context.seed,
             inner: Vec::new(),
+            missed: Vec::new(),
         }
     }
 
@@ -211,6 +221,7 @@ impl<'a> Txn<'a> {
     /// deleted with an `expired` event).
     pub fn get(&mut self, key: &MetaKey) -> Result<Option<Record>, CommandError> {
         let Some(record) = self.get_raw(key)? else {
+            self.note_missed(key);
             return Ok(None);
         };
         let header = Header::decode(record.value());
@@ -218,10 +229,33 @@ impl<'a> Txn<'a> {
         match header.expires_at {
             Some(at) if at < self.context.now => {
                 self.meet_expired(key, &record, at)?;
+                self.note_missed(key);
                 Ok(None)
             }
             _ => Ok(Some(record)),
         }
+    }
+
+    fn note_missed(&mut self, key: &MetaKey) {
+        if !self.context.misses {
+            return;
+        }
+        let event = Event {
+            class: EventClass::Miss,
+            name: "keymiss",
+            db: self.context.db,
+            key: EventKey::from_slice(key.user_key()),
+            client: self.context.client,
+        };
+        match &mut self.overlay {
+            Some(overlay) => overlay.events.push(event),
+            None => self.missed.push(event),
+        }
+    }
+
+    /// The events of a read of applied state.
+    pub fn take_missed(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.missed)
     }
 
     fn get_raw(&mut self, key: &MetaKey) -> Result<Option<Record>, CommandError> {
@@ -392,11 +426,15 @@ impl<'a> Txn<'a> {
 
     /// [`Txn::event`] for a key of another database.
     pub fn event_in(&mut self, db: usize, class: EventClass, name: &'static str, user_key: &[u8]) {
+        if !self.context.events {
+            return;
+        }
         let event = Event {
             class,
             name,
             db,
             key: EventKey::from_slice(user_key),
+            client: self.context.client,
         };
         self.overlay_mut().events.push(event);
     }
@@ -425,6 +463,8 @@ impl<'a> Txn<'a> {
 
     /// Empties a database: O(1), its rows become garbage.
     pub fn flush_db(&mut self, db: usize) {
+        // An empty one too, as in Redis.
+        self.event_in(db, EventClass::Flush, "flush", b"");
         if self.key_count(db) > 0 {
             self.overlay_mut()
                 .change_map(&[MapChange::Renew { db: db as u8 }]);
