@@ -39,6 +39,14 @@ pub(super) fn in_range(index: i64) -> Result<usize, CommandError> {
         .ok_or(DB_OUT_OF_RANGE)
 }
 
+/// What a command answers to a number of arguments that its arity admits and
+/// its syntax does not.
+pub(super) fn wrong_arity(command: &str) -> CommandError {
+    CommandError::line(format!(
+        "ERR wrong number of arguments for '{command}' command"
+    ))
+}
+
 /// `ERR invalid expire time in '...' command`.
 pub(super) fn invalid_expire(command: &str) -> CommandError {
     CommandError::line(format!("ERR invalid expire time in '{command}' command"))

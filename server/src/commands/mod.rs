@@ -10,7 +10,6 @@ mod acl;
 mod arguments;
 mod client;
 mod cluster;
-#[allow(dead_code, reason = "its first users are on their way")]
 mod collection_scan;
 mod command;
 mod config;
@@ -18,11 +17,13 @@ mod connection;
 mod debug;
 mod digest;
 mod expire;
+mod hashes;
 mod info;
 #[allow(dead_code)] // EXEC and scripts
 pub(crate) mod inner;
 pub mod keys;
 mod keyspace;
+mod large;
 mod latency;
 mod lcs;
 #[allow(dead_code)] // timeouts of blocking commands
@@ -77,6 +78,7 @@ static HANDLERS: LazyLock<Vec<Option<Handler>>> = LazyLock::new(|| {
         connection::HANDLERS,
         debug::HANDLERS,
         expire::HANDLERS,
+        hashes::HANDLERS,
         info::HANDLERS,
         keys::HANDLERS,
         latency::HANDLERS,

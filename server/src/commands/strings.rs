@@ -4,7 +4,7 @@
 use cairn_protocol::resp::{Args, ReplyWriter};
 
 use super::Handler;
-use super::arguments::{integer, invalid_expire, is};
+use super::arguments::{integer, invalid_expire, is, wrong_arity};
 use super::lcs::lcs;
 use super::long_double::{self, AddError};
 use crate::storage::{Header, KeyType, MetaKey, Record};
@@ -359,9 +359,7 @@ fn set_with_expiry(
 fn check_pairs(args: &Args<'_>, command: &str) -> Done {
     match args.len() % 2 {
         1 => Ok(()),
-        _ => Err(CommandError::line(format!(
-            "ERR wrong number of arguments for '{command}' command"
-        ))),
+        _ => Err(wrong_arity(command)),
     }
 }
 

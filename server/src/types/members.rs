@@ -35,6 +35,13 @@ const WINDOW_MAX: u64 = 40;
 /// members that were made to collide can do it.
 const WINDOW_TRIES: usize = 64;
 
+/// Repeated choices that are made together.
+const DRAW_BATCH: u64 = 4096;
+/// Bytes of elements that are held for them.
+const DRAW_BYTES: usize = 16 << 20;
+
+const MISSING: CommandError = CommandError::Corrupt("the number of rows of a collection");
+
 /// An element with what its row holds.
 pub type Element = (Vec<u8>, Bytes);
 
@@ -42,6 +49,9 @@ pub type Element = (Vec<u8>, Bytes);
 pub type Visit<'v> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'v;
 /// The same, with their places first.
 type VisitPlace<'v> = dyn FnMut(u64, &[u8], &[u8]) -> ControlFlow<()> + 'v;
+
+/// Is shown elements that were drawn, until it fails.
+pub type Draw<'v> = dyn FnMut(&[u8], &[u8]) -> Result<(), CommandError> + 'v;
 
 /// The elements of one incarnation of a collection under one tag.
 #[derive(Clone, Copy)]
@@ -242,18 +252,14 @@ impl Members {
         if size > count.saturating_mul(WALK_PER_CHOICE) {
             return self.sample_by_windows(txn, size, count, visit);
         }
-        // Selection sampling: Knuth, The Art of Computer Programming 3.4.2 S.
-        let mut random = RandomBatch::new(txn);
-        let (mut left, mut wanted) = (size, count);
+        let mut selection = Selection::new(txn, size, count);
         self.each(txn, &mut |member, value| {
-            if wanted == 0 {
+            if selection.is_complete() {
                 return ControlFlow::Break(());
             }
-            if random.below(left) < wanted {
-                wanted -= 1;
+            if selection.takes_next() {
                 visit(member, value);
             }
-            left = left.saturating_sub(1);
             ControlFlow::Continue(())
         })
     }
@@ -282,52 +288,114 @@ impl Members {
         Ok(())
     }
 
-    /// `count` elements of `size`, each drawn from all of them, in random order.
+    /// Shows `visit` `count` elements of `size`, each drawn from all of them, in
+    /// random order, until it fails.
     pub fn draw(
         &self,
         txn: &mut Txn<'_>,
         size: u64,
         count: u64,
-    ) -> Result<Vec<Element>, CommandError> {
-        let mut drawn = Vec::new();
-        if size > count.saturating_mul(WALK_PER_CHOICE) {
-            for _ in 0..count {
-                drawn.extend(self.random(txn, size)?);
+        visit: &mut Draw<'_>,
+    ) -> Result<(), CommandError> {
+        let mut left = count;
+        while left > 0 {
+            let batch = left.min(DRAW_BATCH);
+            left -= batch;
+            if size > batch.saturating_mul(WALK_PER_CHOICE) {
+                for _ in 0..batch {
+                    if let Some((member, value)) = self.random(txn, size)? {
+                        visit(&member, &value)?;
+                    }
+                }
+            } else {
+                self.draw_walking(txn, size, batch, visit)?;
             }
-            return Ok(drawn);
         }
-        let mut ranks: Vec<(u64, usize)> = (0..count)
-            .map(|turn| (txn.random() % size.max(1), turn as usize))
-            .collect();
+        Ok(())
+    }
+
+    /// Draws ranks first, then walks over all elements once.
+    fn draw_walking(
+        &self,
+        txn: &mut Txn<'_>,
+        size: u64,
+        count: u64,
+        visit: &mut Draw<'_>,
+    ) -> Result<(), CommandError> {
+        let drawn: Vec<u64> = (0..count).map(|_| txn.random() % size.max(1)).collect();
+        let mut ranks = drawn.clone();
         ranks.sort_unstable();
-        let mut turns: Vec<(usize, Element)> = Vec::with_capacity(ranks.len());
-        let (mut rank, mut ranks) = (0, ranks.into_iter().peekable());
+        ranks.dedup();
+        let mut elements: Vec<Element> = Vec::new();
+        let (mut rank, mut bytes) = (0, 0);
         self.each(txn, &mut |member, value| {
-            while let Some((_, turn)) = ranks.next_if(|(wanted, _)| *wanted == rank) {
-                turns.push((turn, (member.to_vec(), Bytes::copy_from_slice(value))));
+            if ranks.get(elements.len()) == Some(&rank) {
+                bytes += member.len() + value.len();
+                elements.push((member.to_vec(), Bytes::copy_from_slice(value)));
             }
             rank += 1;
-            match ranks.peek() {
-                Some(_) => ControlFlow::Continue(()),
-                None => ControlFlow::Break(()),
+            match elements.len() < ranks.len() && bytes <= DRAW_BYTES {
+                true => ControlFlow::Continue(()),
+                false => ControlFlow::Break(()),
             }
         })?;
-        turns.sort_unstable_by_key(|(turn, _)| *turn);
-        drawn.extend(turns.into_iter().map(|(_, element)| element));
-        Ok(drawn)
+        for rank in drawn {
+            let found = ranks.binary_search(&rank).ok();
+            match found.and_then(|at| elements.get(at)) {
+                Some((member, value)) => visit(member, value)?,
+                // Too large to hold together.
+                None => {
+                    let one = self.nth(txn, 0, PLACES, rank)?;
+                    let (member, value) = one.ok_or(MISSING)?;
+                    visit(&member, &value)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Chooses `wanted` of `left` things that come one after another: every choice
+/// of so many is as likely as any other (selection sampling: Knuth, The Art
+/// of Computer Programming, 3.4.2, algorithm S).
+pub struct Selection {
+    random: RandomBatch,
+    left: u64,
+    wanted: u64,
+}
+
+impl Selection {
+    pub fn new(txn: &mut Txn<'_>, left: u64, wanted: u64) -> Selection {
+        Selection {
+            random: RandomBatch::new(txn),
+            left,
+            wanted,
+        }
+    }
+
+    /// Whether the next thing is chosen.
+    pub fn takes_next(&mut self) -> bool {
+        let takes = self.random.below(self.left) < self.wanted;
+        self.left = self.left.saturating_sub(1);
+        self.wanted -= u64::from(takes);
+        takes
+    }
+
+    pub fn is_complete(&self) -> bool {
+        self.wanted == 0
     }
 }
 
 /// Random numbers for a walk, which has the transaction in use.
-pub struct RandomBatch(u64);
+struct RandomBatch(u64);
 
 impl RandomBatch {
-    pub fn new(txn: &mut Txn<'_>) -> RandomBatch {
+    fn new(txn: &mut Txn<'_>) -> RandomBatch {
         RandomBatch(txn.random())
     }
 
     /// A number below `bound` (0 if that is 0). SplitMix64, as [`Txn::random`].
-    pub fn below(&mut self, bound: u64) -> u64 {
+    fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

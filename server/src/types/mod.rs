@@ -3,6 +3,7 @@
 //! Works on a [`Txn`] alone; knows no RESP. What concerns keys of every type
 //! (delete, copy, rename, expiry) is here, each type has a file of its own.
 
+pub mod hash;
 pub mod members;
 pub mod packed;
 pub mod rows;
@@ -134,13 +135,14 @@ fn copy_rows(
 
 /// What OBJECT ENCODING answers.
 pub fn encoding(record: &Record) -> Result<&'static str, CommandError> {
-    let (header, _) = decode(record)?;
+    let (header, payload) = decode(record)?;
     Ok(match (header.key_type, header.spread.is_some()) {
+        (KeyType::Hash, _) => hash::encoding(payload),
         (KeyType::String, _) => string::StringValue::of(record)?.encoding(),
         (KeyType::Stream, _) => "stream",
         (KeyType::List, _) => "quicklist",
         (_, false) => "listpack",
         (KeyType::SortedSet, true) => "skiplist",
-        (KeyType::Hash | KeyType::Set, true) => "hashtable",
+        (KeyType::Set, true) => "hashtable",
     })
 }
