@@ -32,6 +32,8 @@ mod memory;
 mod pubsub;
 mod scan;
 mod server;
+mod set_operations;
+mod sets;
 mod slowlog;
 mod strings;
 mod subcommands;
@@ -86,6 +88,8 @@ static HANDLERS: LazyLock<Vec<Option<Handler>>> = LazyLock::new(|| {
         pubsub::HANDLERS,
         scan::HANDLERS,
         server::HANDLERS,
+        set_operations::HANDLERS,
+        sets::HANDLERS,
         slowlog::HANDLERS,
         strings::HANDLERS,
     ];

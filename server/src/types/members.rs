@@ -175,18 +175,32 @@ impl Members {
         count: usize,
         visit: &mut dyn FnMut(&[u8], &[u8]),
     ) -> Result<u64, CommandError> {
+        self.page_while(txn, cursor, &mut |member, value, seen| {
+            visit(member, value);
+            seen < count
+        })
+    }
+
+    /// The same, for as long as `visit` wants more; it is told how many it has
+    /// been shown.
+    pub fn page_while(
+        &self,
+        txn: &mut Txn<'_>,
+        cursor: u64,
+        visit: &mut dyn FnMut(&[u8], &[u8], usize) -> bool,
+    ) -> Result<u64, CommandError> {
         if cursor >= PLACES {
             return Ok(0);
         }
-        let (mut seen, mut last, mut next) = (0, None, 0);
+        let (mut seen, mut wants_more, mut last, mut next) = (0, true, None, 0);
         self.between(txn, cursor, PLACES, &mut |place, member, value| {
-            if seen >= count && last != Some(place) {
+            if !wants_more && last != Some(place) {
                 next = place;
                 return ControlFlow::Break(());
             }
             seen += 1;
             last = Some(place);
-            visit(member, value);
+            wants_more = visit(member, value, seen);
             ControlFlow::Continue(())
         })?;
         Ok(next)

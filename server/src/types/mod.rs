@@ -4,9 +4,12 @@
 //! (delete, copy, rename, expiry) is here, each type has a file of its own.
 
 pub mod hash;
+pub mod intset;
 pub mod members;
 pub mod packed;
 pub mod rows;
+pub mod set;
+pub mod set_algebra;
 pub mod string;
 
 use crate::storage::keys::sub_key;
@@ -138,11 +141,11 @@ pub fn encoding(record: &Record) -> Result<&'static str, CommandError> {
     let (header, payload) = decode(record)?;
     Ok(match (header.key_type, header.spread.is_some()) {
         (KeyType::Hash, _) => hash::encoding(payload),
+        (KeyType::Set, _) => set::encoding(&header, payload),
         (KeyType::String, _) => string::StringValue::of(record)?.encoding(),
         (KeyType::Stream, _) => "stream",
         (KeyType::List, _) => "quicklist",
         (_, false) => "listpack",
         (KeyType::SortedSet, true) => "skiplist",
-        (KeyType::Set, true) => "hashtable",
     })
 }
