@@ -5,6 +5,7 @@
 //! gives equal digests on any two servers of one version.
 
 use std::fmt;
+use std::ops::ControlFlow;
 
 use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed};
 
@@ -15,6 +16,8 @@ use crate::storage::{KeyType, MetaKey, Record};
 use crate::txn::effects::Family;
 use crate::txn::{CommandError, Txn};
 use crate::types;
+use crate::types::hash::Hash;
+use crate::types::set::Set;
 use crate::types::string::StringValue;
 
 /// 160 bits, shown as 40 hex digits; no content at all is 0.
@@ -94,6 +97,16 @@ fn key_digest(txn: &mut Txn<'_>, db: usize, user_key: &[u8]) -> Result<Digest, C
     Ok(Digest::of(&bytes))
 }
 
+/// Of one element of a collection without order.
+fn element_digest(member: &[u8], value: &[u8]) -> Digest {
+    let mut bytes = Xxh3::new();
+    for part in [member, value] {
+        bytes.update(&(part.len() as u64).to_be_bytes());
+        bytes.update(part);
+    }
+    Digest::of(&bytes)
+}
+
 fn value_digest(txn: &mut Txn<'_>, key: &MetaKey, record: &Record) -> Result<Digest, CommandError> {
     let (header, payload) = types::decode(record)?;
     let mut bytes = Xxh3::new();
@@ -102,6 +115,22 @@ fn value_digest(txn: &mut Txn<'_>, key: &MetaKey, record: &Record) -> Result<Dig
         (KeyType::String, _) => {
             let value = StringValue::of(record)?;
             bytes.update(&value.read_all(txn, key)?);
+        }
+        (KeyType::Hash, _) => {
+            let mut all = Digest::default();
+            Hash::of(key, record)?.each(txn, &mut |field, value| {
+                all.join(element_digest(field, value));
+                ControlFlow::Continue(())
+            })?;
+            bytes.update(&all.high.to_be_bytes());
+        }
+        (KeyType::Set, _) => {
+            let mut all = Digest::default();
+            Set::of(key, record)?.each(txn, &mut |member, _| {
+                all.join(element_digest(member, b""));
+                ControlFlow::Continue(())
+            })?;
+            bytes.update(&all.high.to_be_bytes());
         }
         (_, None) => bytes.update(payload),
         (_, Some(spread)) => {

@@ -9,7 +9,9 @@ use crate::storage::generations::DATABASES;
 use crate::storage::{KeyType, MetaKey, Record};
 use crate::txn::{CommandError, EventClass, Txn};
 use crate::types::string::StringValue;
-use crate::types::{copy_value, decode, delete_key, encoding, overwrite, rename_value};
+use crate::types::{
+    bytes_of_rows, copy_value, decode, delete_key, encoding, overwrite, rename_value,
+};
 
 pub(super) const HANDLERS: &[(&str, Handler)] = &[
     ("copy", Handler::Write(copy)),
@@ -337,7 +339,7 @@ fn r#type(txn: &mut Txn<'_>, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
 }
 
 /// What MEMORY USAGE answers: bytes that the key takes in memory when it is
-/// cached, what a spread string keeps on disk included. `None`: no such key.
+/// cached, what a spread value keeps on disk included. `None`: no such key.
 pub fn memory_usage(txn: &mut Txn<'_>, name: &[u8]) -> Result<Option<u64>, CommandError> {
     /// The cache's table, per record.
     const TABLE: u64 = 11;
@@ -348,6 +350,7 @@ pub fn memory_usage(txn: &mut Txn<'_>, name: &[u8]) -> Result<Option<u64>, Comma
     let (header, _) = decode(&record)?;
     let below = match (header.key_type, header.spread) {
         (KeyType::String, Some(spread)) => spread.size,
+        (KeyType::Hash | KeyType::Set, Some(spread)) => bytes_of_rows(txn, &key, spread)?,
         _ => 0,
     };
     Ok(Some(record.memory() as u64 + TABLE + below))

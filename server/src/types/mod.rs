@@ -12,6 +12,10 @@ pub mod set;
 pub mod set_algebra;
 pub mod string;
 
+use std::ops::ControlFlow;
+
+use rocksdb::Direction;
+
 use crate::storage::keys::sub_key;
 use crate::storage::{Header, KeyType, MetaKey, Record, Spread};
 use crate::txn::effects::Family;
@@ -134,6 +138,32 @@ fn copy_rows(
         }
     }
     Ok(())
+}
+
+/// Bytes that the rows of a spread collection take, one an element:
+/// measured up to some tens of them, beyond that estimated.
+pub fn bytes_of_rows(
+    txn: &mut Txn<'_>,
+    key: &MetaKey,
+    spread: Spread,
+) -> Result<u64, CommandError> {
+    const MEASURED: u64 = 64;
+    let first = sub_key(key.slot(), key.generation(), spread.version, b"");
+    let end = sub_key(key.slot(), key.generation(), spread.version.next(), b"");
+    let (mut rows, mut bytes) = (0, 0);
+    let visit = &mut |row: &[u8], value: &[u8]| {
+        rows += 1;
+        bytes += (row.len() + value.len()) as u64;
+        match rows < MEASURED {
+            true => ControlFlow::Continue(()),
+            false => ControlFlow::Break(()),
+        }
+    };
+    txn.scan_rows(Family::Data, &first, &end, Direction::Forward, visit)?;
+    Ok(match rows < MEASURED {
+        true => bytes,
+        false => (u128::from(bytes) * u128::from(spread.size) / u128::from(rows)) as u64,
+    })
 }
 
 /// What OBJECT ENCODING answers.
