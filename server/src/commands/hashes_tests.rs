@@ -355,7 +355,7 @@ fn chi_square(seen: &BTreeMap<String, u64>, size: u64) -> f64 {
 #[test]
 fn random_fields_are_uniform_however_the_hash_lies() {
     // (fields, bound of the statistic with a chance of about 1e-6 to exceed it)
-    for (fields, bound) in [(10, 45.0), (300, 430.0)] {
+    for (fields, bound) in [(10_i64, 45.0), (300, 430.0)] {
         for mut bench in benches() {
             for field in 0..fields {
                 bench.run(&format!("HSET h field:{field} {field}"));

@@ -390,6 +390,9 @@ impl<'k> HashEdit<'k> {
 
 // The packed form.
 
+/// Field and value.
+type Pair<'a> = (&'a [u8], &'a [u8]);
+
 /// Where a field lies among packed entries.
 struct Found {
     /// The value's bytes.
@@ -449,7 +452,7 @@ fn each_packed(packed: &[u8], visit: &mut Visit<'_>) -> Result<(), CommandError>
     Ok(())
 }
 
-fn pairs(packed: &[u8]) -> Result<Vec<(&[u8], &[u8])>, CommandError> {
+fn pairs(packed: &[u8]) -> Result<Vec<Pair<'_>>, CommandError> {
     let mut pairs = Vec::new();
     let mut entries = Entries::of(packed);
     while let Some(field) = entries.try_next()? {

@@ -39,6 +39,10 @@ impl<'a> Integers<'a> {
         self.bytes.len() / self.width
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
     /// The member at `index`, which must be below the number of members.
     pub fn get(&self, index: usize) -> i64 {
         let bytes = &self.bytes[index * self.width..][..self.width];

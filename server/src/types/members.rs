@@ -50,6 +50,9 @@ pub type Visit<'v> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'v;
 /// The same, with their places first.
 type VisitPlace<'v> = dyn FnMut(u64, &[u8], &[u8]) -> ControlFlow<()> + 'v;
 
+/// Is shown elements with what their rows hold, and how many it was shown;
+/// says whether it wants more.
+pub type VisitCounted<'v> = dyn FnMut(&[u8], &[u8], usize) -> bool + 'v;
 /// Is shown elements that were drawn, until it fails.
 pub type Draw<'v> = dyn FnMut(&[u8], &[u8]) -> Result<(), CommandError> + 'v;
 
@@ -187,7 +190,7 @@ impl Members {
         &self,
         txn: &mut Txn<'_>,
         cursor: u64,
-        visit: &mut dyn FnMut(&[u8], &[u8], usize) -> bool,
+        visit: &mut VisitCounted<'_>,
     ) -> Result<u64, CommandError> {
         if cursor >= PLACES {
             return Ok(0);
