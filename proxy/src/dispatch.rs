@@ -9,10 +9,11 @@ use crate::net::{Connection, Silence};
 use crate::route::Lane;
 use bytes::{Bytes, BytesMut};
 use cairn_protocol::command::{
-    self, COUNT, CommandSpec, Flags, Merge as Over, Resolved, Routing, Split,
+    self, COUNT, CommandSpec, Flags, Merge as Over, Resolved, Routing, Split, id,
 };
 use cairn_protocol::link::RequestFlags;
 use cairn_protocol::resp::{Args, Version, encode_request, number::parse_u64};
+use cairn_protocol::slot::key_slot;
 use std::sync::LazyLock;
 
 /// What became of a request.
@@ -53,6 +54,10 @@ pub(crate) fn dispatch(to: &mut Connection, args: Args<'_>) -> Step {
         Routing::AllGroups(over) => all_groups(to, spec, args, over),
         Routing::Proxy => local::serve(to, spec, args),
         Routing::AnyNode => any_node(to, spec, args),
+        Routing::Session(_) if spec.id == id::SPUBLISH => after_all(to, |to| {
+            forward(to, spec, args, Lane::slot(key_slot(args.get(1))))
+        }),
+        Routing::Session(_) if is_publishing(spec) => after_all(to, |to| any_node(to, spec, args)),
         Routing::Session(_) => {
             let name = spec.name.replace('|', " ");
             refuse(
@@ -62,6 +67,21 @@ pub(crate) fn dispatch(to: &mut Connection, args: Args<'_>) -> Step {
         }
         Routing::Refused => refuse(to, command::refused_error(spec).into()),
     }
+}
+
+/// Whether a command sends messages to all nodes, or asks one about its channels.
+fn is_publishing(spec: &CommandSpec) -> bool {
+    spec.id == id::PUBLISH || spec.name.starts_with("pubsub|")
+}
+
+/// Routes a command once all before it is answered: whoever gets a message
+/// finds what its sender wrote before.
+fn after_all(to: &mut Connection, route: impl FnOnce(&mut Connection) -> Step) -> Step {
+    if to.client.state.borrow().outstanding() > 0 {
+        to.barrier = true;
+        return Step::Wait;
+    }
+    route(to)
 }
 
 /// The command, if this client may run it with so many arguments.

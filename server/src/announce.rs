@@ -10,7 +10,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::config::Settings;
 use crate::group::EventListener;
+use crate::monitor::{self, Monitors, Sender};
 use crate::pubsub::PubSub;
+use crate::tracking::Tracking;
+use crate::txn::Witness;
 use crate::txn::events::{Event, EventClass};
 
 /// Bits of `classes` beside those of the event classes.
@@ -21,6 +24,8 @@ const KEYEVENT: u32 = 1 << 31;
 #[derive(Default)]
 pub struct Announcer {
     pub pubsub: PubSub,
+    pub tracking: Tracking,
+    pub monitors: Monitors,
     /// `notify-keyspace-events`; 0 if no kind of channel is chosen.
     classes: AtomicU32,
 }
@@ -36,6 +41,7 @@ impl Announcer {
     pub fn follow(&self, settings: &Settings) {
         let classes = classes(settings.bytes("notify-keyspace-events"));
         self.classes.store(classes, Ordering::Relaxed);
+        self.tracking.follow(settings);
     }
 
     fn notify(&self, event: &Event, classes: u32) {
@@ -54,7 +60,11 @@ impl Announcer {
 
 impl EventListener for Announcer {
     fn wanted(&self) -> bool {
-        self.pubsub.any() && self.classes.load(Ordering::Relaxed) != 0
+        self.tracking.any() || (self.pubsub.any() && self.classes.load(Ordering::Relaxed) != 0)
+    }
+
+    fn monitored(&self) -> bool {
+        self.monitors.any()
     }
 
     fn misses_wanted(&self) -> bool {
@@ -67,6 +77,19 @@ impl EventListener for Announcer {
             for event in events.iter().filter(|e| classes & bit(e.class) != 0) {
                 self.notify(event, classes);
             }
+        }
+        self.tracking.fire(events);
+    }
+
+    fn witnessed(&self, client: u64, witness: Witness) {
+        if !witness.keys.is_empty() {
+            let keys = witness.keys.iter().map(Vec::as_slice);
+            self.tracking.remember(client, keys);
+        }
+        for (db, args) in &witness.calls {
+            let args = args.iter().map(Vec::as_slice);
+            let line = monitor::line(Sender::Script, *db, &[], args);
+            self.monitors.send(&line);
         }
     }
 }

@@ -3,9 +3,10 @@
 //! Owned by `main` through an `Arc`; every field is either fixed at start, an
 //! atomic, or a registry made for many tasks.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Ordering};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use dashmap::DashMap;
 use parking_lot::{Mutex, RwLock};
@@ -23,6 +24,9 @@ use crate::saves::Saves;
 use crate::slowlog::SlowLog;
 use crate::stats::Stats;
 use crate::upkeep::Vitals;
+
+/// Between two looks at batches that are waited for.
+const BARRIER_POLL: Duration = Duration::from_millis(1);
 
 /// Where the data of this process is.
 pub enum Home {
@@ -189,6 +193,9 @@ impl Server {
     /// Sends a message to all who listen to a channel. Replies with how many
     /// do so on this node.
     pub fn publish(&self, channel: &[u8], message: &[u8]) -> usize {
+        if let Home::Node(node) = &self.home {
+            node.spread.send(channel, message);
+        }
         self.pubsub().publish(channel, message)
     }
 
@@ -200,6 +207,24 @@ impl Server {
     /// Nothing is sent to a client any more that it does not ask for.
     pub fn forget(&self, client: &Client) {
         self.pubsub().forget(client);
+        self.announcer.tracking.disable(client);
+        self.announcer.monitors.remove(client);
+    }
+
+    /// Waits until no batch is under way that began before now: from then on
+    /// every change is told to listeners that were added before.
+    pub fn writers_have_heard(&self) -> impl Future<Output = ()> + use<> {
+        let mut passed: Vec<_> = self.groups().iter().map(|group| group.barrier()).collect();
+        async move {
+            // Almost always at once; else the time of one commit.
+            loop {
+                passed.retain(|passed| !passed.load(Ordering::Acquire));
+                if passed.is_empty() {
+                    return;
+                }
+                tokio::time::sleep(BARRIER_POLL).await;
+            }
+        }
     }
 
     /// A number for a new client, never reused in this process.

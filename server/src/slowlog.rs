@@ -86,7 +86,7 @@ impl SlowLog {
 }
 
 /// Positions of arguments that are never kept: passwords.
-fn secrets(spec: &CommandSpec, args: &Args<'_>) -> Vec<usize> {
+pub(crate) fn secrets(spec: &CommandSpec, args: &Args<'_>) -> Vec<usize> {
     use cairn_protocol::command::id;
     let after = |word: &str, count: usize| -> Vec<usize> {
         let at = (1..args.len()).find(|i| args.get(*i).eq_ignore_ascii_case(word.as_bytes()));

@@ -17,6 +17,8 @@ const SAMPLES: usize = 16;
 /// Ticks between two looks at the disk and at idle clients.
 const SLOW_EVERY: u32 = 10;
 
+/// A client that was idle for so long needs no buffers.
+const SHRINK_AFTER_MS: u64 = 2000;
 /// What the process itself takes beside caches, bytes.
 const MEMORY_SLACK: usize = 48 << 20;
 
@@ -63,10 +65,12 @@ pub fn run(server: &Arc<Server>, stop: &AtomicBool) {
         for ((rate, total), shown) in rates.iter_mut().zip(totals).zip(shown) {
             shown.store(rate.sample(total), Ordering::Relaxed);
         }
+        server.announcer.tracking.keep_to_limit();
         if tick.is_multiple_of(SLOW_EVERY) {
             look_at_disk(server);
             look_at_memory(server);
             close_idle_clients(server);
+            shrink_idle_clients(server);
             vitals
                 .peak_memory
                 .fetch_max(memory::usage().allocated as u64, Ordering::Relaxed);
@@ -156,6 +160,17 @@ fn close_idle_clients(server: &Server) {
         if idle / 1000 > timeout {
             tracing::debug!(client = client.id, idle, "closing an idle client");
             client.kill();
+        }
+    }
+}
+
+/// Clients that sent nothing for a while give their buffers back.
+fn shrink_idle_clients(server: &Server) {
+    for client in server.clients.iter() {
+        let age = client.created.elapsed().as_millis() as u64;
+        let idle = age.saturating_sub(client.last_active_ms.load(Ordering::Relaxed));
+        if idle > SHRINK_AFTER_MS && client.query_free.load(Ordering::Relaxed) > 0 {
+            client.save_memory();
         }
     }
 }

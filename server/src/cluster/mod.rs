@@ -6,6 +6,7 @@ pub mod mover;
 pub mod node;
 mod replica;
 mod sink;
+pub mod spread;
 pub mod start;
 
 pub use gate::Gate;

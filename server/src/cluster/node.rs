@@ -18,6 +18,7 @@ use cairn_protocol::topology::{
 
 use super::replica::{Replica, ReplicaView};
 use super::sink::RaftSink;
+use super::spread::Spread;
 use crate::announce::Announcer;
 use crate::config::{AppendFsync, ClusterConfig, LiveSettings};
 use crate::group::commit::collect_garbage;
@@ -48,6 +49,8 @@ pub struct Node {
     pub raft: RaftHandle,
     live: Arc<LiveSettings>,
     announcer: Arc<Announcer>,
+    /// The way of messages to the other nodes.
+    pub spread: Spread,
     resources: Arc<Resources>,
     data_dir: PathBuf,
     hosted: ArcSwap<Vec<Arc<Hosted>>>,
@@ -74,6 +77,7 @@ impl Node {
             raft,
             live,
             announcer,
+            spread: Spread::default(),
             resources,
             data_dir: data_dir.to_path_buf(),
             hosted: ArcSwap::default(),

@@ -20,6 +20,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::mover::{self, Movers};
 use super::node::{Node, member_record};
+use super::spread::{self, SpreadServer, SpreadService};
 use crate::announce::Announcer;
 use crate::config::{AppendFsync, ClusterConfig, Config, LiveSettings};
 use crate::net;
@@ -66,7 +67,9 @@ pub fn run(config: Config, data_dir_id: &str) -> anyhow::Result<()> {
     server.set_listening_port(network.addresses.first().map_or(0, |a| a.port()));
     crate::run::ready(&network.addresses);
     let movers = Movers::new(node.clone());
-    runtime.spawn(serve_peers(movers.clone(), streams));
+    let spread = spread::service(&node, server.announcer.clone());
+    runtime.spawn(serve_peers(movers.clone(), spread, streams));
+    runtime.spawn(spread::follow(server.clone(), node.clone()));
     runtime.spawn(follow_moves(movers, server.clone()));
 
     let stop = Arc::new(AtomicBool::new(false));
@@ -108,11 +111,16 @@ pub fn run(config: Config, data_dir_id: &str) -> anyhow::Result<()> {
 }
 
 /// Serves other nodes (gRPC) on what the peer port hands over.
-async fn serve_peers(movers: Arc<Movers>, streams: mpsc::Receiver<std::net::TcpStream>) {
+async fn serve_peers(
+    movers: Arc<Movers>,
+    spread: SpreadServer<impl SpreadService>,
+    streams: mpsc::Receiver<std::net::TcpStream>,
+) {
     let incoming = ReceiverStream::new(streams).map(tokio::net::TcpStream::from_std);
     let served = tonic::transport::Server::builder()
         .tcp_nodelay(true)
         .add_service(mover::service(movers))
+        .add_service(spread)
         .serve_with_incoming(incoming)
         .await;
     if let Err(error) = served {

@@ -10,17 +10,18 @@ use cairn_protocol::resp::number::parse_i64;
 use cairn_protocol::resp::{Args, ReplyWriter};
 
 use super::arguments::{integer, is};
+use super::tracking::redirection;
 use super::{Handler, help};
 use crate::net::session::{Client, Next, ReplyMode, Session};
 use crate::pause::Scope;
+use crate::pubsub;
 use crate::server::Server;
+use crate::tracking::Kind;
 use crate::txn::CommandError;
 
 pub(super) const HANDLERS: &[(&str, Handler)] = &[
     ("client", Handler::Session(super::container)),
-    ("client|caching", Handler::Session(caching)),
     ("client|getname", Handler::Session(getname)),
-    ("client|getredir", Handler::Session(getredir)),
     ("client|help", Handler::Session(client_help)),
     ("client|id", Handler::Session(id)),
     ("client|info", Handler::Session(info)),
@@ -30,33 +31,16 @@ pub(super) const HANDLERS: &[(&str, Handler)] = &[
     ("client|pause", Handler::Session(pause)),
     ("client|reply", Handler::Session(reply)),
     ("client|setname", Handler::Session(setname)),
-    ("client|tracking", Handler::Session(tracking)),
-    ("client|trackinginfo", Handler::Session(trackinginfo)),
     ("client|unblock", Handler::Session(unblock)),
     ("client|unpause", Handler::Session(unpause)),
 ];
 
 type Done = Result<Next, CommandError>;
 
-/// CLIENT CACHING YES | NO
-fn caching(_: &mut Session, _: &Args<'_>, _: &mut ReplyWriter) -> Done {
-    // Nobody can be in such a mode: CLIENT TRACKING ON is refused.
-    Err(CommandError::fixed(
-        "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or \
-         OPTOUT mode enabled",
-    ))
-}
-
 /// CLIENT GETNAME
 fn getname(session: &mut Session, _: &Args<'_>, out: &mut ReplyWriter) -> Done {
     let labels = session.client.labels.lock();
     out.bulk_or_null(Some(labels.name.as_bytes()).filter(|name| !name.is_empty()));
-    Ok(Next::Continue)
-}
-
-/// CLIENT GETREDIR
-fn getredir(_: &mut Session, _: &Args<'_>, out: &mut ReplyWriter) -> Done {
-    out.integer(-1);
     Ok(Next::Continue)
 }
 
@@ -118,7 +102,7 @@ fn list(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
     if args.len() == 4 && is(args.get(2), "TYPE") {
         let kind = ClientType::read(args.get(3))?;
         let mut all = by_id(&session.server);
-        all.retain(|_| kind == ClientType::Normal);
+        all.retain(|client| kind == ClientType::of(client));
         all.iter()
             .for_each(|client| describe(client, false, &mut text));
     } else if args.len() > 3 && is(args.get(2), "ID") {
@@ -200,35 +184,6 @@ fn setname(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Don
     Ok(Next::Continue)
 }
 
-/// CLIENT TRACKING ON | OFF [options]
-///
-/// OFF is answered as in Redis; ON is refused, because nothing would be sent.
-fn tracking(_: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
-    match on_or_off(args.get(2))? {
-        false => out.ok(),
-        true => {
-            return Err(CommandError::fixed(
-                "ERR CLIENT TRACKING ON is not supported by this version of Cairn; \
-                 no invalidation messages would be sent",
-            ));
-        }
-    }
-    Ok(Next::Continue)
-}
-
-/// CLIENT TRACKINGINFO
-fn trackinginfo(_: &mut Session, _: &Args<'_>, out: &mut ReplyWriter) -> Done {
-    out.map(3);
-    out.bulk(b"flags");
-    out.set(1);
-    out.bulk(b"off");
-    out.bulk(b"redirect");
-    out.integer(-1);
-    out.bulk(b"prefixes");
-    out.array(0);
-    Ok(Next::Continue)
-}
-
 /// CLIENT UNBLOCK client-id [TIMEOUT | ERROR]
 fn unblock(_: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
     match args.try_get(3) {
@@ -282,6 +237,13 @@ enum ClientType {
 }
 
 impl ClientType {
+    fn of(client: &Client) -> ClientType {
+        match client.subscriptions.any() {
+            true => ClientType::PubSub,
+            false => ClientType::Normal,
+        }
+    }
+
     fn read(word: &[u8]) -> Result<ClientType, CommandError> {
         let words = [
             ("normal", ClientType::Normal),
@@ -343,7 +305,7 @@ impl<'a> KillFilter<'a> {
             wanted.is_none_or(|wanted| wanted == shown(address).as_bytes())
         };
         self.id.is_none_or(|id| id == client.id)
-            && self.kind.is_none_or(|kind| kind == ClientType::Normal)
+            && self.kind.is_none_or(|kind| kind == ClientType::of(client))
             && is_at(self.addr, &client.peer)
             && is_at(self.laddr, &client.local)
     }
@@ -390,7 +352,13 @@ fn describe(client: &Client, readonly: bool, text: &mut String) {
             .min(age.as_millis() as u64);
     let labels = client.labels.lock().clone();
     let mut flags = String::new();
+    let (tracking, own) = (client.tracking.mode(), &client.subscriptions);
     for (set, flag) in [
+        (client.monitoring.load(Ordering::Relaxed), 'O'),
+        (own.any(), 'P'),
+        (tracking.kind != Kind::Off, 't'),
+        (tracking.broken, 'R'),
+        (tracking.kind == Kind::Broadcast, 'B'),
         (readonly, 'r'),
         (client.no_evict.load(Ordering::Relaxed), 'e'),
     ] {
@@ -404,7 +372,8 @@ fn describe(client: &Client, readonly: bool, text: &mut String) {
     let last = client.last_command.load(Ordering::Relaxed);
     let command = command::all().nth(last).map_or("NULL", |spec| spec.name);
     let query = client.query_buffer.load(Ordering::Relaxed);
-    let output = client.output_buffer.load(Ordering::Relaxed);
+    let query_free = client.query_free.load(Ordering::Relaxed);
+    let output = client.unsent();
     let resp = if client.resp3.load(Ordering::Relaxed) {
         3
     } else {
@@ -412,9 +381,9 @@ fn describe(client: &Client, readonly: bool, text: &mut String) {
     };
     let _ = writeln!(
         text,
-        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={flags} db={} sub=0 psub=0 \
-         ssub=0 multi=-1 qbuf={query} qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 \
-         oll=0 omem={output} tot-mem={} events=r cmd={command} user={} redir=-1 resp={resp}",
+        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={flags} db={} sub={} psub={} \
+         ssub={} multi=-1 qbuf={query} qbuf-free={query_free} argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 \
+         oll=0 omem={output} tot-mem={} events=r cmd={command} user={} redir={} resp={resp}",
         client.id,
         shown(&client.peer),
         shown(&client.local),
@@ -423,8 +392,12 @@ fn describe(client: &Client, readonly: bool, text: &mut String) {
         age.as_secs(),
         idle / 1000,
         client.db.load(Ordering::Relaxed),
-        std::mem::size_of::<Client>() + query + output,
+        own.count(pubsub::Kind::Channel),
+        own.count(pubsub::Kind::Pattern),
+        own.count(pubsub::Kind::Shard),
+        std::mem::size_of::<Client>() + query + query_free + output,
         labels.user,
+        redirection(&tracking),
     );
 }
 

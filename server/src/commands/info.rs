@@ -18,6 +18,7 @@ use super::connection::REDIS_VERSION;
 use super::keyspace::{self, DbFigures};
 use crate::memory::{human, usage};
 use crate::net::session::{Next, Session};
+use crate::pubsub::Kind;
 use crate::server::Server;
 use crate::txn::CommandError;
 
@@ -192,7 +193,7 @@ fn clients(facts: &Facts, out: &mut String) {
         "client_recent_max_input_buffer" => most(|c| c.query_buffer.load(Ordering::Relaxed)),
         "client_recent_max_output_buffer" => most(|c| c.output_buffer.load(Ordering::Relaxed)),
         "blocked_clients" => 0,
-        "tracking_clients" => 0,
+        "tracking_clients" => server.announcer.tracking.clients(),
         "clients_in_timeout_table" => 0,
     }
 }
@@ -339,9 +340,9 @@ fn stats(facts: &Facts, out: &mut String) {
         "current_eviction_exceeded_time" => 0,
         "keyspace_hits" => load(&stats.keyspace_hits),
         "keyspace_misses" => load(&stats.keyspace_misses),
-        "pubsub_channels" => 0,
-        "pubsub_patterns" => 0,
-        "pubsubshard_channels" => 0,
+        "pubsub_channels" => server.pubsub().count(Kind::Channel),
+        "pubsub_patterns" => server.pubsub().count(Kind::Pattern),
+        "pubsubshard_channels" => server.pubsub().count(Kind::Shard),
         "latest_fork_usec" => 0,
         "total_forks" => 0,
         "migrate_cached_sockets" => 0,
@@ -352,9 +353,9 @@ fn stats(facts: &Facts, out: &mut String) {
         "active_defrag_key_misses" => 0,
         "total_active_defrag_time" => 0,
         "current_active_defrag_time" => 0,
-        "tracking_total_keys" => 0,
-        "tracking_total_items" => 0,
-        "tracking_total_prefixes" => 0,
+        "tracking_total_keys" => server.announcer.tracking.keys(),
+        "tracking_total_items" => server.announcer.tracking.items(),
+        "tracking_total_prefixes" => server.announcer.tracking.prefixes(),
         "unexpected_error_replies" => 0,
         "total_error_replies" => errors,
         "dump_payload_sanitizations" => 0,

@@ -105,7 +105,9 @@ pub(crate) fn run(
     let started = Instant::now();
     let mark = out.mark();
     let scope = txn.begin_inner(db);
+    txn.witness_begin(command.spec, args);
     let outcome = (command.handler)(txn, args, out);
+    txn.witness_end(command.spec, args);
     txn.end_inner(scope, outcome.is_err());
     let answer = match outcome {
         Ok(()) => Answer::Done,

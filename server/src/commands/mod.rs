@@ -29,6 +29,7 @@ mod lcs;
 #[allow(dead_code)] // timeouts of blocking commands
 mod long_double;
 mod memory;
+mod monitor;
 mod pubsub;
 mod scan;
 mod server;
@@ -39,6 +40,7 @@ mod strings;
 mod subcommands;
 #[cfg(test)]
 mod testing;
+mod tracking;
 
 pub(crate) use scan::scan_until_gap;
 
@@ -85,6 +87,7 @@ static HANDLERS: LazyLock<Vec<Option<Handler>>> = LazyLock::new(|| {
         keys::HANDLERS,
         latency::HANDLERS,
         memory::HANDLERS,
+        monitor::HANDLERS,
         pubsub::HANDLERS,
         scan::HANDLERS,
         server::HANDLERS,
@@ -92,6 +95,7 @@ static HANDLERS: LazyLock<Vec<Option<Handler>>> = LazyLock::new(|| {
         sets::HANDLERS,
         slowlog::HANDLERS,
         strings::HANDLERS,
+        tracking::HANDLERS,
     ];
     for (name, handler) in families.iter().copied().flatten() {
         let spec = lookup_full(name.as_bytes()).expect("a handler's name is in the table");

@@ -61,6 +61,8 @@ impl Bench {
                 client: 0,
                 events: true,
                 misses: false,
+                track: false,
+                monitored: false,
             },
             version: Version::V2,
             events: Vec::new(),

@@ -30,9 +30,9 @@ pub use self::writer::{Commit, CommitSink, Entry, StepDone};
 
 use crate::storage::generations::DATABASES;
 use crate::storage::{MetaKey, Store};
-use crate::txn::TxnContext;
 use crate::txn::clock::LogClock;
 use crate::txn::events::Event;
+use crate::txn::{TxnContext, Witness};
 
 /// Numbers a group. Standalone: 0.
 pub type GroupId = u32;
@@ -104,8 +104,16 @@ pub trait EventListener: Send + Sync {
         false
     }
 
+    /// Whether somebody watches what scripts call.
+    fn monitored(&self) -> bool {
+        false
+    }
+
     /// What one entry did, in order.
     fn fire(&self, events: &[Event]);
+
+    /// What a command of `client` did besides, in the order of evaluation.
+    fn witnessed(&self, _client: u64, _witness: Witness) {}
 }
 
 /// Nobody listens.
@@ -261,8 +269,11 @@ impl Group {
             slot_epoch,
             may_block: true,
             client: 0,
+            // Whoever reads the events of a batch must be asked here.
             events: self.events.wanted(),
             misses: self.events.misses_wanted(),
+            track: false,
+            monitored: self.events.monitored(),
         }
     }
 
@@ -300,6 +311,16 @@ impl Group {
         drop(queue);
         refuse(submission);
         true
+    }
+
+    /// True in the flag once every batch is concluded that is under way now.
+    pub(crate) fn barrier(self: &Arc<Self>) -> Arc<AtomicBool> {
+        let passed = Arc::new(AtomicBool::new(false));
+        // Nothing is due: only the turn of the job counts.
+        self.submit_job(Job::Expire(Vec::new(), passed.clone()));
+        self.turn();
+        self.refuse_if_unready();
+        passed
     }
 
     pub(crate) fn submit_job(&self, job: Job) {

@@ -45,6 +45,8 @@ pub struct QueuedCommand {
     pub db: u8,
     /// The client whose command it is; 0: one behind a proxy.
     pub client: u64,
+    /// Whether what it reads is remembered for client-side caching.
+    pub track: bool,
     pub version: Version,
     /// The slot of its keys, if it has any.
     pub slot: Option<u16>,

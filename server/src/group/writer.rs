@@ -263,6 +263,7 @@ impl Group {
         let context = self.context(command.db as usize, command.slot, now, disk);
         let context = TxnContext {
             client: command.client,
+            track: command.track,
             misses: context.misses && command.spec.is_readonly(),
             ..context
         };
@@ -271,7 +272,14 @@ impl Group {
         state.replies.set_version(command.version);
         let args = state.requests.get(command.request as usize);
         let mut txn = Txn::write(&self.store, maps, &mut writer.overlay, context);
-        match (command.handler)(&mut txn, &args, &mut state.replies) {
+        txn.witness_begin(command.spec, &args);
+        let outcome = (command.handler)(&mut txn, &args, &mut state.replies);
+        txn.witness_end(command.spec, &args);
+        let witness = txn.take_witness();
+        if !witness.is_empty() && !matches!(outcome, Err(CommandError::Cold)) {
+            self.events.witnessed(command.client, witness);
+        }
+        match outcome {
             Ok(()) => (Outcome::Done, false),
             Err(error) => {
                 state.replies.truncate(mark);

@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use cairn_protocol::command::id;
+use cairn_protocol::command::{CommandSpec, id};
 use cairn_protocol::link::{
     Batch, Close, Credit, Frame, GoAway, LinkError, Moved, Payload, Ping, Reason, ReplyClass,
     Request, RequestFlags, Welcome, reply_header,
@@ -22,13 +22,13 @@ use tokio::sync::mpsc;
 use super::place::{Hint, Place};
 use super::round::{Rounds, Wire};
 use super::sessions::{Asked, Busy, Held, SessionKey, Sessions};
-use crate::commands::{self, DataHandler, Handler};
+use crate::commands::{self, DataHandler, Handler, SessionHandler};
 use crate::dispatch::{Caller, Dispatched, dispatch, refused_when_full};
 use crate::group::submission::{Outcome, QueuedCommand};
 use crate::group::{Group, GroupId, SlotVerdict};
 use crate::net::Turns;
 use crate::net::read::{ReadJob, ReadOutcome};
-use crate::net::session::Client;
+use crate::net::session::{Client, Session};
 use crate::server::Server;
 use crate::storage::generations::DATABASES;
 
@@ -113,6 +113,14 @@ enum Begun {
     Underway,
     /// Its lane must wait, for a round of its own or for any.
     NotNow(Bytes),
+}
+
+/// Why a request is no command on data.
+enum NoData {
+    /// It is answered with this error.
+    Line(Vec<u8>),
+    /// It sends messages, or asks about channels.
+    Publishing(Dispatched, SessionHandler),
 }
 
 /// A refusal: the command was not executed, and the fence is up.
@@ -379,10 +387,23 @@ impl Engine {
         }
         let (d, handler, is_read) = match self.look_up(&asked, &from) {
             Ok(found) => found,
-            Err(line) => {
+            Err(NoData::Line(line)) => {
                 self.request.pop();
                 self.answer_error(&asked, &line);
                 return Begun::Answered;
+            }
+            Err(NoData::Publishing(d, handler)) => {
+                let idle = self.lane_busy(&asked) == Busy::Idle;
+                if idle {
+                    self.publish(&asked, d, handler);
+                }
+                self.request.pop();
+                return match (idle, from) {
+                    (true, _) => Begun::Answered,
+                    // Behind what was asked before it.
+                    (false, Source::Read(payload)) => Begun::NotNow(keep(payload)),
+                    (false, Source::Held(wire)) => Begun::NotNow(wire),
+                };
             }
         };
         let begun = match is_read && !asked.by_writer && self.lane_busy(&asked) == Busy::Idle {
@@ -399,13 +420,14 @@ impl Engine {
         &mut self,
         asked: &Asked,
         from: &Source<'_>,
-    ) -> Result<(Dispatched, DataHandler, bool), Vec<u8>> {
+    ) -> Result<(Dispatched, DataHandler, bool), NoData> {
         let head = &asked.head;
+        let refuse = |line: &str| Err(NoData::Line(line.as_bytes().to_vec()));
         if head.flags.has(RequestFlags::TRANSACTION) {
-            return Err(b"ERR transactions are not served over a link yet".to_vec());
+            return refuse("ERR transactions are not served over a link yet");
         }
         if usize::from(head.database) >= DATABASES {
-            return Err(b"ERR DB index is out of range".to_vec());
+            return refuse("ERR DB index is out of range");
         }
         let (buffer, range) = match from {
             Source::Read(payload) => payload.place(),
@@ -415,17 +437,17 @@ impl Engine {
             self.request.clear();
         }
         let parsed = self.request.push_shared(buffer, range, &self.limits);
-        parsed.map_err(|error| error.line())?;
+        parsed.map_err(|error| NoData::Line(error.line()))?;
         let caller = Caller {
             authenticated: true,
             one_slot: true,
         };
-        let mut d = dispatch(&self.request.get(0), caller)?;
+        let mut d = dispatch(&self.request.get(0), caller).map_err(NoData::Line)?;
         if let Some(line) = refused_when_full(d.spec, &self.server.vitals) {
-            return Err(line.to_vec());
+            return Err(NoData::Line(line.to_vec()));
         }
         if d.slot.is_some_and(|slot| slot != head.slot) {
-            return Err(b"ERR the request names another slot than its keys are in".to_vec());
+            return refuse("ERR the request names another slot than its keys are in");
         }
         // SCAN has no keys, but goes by the slot of its cursor.
         d.slot = asked.slot();
@@ -436,11 +458,29 @@ impl Engine {
             }
             Handler::Read(handler) => Ok((d, handler, true)),
             Handler::Write(handler) => Ok((d, handler, false)),
+            Handler::Session(handler) if is_publishing(d.spec) => {
+                Err(NoData::Publishing(d, handler))
+            }
             Handler::Session(_) => {
                 let name = d.spec.name.replace('|', " ");
-                Err(format!("ERR '{name}' is not served over a link").into_bytes())
+                refuse(&format!("ERR '{name}' is not served over a link"))
             }
         }
+    }
+
+    /// PUBLISH and its company: commands that need a connection only in name.
+    fn publish(&mut self, asked: &Asked, d: Dispatched, handler: SessionHandler) {
+        let started = Instant::now();
+        self.reply.clear();
+        self.reply.set_version(version_of(asked));
+        let mut session = Session::new(self.server.clone(), self.client.clone());
+        session.nested = true;
+        let outcome = handler(&mut session, &self.request.get(0), &mut self.reply);
+        if let Err(error) = &outcome {
+            self.fail_read(&error.to_string());
+        }
+        self.account(d, started.elapsed().as_nanos() as u64, outcome.is_err());
+        self.answer(asked, ReplyClass::Ok);
     }
 
     fn lane_busy(&mut self, asked: &Asked) -> Busy {
@@ -579,6 +619,7 @@ impl Engine {
             handler,
             db: asked.head.database as u8,
             client: 0,
+            track: false,
             version: version_of(&asked),
             slot: d.slot,
             stream: asked.session,
@@ -887,6 +928,12 @@ fn version_of(asked: &Asked) -> Version {
         true => Version::V3,
         false => Version::V2,
     }
+}
+
+/// Whether a command sends messages or asks about channels.
+fn is_publishing(spec: &CommandSpec) -> bool {
+    let about_channels = spec.name.starts_with("pubsub|");
+    about_channels || matches!(spec.id, id::PUBLISH | id::SPUBLISH)
 }
 
 fn not_executed(asked: &Asked) -> Refusal {

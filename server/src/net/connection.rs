@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use cairn_protocol::command::{Flags, Resolved, resolve};
+use cairn_protocol::command::{AclCategories, Flags, Resolved, resolve};
 use cairn_protocol::resp::{Args, Limits, ProtocolError, ReplyWriter, RequestParser, Requests};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -24,11 +24,13 @@ use crate::commands::{DataHandler, Handler};
 use crate::dispatch::{Caller, Dispatched, dispatch, refused_when_full};
 use crate::group::submission::{Outcome, QueuedCommand, Submission};
 use crate::group::{Group, GroupId};
+use crate::monitor::Sender;
 use crate::server::{Home, Route, Server};
 use crate::stats::Tally;
+use crate::tracking::Kind;
 use crate::txn::{CommandError, Txn, TxnContext};
 
-const READ_CHUNK: usize = 16 << 10;
+const READ_CHUNK: usize = 20 << 10;
 /// Requests parsed at a time.
 const MAX_REQUESTS: usize = 1024;
 /// Replies are sent once this many bytes wait, even amid a pipeline.
@@ -196,6 +198,12 @@ impl Connection {
         if self.session.client.is_killed() {
             return Err(End::Closed);
         }
+        if self.session.client.take_idle() && self.input.is_empty() {
+            self.input = BytesMut::new();
+            self.requests = Requests::default();
+            self.note_query_buffer();
+            return self.idle_read().await;
+        }
         if self.input.capacity() - self.input.len() < READ_CHUNK / 4 {
             self.input.reserve(READ_CHUNK);
         }
@@ -204,6 +212,7 @@ impl Connection {
             // Cancelling a read loses nothing: bytes are taken only on success.
             n = self.stream.read_buf(&mut self.input) => n?,
             () = self.session.client.disturbed() => {
+                // A message, or an idle hour: the caller sees to it.
                 return match self.session.client.is_killed() {
                     true => Err(End::Closed),
                     false => Ok(()),
@@ -213,15 +222,13 @@ impl Connection {
         if n == 0 {
             return Err(End::Closed);
         }
+        self.note_query_buffer();
         let client = &self.session.client;
         let limit = &self.session.server.live.query_buffer_limit;
         if self.input.len() > limit.load(Ordering::Relaxed) {
             tracing::warn!(client = client.id, "closed: its request is too long");
             return Err(End::Closed);
         }
-        client
-            .query_buffer
-            .store(self.input.len(), Ordering::Relaxed);
         self.session
             .server
             .stats
@@ -287,6 +294,21 @@ impl Connection {
         }
     }
 
+    /// Waits without a buffer until there is something to read.
+    async fn idle_read(&mut self) -> Result<(), End> {
+        tokio::select! {
+            ready = self.stream.readable() => Ok(ready?),
+            () = self.session.client.disturbed() => Ok(()),
+        }
+    }
+
+    fn note_query_buffer(&self) {
+        let (len, room) = (self.input.len(), self.input.capacity());
+        let client = &self.session.client;
+        client.query_buffer.store(len, Ordering::Relaxed);
+        client.query_free.store(room - len, Ordering::Relaxed);
+    }
+
     /// Puts what others sent behind the replies so far.
     fn take_messages(&mut self) {
         let client = &self.session.client;
@@ -329,6 +351,9 @@ impl Connection {
         self.pace = Pace::default();
         for request in 0..n {
             self.execute_one(request).await?;
+            if self.session.caching {
+                self.end_caching(request);
+            }
             if self.out.len() >= FLUSH_AT && self.pending.is_empty() {
                 self.flush_early().await?;
             }
@@ -344,6 +369,18 @@ impl Connection {
         }
         self.take_messages();
         Ok(())
+    }
+
+    /// CLIENT CACHING holds for the next command that is not CLIENT.
+    fn end_caching(&mut self, request: usize) {
+        if !self
+            .requests
+            .get(request)
+            .get(0)
+            .eq_ignore_ascii_case(b"client")
+        {
+            self.session.caching = false;
+        }
     }
 
     /// Sends what there is amid a pipeline; under a hard limit only at its
@@ -429,6 +466,9 @@ impl Connection {
             Handler::Read(handler) => (handler, true),
             Handler::Session(handler) => {
                 self.submit().await?;
+                if let Some(line) = self.moved_channel(&d) {
+                    return self.answer_error(line.as_bytes()).await;
+                }
                 return self.session_one(request, d, handler).await;
             }
         };
@@ -454,6 +494,15 @@ impl Connection {
         }
         self.enqueue(request, d, handler, group);
         Ok(())
+    }
+
+    /// Sharded channels are served where their slots are.
+    fn moved_channel(&self, d: &Dispatched) -> Option<String> {
+        let sharded = d.slot.is_some() && d.spec.flags.contains(Flags::PUBSUB);
+        match sharded.then(|| self.session.server.route(d.slot))? {
+            Route::Here(_) => None,
+            elsewhere => Some(redirection(&elsewhere, d.slot)),
+        }
     }
 
     /// CLIENT REPLY OFF and SKIP: the command runs, its reply is dropped.
@@ -546,6 +595,9 @@ impl Connection {
         handler: DataHandler,
         group: GroupHandle,
     ) -> Result<(), End> {
+        if self.session.tracking != Kind::Off {
+            self.remember(request, &d);
+        }
         let started = self.pace.started();
         let mark = self.out.mark();
         let args = self.requests.get(request);
@@ -579,6 +631,18 @@ impl Connection {
             }
         }
         Ok(())
+    }
+
+    /// Client-side caching: before the read, so that no change falls between.
+    fn remember(&self, request: usize, d: &Dispatched) {
+        if !self.session.tracks() || !d.spec.is_readonly() {
+            return;
+        }
+        let args = self.requests.get(request);
+        let keys = d.spec.keys(&args).unwrap_or_default();
+        let names = keys.iter().map(|key| args.get(key.index as usize));
+        let tracking = &self.session.server.announcer.tracking;
+        tracking.remember(self.session.client.id, names);
     }
 
     /// The same on the blocking pool.
@@ -632,6 +696,15 @@ impl Connection {
     }
 
     fn enqueue(&mut self, request: usize, d: Dispatched, handler: DataHandler, group: GroupHandle) {
+        let monitors = &self.session.server.announcer.monitors;
+        let script = AclCategories::SCRIPTING;
+        if monitors.any() && d.spec.categories.contains(script) {
+            // Before what the script calls; it is not shown when it has run.
+            let args = self.requests.get(request);
+            if d.spec.flags.contains(Flags::SKIP_MONITOR) {
+                monitors.show_now(self.sender(), self.session.db, d.spec, &args);
+            }
+        }
         self.pending_group = Some(group);
         self.pending.push(QueuedCommand {
             request: request as u32,
@@ -639,6 +712,7 @@ impl Connection {
             handler,
             db: self.session.db as u8,
             client: self.session.client.id,
+            track: self.session.tracks(),
             version: self.session.version,
             slot: d.slot,
             stream: 0,
@@ -759,10 +833,19 @@ impl Connection {
         job.await.map_err(|_| End::Closed)
     }
 
+    fn sender(&self) -> Sender {
+        Sender::Client(self.session.client.peer)
+    }
+
     fn account(&mut self, request: usize, d: Dispatched, nanos: u64, failed: bool) {
         let server = &self.session.server;
         let command = d.spec.id.index();
         self.tally.ran(&server.stats, command, nanos, failed);
+        if server.announcer.monitors.any() {
+            let (sender, args) = (self.sender(), self.requests.get(request));
+            let monitors = &server.announcer.monitors;
+            monitors.show(sender, self.session.db, d.spec, &args);
+        }
         let spike = server
             .live
             .latency_monitor_threshold

@@ -16,6 +16,7 @@ use super::outbox::{Message, Outbox, OutputLimit, Put};
 use crate::config::LiveSettings;
 use crate::pubsub::Subscriptions;
 use crate::server::Server;
+use crate::tracking::{self, ClientTracking};
 
 /// What the rest of the server may see and do of a client.
 pub struct Client {
@@ -32,6 +33,8 @@ pub struct Client {
     /// `CommandId::index` of the last command, or `usize::MAX`.
     pub last_command: AtomicUsize,
     pub query_buffer: AtomicUsize,
+    /// Room in the same buffer that is not used.
+    pub query_free: AtomicUsize,
     pub output_buffer: AtomicUsize,
     /// CLIENT NO-EVICT.
     pub no_evict: AtomicBool,
@@ -40,8 +43,11 @@ pub struct Client {
     /// Its MONITOR lines are wanted.
     pub monitoring: AtomicBool,
     pub subscriptions: Subscriptions,
+    pub tracking: ClientTracking,
     outbox: Outbox,
     live: Arc<LiveSettings>,
+    /// The connection is to give unused buffers back.
+    idle: AtomicBool,
     killed: AtomicBool,
     /// Killed for what it has not read: nothing more is sent.
     cut_off: AtomicBool,
@@ -76,13 +82,16 @@ impl Client {
             last_active_ms: AtomicU64::new(0),
             last_command: AtomicUsize::new(usize::MAX),
             query_buffer: AtomicUsize::new(0),
+            query_free: AtomicUsize::new(0),
             output_buffer: AtomicUsize::new(0),
             no_evict: AtomicBool::new(false),
             descriptor: AtomicI32::new(-1),
             monitoring: AtomicBool::new(false),
             subscriptions: Subscriptions::default(),
+            tracking: ClientTracking::default(),
             outbox: Outbox::default(),
             live,
+            idle: AtomicBool::new(false),
             killed: AtomicBool::new(false),
             cut_off: AtomicBool::new(false),
             gone: AtomicBool::new(false),
@@ -172,9 +181,21 @@ impl Client {
         }
     }
 
-    /// Waits until [`Client::kill`] or a message to send.
+    /// Has the connection give back what an idle client need not have.
+    pub fn save_memory(&self) {
+        self.idle.store(true, Ordering::Release);
+        self.signal.notify_one();
+    }
+
+    /// Whether it was asked to since the last time.
+    pub(super) fn take_idle(&self) -> bool {
+        self.idle.load(Ordering::Acquire) && self.idle.swap(false, Ordering::AcqRel)
+    }
+
+    /// Waits until [`Client::kill`], a message to send, or
+    /// [`Client::save_memory`].
     pub(super) async fn disturbed(&self) {
-        while !self.is_killed() && self.outbox.is_empty() {
+        while !self.is_killed() && self.outbox.is_empty() && !self.idle.load(Ordering::Acquire) {
             self.signal.notified().await;
         }
     }
@@ -217,6 +238,10 @@ pub struct Session {
     /// The reply of the command that runs is part of another (EXEC): no
     /// message may come before its end.
     pub nested: bool,
+    /// CLIENT TRACKING: which of its reads are remembered.
+    pub tracking: tracking::Kind,
+    /// CLIENT CACHING, for the next command.
+    pub caching: bool,
 }
 
 impl Session {
@@ -232,6 +257,8 @@ impl Session {
             readonly: false,
             asking: false,
             nested: false,
+            tracking: tracking::Kind::Off,
+            caching: false,
         }
     }
 
@@ -249,6 +276,16 @@ impl Session {
         match self.nested {
             true => message.put(out),
             false => self.client.send(message),
+        }
+    }
+
+    /// Whether what the next command reads is remembered for the client.
+    pub fn tracks(&self) -> bool {
+        match self.tracking {
+            tracking::Kind::Off | tracking::Kind::Broadcast => false,
+            tracking::Kind::All => true,
+            tracking::Kind::OptIn => self.caching,
+            tracking::Kind::OptOut => !self.caching,
         }
     }
 
@@ -311,6 +348,7 @@ impl Session {
         self.reply_mode = ReplyMode::On;
         (self.readonly, self.asking) = (false, false);
         self.server.forget(&self.client);
+        (self.tracking, self.caching) = (tracking::Kind::Off, false);
         self.client.labels.lock().name.clear();
     }
 }

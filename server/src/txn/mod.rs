@@ -13,6 +13,7 @@ pub mod events;
 pub mod overlay;
 pub mod rows;
 pub mod walk;
+pub mod witness;
 
 use std::collections::BTreeMap;
 
@@ -24,6 +25,7 @@ use self::effects::{Family, MapChange};
 pub use self::error::CommandError;
 pub use self::events::{Event, EventClass, EventKey};
 use self::overlay::{Overlay, Savepoint, State};
+pub use self::witness::Witness;
 use crate::storage::generations::{DATABASES, GenerationMap};
 use crate::storage::keys::slot_of;
 use crate::storage::{Header, MetaKey, Record, Store, TypeLimits, Version};
@@ -56,6 +58,10 @@ pub struct TxnContext {
     pub events: bool,
     /// Whether anybody is to be told of keys that are asked for in vain.
     pub misses: bool,
+    /// Whether the client's reads are remembered for client-side caching.
+    pub track: bool,
+    /// Whether MONITOR wants to see what scripts call.
+    pub monitored: bool,
 }
 
 /// What was in force before an inner command.
@@ -75,6 +81,7 @@ pub struct Txn<'a> {
     random: u64,
     /// Keys that a read of applied state did not find, if that is wanted.
     missed: Vec<Event>,
+    witness: Witness,
     #[allow(dead_code)] // EXEC and scripts
     inner: Vec<InnerRun>,
 }
@@ -101,6 +108,7 @@ impl<'a> Txn<'a> {
             random: context.seed,
             inner: Vec::new(),
             missed: Vec::new(),
+            witness: Witness::default(),
         }
     }
 
@@ -120,6 +128,7 @@ impl<'a> Txn<'a> {
             random: context.seed,
             inner: Vec::new(),
             missed: Vec::new(),
+            witness: Witness::default(),
         }
     }
 

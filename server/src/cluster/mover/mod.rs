@@ -22,6 +22,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 pub use peer::service;
+pub(super) use peer::{TOKEN, token};
 
 use super::node::{Hosted, Node};
 use crate::migration::{Limits, MonoMs, PlanId, PlanSpec, SlotRanges};

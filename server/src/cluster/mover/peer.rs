@@ -29,11 +29,11 @@ const WINDOW: usize = 16;
 /// Largest message: a part of a chunk, or a batch of increments, and change.
 const MAX_MESSAGE: usize = 64 << 20;
 const CONNECT: Duration = Duration::from_secs(2);
-const TOKEN: &str = "cairn-peer";
+pub(in crate::cluster) const TOKEN: &str = "cairn-peer";
 
 /// What proves that a peer knows the cluster's secret. The peer port is on
 /// loopback where there is none.
-fn token(cluster: &str, secret: Option<&str>) -> String {
+pub(in crate::cluster) fn token(cluster: &str, secret: Option<&str>) -> String {
     let mut hash = Sha256::new();
     for part in ["cairn peer", cluster, secret.unwrap_or_default()] {
         hash.update((part.len() as u64).to_be_bytes());

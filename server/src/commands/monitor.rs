@@ -1,0 +1,25 @@
+//! MONITOR. Who is shown what is `crate::monitor`.
+
+use cairn_protocol::resp::{Args, ReplyWriter};
+
+use super::Handler;
+use crate::net::session::{Next, Session};
+use crate::txn::CommandError;
+
+pub(super) const HANDLERS: &[(&str, Handler)] = &[("monitor", Handler::Session(monitor))];
+
+/// MONITOR
+///
+/// A client that monitors already gets no reply, as in Redis.
+fn monitor(
+    session: &mut Session,
+    _: &Args<'_>,
+    out: &mut ReplyWriter,
+) -> Result<Next, CommandError> {
+    let client = &session.client;
+    if !client.monitoring.load(std::sync::atomic::Ordering::Relaxed) {
+        session.server.announcer.monitors.add(client);
+        out.ok();
+    }
+    Ok(Next::Continue)
+}

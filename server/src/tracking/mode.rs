@@ -1,0 +1,94 @@
+//! How one client wants to be told of changes.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Weak};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use crate::net::session::Client;
+
+/// Which keys are remembered for a client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// It does not track.
+    #[default]
+    Off,
+    /// All that it reads.
+    All,
+    /// Those read by a command behind CLIENT CACHING YES.
+    OptIn,
+    /// All but those read by a command behind CLIENT CACHING NO.
+    OptOut,
+    /// None: it hears of every key under its prefixes.
+    Broadcast,
+}
+
+/// CLIENT TRACKING ON and its options.
+#[derive(Clone, Default)]
+pub struct Mode {
+    pub kind: Kind,
+    /// Of its own changes the client does not want to hear.
+    pub no_loop: bool,
+    pub redirect: Option<Redirect>,
+    /// The client that is redirected to was found gone.
+    pub broken: bool,
+}
+
+/// Another client that gets the invalidations.
+#[derive(Clone)]
+pub struct Redirect {
+    pub id: u64,
+    client: Weak<Client>,
+}
+
+impl Redirect {
+    pub fn to(client: &Arc<Client>) -> Redirect {
+        Redirect {
+            id: client.id,
+            client: Arc::downgrade(client),
+        }
+    }
+
+    /// The client, if it is still there.
+    pub(super) fn client(&self) -> Option<Arc<Client>> {
+        self.client.upgrade().filter(|client| !client.is_gone())
+    }
+}
+
+/// The part of a client's state that tracking looks after. The mutex guards a
+/// few words; it is taken when the client is told something.
+#[derive(Default)]
+pub struct ClientTracking {
+    state: Mutex<(Mode, BTreeSet<Bytes>)>,
+}
+
+impl ClientTracking {
+    pub fn mode(&self) -> Mode {
+        self.state.lock().0.clone()
+    }
+
+    /// The prefixes of its broadcasts, in order.
+    pub fn prefixes(&self) -> Vec<Bytes> {
+        self.state.lock().1.iter().cloned().collect()
+    }
+
+    pub(super) fn set(&self, mode: Mode) {
+        self.state.lock().0 = mode;
+    }
+
+    pub(super) fn set_broken(&self) {
+        self.state.lock().0.broken = true;
+    }
+
+    /// False if it is there already.
+    pub(super) fn add_prefix(&self, prefix: &[u8]) -> bool {
+        let prefix = Bytes::copy_from_slice(prefix);
+        self.state.lock().1.insert(prefix)
+    }
+
+    /// Back to the start; gives the prefixes that were left.
+    pub(super) fn clear(&self) -> BTreeSet<Bytes> {
+        std::mem::take(&mut *self.state.lock()).1
+    }
+}
