@@ -17,6 +17,7 @@ mod connection;
 mod debug;
 mod digest;
 mod expire;
+mod geo;
 mod hashes;
 mod info;
 #[allow(dead_code)] // EXEC and scripts
@@ -36,6 +37,7 @@ mod server;
 mod set_operations;
 mod sets;
 mod slowlog;
+mod sorted_sets;
 mod strings;
 mod subcommands;
 #[cfg(test)]
@@ -82,6 +84,7 @@ static HANDLERS: LazyLock<Vec<Option<Handler>>> = LazyLock::new(|| {
         connection::HANDLERS,
         debug::HANDLERS,
         expire::HANDLERS,
+        geo::HANDLERS,
         hashes::HANDLERS,
         info::HANDLERS,
         keys::HANDLERS,
@@ -94,6 +97,7 @@ static HANDLERS: LazyLock<Vec<Option<Handler>>> = LazyLock::new(|| {
         set_operations::HANDLERS,
         sets::HANDLERS,
         slowlog::HANDLERS,
+        sorted_sets::HANDLERS,
         strings::HANDLERS,
         tracking::HANDLERS,
     ];
