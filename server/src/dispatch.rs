@@ -12,6 +12,7 @@ use cairn_protocol::command::{
 use cairn_protocol::resp::Args;
 
 use crate::commands::{self, Handler};
+use crate::scripting::refused_when_busy;
 use crate::upkeep::Vitals;
 
 /// A request that may run.
@@ -71,6 +72,9 @@ pub fn dispatch(args: &Args<'_>, caller: Caller) -> Result<Dispatched, Vec<u8>> 
     };
     if !caller.authenticated && !spec.flags.contains(Flags::NO_AUTH) {
         return Err(b"NOAUTH Authentication required.".to_vec());
+    }
+    if let Some(line) = refused_when_busy(spec) {
+        return Err(line.as_bytes().to_vec());
     }
     let mut slot = None;
     if caller.one_slot {

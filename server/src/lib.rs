@@ -23,6 +23,7 @@ pub mod raft;
 pub mod rdb;
 pub mod run;
 pub mod saves;
+pub mod scripting;
 pub mod server;
 pub mod slowlog;
 pub mod stats;

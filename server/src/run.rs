@@ -106,6 +106,8 @@ pub fn standalone(config: Config) -> anyhow::Result<()> {
         Home::Standalone(group.clone()),
         announcer,
     ));
+    crate::scripting::attach(&server);
+    crate::scripting::open(&server.config.data_dir)?;
     let background = Background::start(&server, &group, &live)?;
     let network = net::start(&server)?;
     server.set_listening_port(network.addresses.first().map_or(0, |a| a.port()));

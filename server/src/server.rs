@@ -240,6 +240,7 @@ impl Server {
     /// Begins the shutdown: no new connections, what is queued is finished.
     pub fn request_stop(&self) {
         self.stopping.store(true, Ordering::Release);
+        crate::scripting::running::stop_all();
         self.stop.notify_waiters();
     }
 

@@ -62,6 +62,8 @@ pub fn run(config: Config, data_dir_id: &str) -> anyhow::Result<()> {
     };
     let home = Home::Node(node.clone());
     let server = Arc::new(Server::new(config, live, home, announcer));
+    crate::scripting::attach(&server);
+    crate::scripting::open(&server.config.data_dir)?;
     let (http2, streams) = tokio::sync::mpsc::channel(HTTP2_QUEUE);
     let network = net::start_node(&server, Some(http2))?;
     server.set_listening_port(network.addresses.first().map_or(0, |a| a.port()));

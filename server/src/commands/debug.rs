@@ -59,6 +59,11 @@ fn debug(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Done 
         }
         (b"protocol", 3) => protocol(args.get(2), out)?,
         (b"quicklist-packed-threshold", 3) => packed_threshold(args.get(2), out)?,
+        (b"set-disable-deny-scripts", 3) => {
+            let on = parse_i64(args.get(2)).unwrap_or(0) != 0;
+            crate::scripting::running::allow_everything(on);
+            out.ok();
+        }
         (b"set-active-expire", 3) => {
             let on = parse_i64(args.get(2)).unwrap_or(0) != 0;
             let groups = session.server.groups();
@@ -338,6 +343,8 @@ const HELP: &[&str] = &[
     "    Setting it to 0 disables expiring keys in background when they are not",
     "    accessed (otherwise the Redis behavior). Setting it to 1 reenables back the",
     "    default.",
+    "SET-DISABLE-DENY-SCRIPTS <0|1>",
+    "    Setting it to 1 lets scripts call commands that are otherwise denied to them.",
     "SLEEP <seconds>",
     "    Stop the network thread of this connection for <seconds>. Decimals allowed.",
     "STRINGMATCH-TEST",

@@ -13,14 +13,14 @@ mod cluster;
 mod collection_scan;
 mod command;
 mod config;
-mod connection;
+pub(crate) mod connection;
 mod debug;
 mod digest;
 mod expire;
-mod geo;
+mod functions;
 mod hashes;
 mod info;
-#[allow(dead_code)] // EXEC and scripts
+#[allow(dead_code)] // EXEC
 pub(crate) mod inner;
 pub mod keys;
 mod keyspace;
@@ -33,11 +33,11 @@ mod memory;
 mod monitor;
 mod pubsub;
 mod scan;
+pub(crate) mod scripting;
 mod server;
 mod set_operations;
 mod sets;
 mod slowlog;
-mod sorted_sets;
 mod strings;
 mod subcommands;
 #[cfg(test)]
@@ -84,7 +84,7 @@ static HANDLERS: LazyLock<Vec<Option<Handler>>> = LazyLock::new(|| {
         connection::HANDLERS,
         debug::HANDLERS,
         expire::HANDLERS,
-        geo::HANDLERS,
+        functions::HANDLERS,
         hashes::HANDLERS,
         info::HANDLERS,
         keys::HANDLERS,
@@ -93,11 +93,11 @@ static HANDLERS: LazyLock<Vec<Option<Handler>>> = LazyLock::new(|| {
         monitor::HANDLERS,
         pubsub::HANDLERS,
         scan::HANDLERS,
+        scripting::HANDLERS,
         server::HANDLERS,
         set_operations::HANDLERS,
         sets::HANDLERS,
         slowlog::HANDLERS,
-        sorted_sets::HANDLERS,
         strings::HANDLERS,
         tracking::HANDLERS,
     ];

@@ -341,6 +341,8 @@ impl LiveSettings {
         self.slowlog_log_slower_than
             .store(slower, Ordering::Relaxed);
         self.set_appendfsync(AppendFsync::of(settings));
+        let busy = settings.number("busy-reply-threshold");
+        crate::scripting::running::set_threshold_ms(i64::try_from(busy).unwrap_or(i64::MAX));
         for (count, name) in self.types.counts() {
             count.store(settings.count(name), Ordering::Relaxed);
         }

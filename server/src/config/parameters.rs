@@ -393,13 +393,12 @@ pub static PARAMETERS: &[Parameter] = &[
         LATER,
     ),
     ignored("acllog-max-len", "", Integer(0, LONG), "128", LIVE, LATER),
-    ignored(
+    row(
         "busy-reply-threshold",
         "lua-time-limit",
         Integer(0, LONG),
         "5000",
         LIVE,
-        LATER,
     ),
     row(
         "tracking-table-max-keys",

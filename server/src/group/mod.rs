@@ -10,6 +10,7 @@
 
 pub mod commit;
 pub mod expiry;
+mod scripts;
 pub mod submission;
 mod writer;
 
@@ -24,6 +25,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+use self::scripts::ScriptThread;
 use self::submission::{Outcome, Submission};
 use self::writer::Writer;
 pub use self::writer::{Commit, CommitSink, Entry, StepDone};
@@ -154,6 +156,7 @@ pub struct Group {
     queue: Mutex<VecDeque<Job>>,
     writer: Mutex<Writer>,
     sink: Box<dyn CommitSink>,
+    script_thread: ScriptThread,
     pub(crate) events: EventSink,
     /// A turn is already on some thread's list.
     scheduled: AtomicBool,
@@ -191,6 +194,7 @@ impl Group {
             queue: Mutex::new(VecDeque::new()),
             writer: Mutex::new(writer),
             sink,
+            script_thread: ScriptThread::default(),
             events,
             scheduled: AtomicBool::new(false),
         })
@@ -229,6 +233,20 @@ impl Group {
                 Job::Step { done, .. } => done(Commit::Refused),
             }
         }
+    }
+
+    /// Takes back what clients have queued and the writer has not begun: none
+    /// of it was executed.
+    pub(crate) fn refuse_clients(&self) {
+        let mut refused = Vec::new();
+        self.queue.lock().retain(|job| match job {
+            Job::Client(submission) => {
+                refused.push(submission.clone());
+                false
+            }
+            _ => true,
+        });
+        refused.iter().for_each(|submission| refuse(submission));
     }
 
     /// Log time is at least this from now on (another source of it was seen).

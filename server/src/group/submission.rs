@@ -7,6 +7,7 @@
 //! contended: owner and writer take turns.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
@@ -15,6 +16,7 @@ use cairn_protocol::resp::{Mark, ReplyWriter, Requests, Version};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::commands::DataHandler;
+use crate::scripting::runs_scripts;
 
 /// What became of one command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +71,8 @@ pub struct QueuedCommand {
 #[derive(Default)]
 pub struct Submission {
     state: Mutex<SubmissionState>,
+    /// Some of its commands run scripts; see [`Submission::has_scripts`].
+    scripts: AtomicBool,
 }
 
 /// What a submission holds.
@@ -103,7 +107,18 @@ impl Submission {
 
     /// Owner, before handing it to the group.
     pub fn begin(&self) {
-        self.state.lock().done = false;
+        let mut state = self.state.lock();
+        state.done = false;
+        let scripts = state
+            .commands
+            .iter()
+            .any(|c| runs_scripts(c.spec, || state.requests.get(c.request as usize)));
+        self.scripts.store(scripts, Ordering::Relaxed);
+    }
+
+    /// Whether it belongs on the thread where scripts run.
+    pub fn has_scripts(&self) -> bool {
+        self.scripts.load(Ordering::Relaxed)
     }
 
     /// Writer: every command has its outcome and what it shows is durable.

@@ -86,21 +86,39 @@ impl Writer {
 }
 
 impl Group {
-    /// Runs the writer until the queue is empty or an entry is in flight.
+    /// Runs the writer until the queue is empty, an entry is in flight, or
+    /// scripts come next, which their own thread is woken for.
     pub fn turn(self: &Arc<Self>) {
+        self.take_turn(false);
+    }
+
+    /// The same with scripts, on the thread that is theirs.
+    pub(super) fn turn_with_scripts(self: &Arc<Self>) {
+        self.take_turn(true);
+    }
+
+    fn take_turn(self: &Arc<Self>, scripts: bool) {
         self.scheduled.store(false, Ordering::Release);
         loop {
             let Some(mut writer) = self.writer.try_lock() else {
                 // The holder looks at the queue again after it lets go.
                 return;
             };
-            while writer.in_flight.is_none() && self.is_ready() && self.run(&mut writer) {}
+            while writer.in_flight.is_none() && self.is_ready() && self.run(&mut writer, scripts) {}
             let waiting = writer.in_flight.is_some() || !self.is_ready();
             drop(writer);
             if waiting || self.queue.lock().is_empty() {
                 return;
             }
+            if !scripts && self.scripts_are_next() {
+                return self.script_thread.wake(self);
+            }
         }
+    }
+
+    fn scripts_are_next(&self) -> bool {
+        let queue = self.queue.lock();
+        matches!(queue.front(), Some(Job::Client(submission)) if submission.has_scripts())
     }
 
     /// Takes maps and counters from the store again: entries were applied
@@ -126,12 +144,12 @@ impl Group {
     }
 
     /// One batch. False if there was nothing to do.
-    fn run(self: &Arc<Self>, writer: &mut Writer) -> bool {
+    fn run(self: &Arc<Self>, writer: &mut Writer, scripts: bool) -> bool {
         let mut turn = Turn::default();
         let now = self.now();
         let mut commands = 0;
         while commands < MAX_COMMANDS && writer.overlay.bytes() < MAX_ENTRY_BYTES {
-            let Some(job) = self.next_job(commands == 0) else {
+            let Some(job) = self.next_job(commands == 0, scripts) else {
                 break;
             };
             commands += match job {
@@ -181,11 +199,12 @@ impl Group {
     }
 
     /// The next job; a step of a move is an entry of its own, so it is taken
-    /// only by a turn that has nothing yet.
-    fn next_job(&self, first: bool) -> Option<Job> {
+    /// only by a turn that has nothing yet. Scripts are taken where they may run.
+    fn next_job(&self, first: bool, scripts: bool) -> Option<Job> {
         let mut queue = self.queue.lock();
         match queue.front()? {
             Job::Step { .. } if !first => None,
+            Job::Client(submission) if !scripts && submission.has_scripts() => None,
             _ => queue.pop_front(),
         }
     }

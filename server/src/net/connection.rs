@@ -25,6 +25,7 @@ use crate::dispatch::{Caller, Dispatched, dispatch, refused_when_full};
 use crate::group::submission::{Outcome, QueuedCommand, Submission};
 use crate::group::{Group, GroupId};
 use crate::monitor::Sender;
+use crate::scripting::running::busy_line;
 use crate::server::{Home, Route, Server};
 use crate::stats::Tally;
 use crate::tracking::Kind;
@@ -774,7 +775,7 @@ impl Connection {
                     let nanos = u64::from(command.nanos);
                     self.account(command.request as usize, d, nanos, command.failed);
                 }
-                Outcome::NotExecuted => self.out.error(NOT_EXECUTED),
+                Outcome::NotExecuted => self.out.error(busy_line().unwrap_or(NOT_EXECUTED)),
                 Outcome::Unknown => self.out.error(UNKNOWN),
                 Outcome::Pending | Outcome::Cold | Outcome::Frozen | Outcome::Moved => break,
             }

@@ -85,7 +85,7 @@ fn texts(items: &[Item<'_>]) -> Vec<Vec<u8>> {
     items.iter().map(Item::to_vec).collect()
 }
 
-fn pairs(items: &[Item<'_>]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Malformed> {
+fn pairs(items: &[Item<'_>]) -> Result<super::Pairs, Malformed> {
     let (pairs, rest) = items.as_chunks::<2>();
     if !rest.is_empty() {
         return Err(Malformed);

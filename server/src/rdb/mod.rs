@@ -25,6 +25,9 @@ pub use stream::{StreamConsumer, StreamEntry, StreamGroup, StreamId, StreamPendi
 
 use crc::{Crc, Table};
 
+/// Fields and values.
+type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// The version that is written, and the highest that is read.
 pub const RDB_VERSION: u16 = 10;
 /// Bytes behind the value.

@@ -58,14 +58,11 @@ fn item<'a>(reader: &mut Reader<'a>) -> Result<Item<'a>, Malformed> {
 }
 
 /// Keys and values of a zipmap.
-pub(super) fn zipmap(zipmap: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Malformed> {
+pub(super) fn zipmap(zipmap: &[u8]) -> Result<super::Pairs, Malformed> {
     let mut reader = Reader(zipmap);
     reader.byte()?;
     let mut pairs = Vec::new();
-    loop {
-        let Some(len) = zipmap_length(&mut reader)? else {
-            break;
-        };
+    while let Some(len) = zipmap_length(&mut reader)? {
         let key = reader.take(len)?.to_vec();
         let len = zipmap_length(&mut reader)?.ok_or(Malformed)?;
         let unused = reader.byte()?;

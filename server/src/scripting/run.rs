@@ -1,0 +1,336 @@
+//! One run of a script or function: what it may do, and its commands.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use cairn_protocol::command::{CommandSpec, Flags, id};
+use cairn_protocol::resp::{Args, ReplyWriter, Requests, Version};
+use cairn_protocol::slot::key_slot;
+
+use super::running::{self, Slow};
+use crate::commands::SessionHandler;
+use crate::commands::inner::{self, Answer, NotInner};
+use crate::net::session::{Next, Session};
+use crate::storage::generations::DATABASES;
+use crate::txn::{CommandError, Txn};
+
+/// What a script's shebang or a function's registration allows it, bit by bit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(crate) struct ScriptFlags(u8);
+
+impl ScriptFlags {
+    pub const NO_WRITES: ScriptFlags = ScriptFlags(1);
+    pub const ALLOW_OOM: ScriptFlags = ScriptFlags(2);
+    pub const ALLOW_STALE: ScriptFlags = ScriptFlags(4);
+    pub const NO_CLUSTER: ScriptFlags = ScriptFlags(8);
+    pub const ALLOW_CROSS_SLOT: ScriptFlags = ScriptFlags(16);
+    /// A script without a shebang: what it does is looked at as it does it.
+    pub const UNDECLARED: ScriptFlags = ScriptFlags(32);
+
+    /// Names in the order in which FUNCTION LIST shows them.
+    pub const NAMES: &'static [(ScriptFlags, &'static str)] = &[
+        (ScriptFlags::NO_WRITES, "no-writes"),
+        (ScriptFlags::ALLOW_OOM, "allow-oom"),
+        (ScriptFlags::ALLOW_STALE, "allow-stale"),
+        (ScriptFlags::NO_CLUSTER, "no-cluster"),
+        (ScriptFlags::ALLOW_CROSS_SLOT, "allow-cross-slot-keys"),
+    ];
+
+    pub fn has(self, flag: ScriptFlags) -> bool {
+        self.0 & flag.0 != 0
+    }
+
+    pub fn with(self, flag: ScriptFlags) -> ScriptFlags {
+        ScriptFlags(self.0 | flag.0)
+    }
+}
+
+/// What is run, and for whom.
+pub(super) struct Script<'a> {
+    /// SHA1 of a script, name of a function.
+    pub name: &'a [u8],
+    /// A script of EVAL, not a function.
+    pub eval: bool,
+    pub flags: ScriptFlags,
+    /// Called by a command that only reads.
+    pub read_only: bool,
+    /// The whole command.
+    pub args: Args<'a>,
+    /// How many of the arguments from the fourth on are keys.
+    pub keys: usize,
+}
+
+/// Why a command of a script has no reply.
+pub(super) enum Refusal {
+    /// The error that the script is told: a text, or `-CODE text`.
+    Text(Cow<'static, str>),
+    /// The script must end now; the run has the reason.
+    Abort,
+}
+
+/// See the module's documentation.
+pub(super) struct Run<'a, 't> {
+    script: &'a Script<'a>,
+    txn: &'a mut Txn<'t>,
+    /// The script's own database (SELECT).
+    db: usize,
+    /// What `redis.setresp` chose.
+    pub version: Version,
+    started: Instant,
+    /// When the script becomes busy; `None`: never.
+    threshold: Option<Duration>,
+    /// The line that refuses what would grow memory, if it is used up.
+    full: Option<&'static [u8]>,
+    /// A command that writes was called.
+    dirty: bool,
+    /// Why the run must be undone.
+    pub failure: Option<CommandError>,
+    slow: Option<Arc<Slow>>,
+    requests: Requests,
+    reply: ReplyWriter,
+    session: Option<Session>,
+    calls: u32,
+}
+
+/// Of so many calls of a script the statistics know.
+const COUNTED_CALLS: u32 = 1 << 16;
+
+impl<'a, 't> Run<'a, 't> {
+    pub fn new(
+        script: &'a Script<'a>,
+        txn: &'a mut Txn<'t>,
+        full: Option<&'static [u8]>,
+    ) -> Run<'a, 't> {
+        Run {
+            db: txn.db(),
+            script,
+            txn,
+            version: Version::V2,
+            started: Instant::now(),
+            threshold: running::threshold(),
+            full,
+            dirty: false,
+            failure: None,
+            slow: None,
+            requests: Requests::default(),
+            reply: ReplyWriter::new(Version::V2),
+            session: None,
+            calls: 0,
+        }
+    }
+
+    /// Takes the arguments of a command.
+    pub fn request<'b>(&mut self, args: impl Iterator<Item = Cow<'b, [u8]>>) {
+        self.requests.clear();
+        self.requests.push_owned(args);
+    }
+
+    /// The reply of the last command.
+    pub fn reply(&self) -> Cow<'_, [u8]> {
+        let mut segments = self.reply.segments();
+        match (segments.next(), segments.next()) {
+            (Some(only), None) => Cow::Borrowed(only),
+            _ => Cow::Owned(self.reply.to_vec()),
+        }
+    }
+
+    /// Runs the command that [`Run::request`] took.
+    pub fn execute(&mut self) -> Result<(), Refusal> {
+        self.reply.clear();
+        self.reply.set_version(self.version);
+        let args = self.requests.get(0);
+        let found = inner::find(&args);
+        let spec = match &found {
+            Ok(command) => command.spec,
+            Err(NotInner::Session(spec, _)) => spec,
+            Err(NotInner::WrongArity(_)) => return refuse(WRONG_ARITY),
+            Err(NotInner::Unknown | NotInner::UnknownSubcommand(_)) => return refuse(UNKNOWN),
+        };
+        self.check(spec)?;
+        match found {
+            Ok(command) => {
+                let args = self.requests.get(0);
+                self.calls += 1;
+                if self.calls.is_multiple_of(COUNTED_CALLS) {
+                    self.txn.take_inner();
+                }
+                match inner::run(self.txn, self.db, command, &args, &mut self.reply) {
+                    Ok(Answer::Done) => Ok(()),
+                    Ok(Answer::Failed(error)) => {
+                        self.reply.error(error.to_string());
+                        Ok(())
+                    }
+                    Err(error) => {
+                        self.failure = Some(error);
+                        Err(Refusal::Abort)
+                    }
+                }
+            }
+            Err(NotInner::Session(_, handler)) => self.run_session(spec, handler),
+            Err(_) => refuse(UNKNOWN),
+        }
+    }
+
+    /// Whether the script may call this command now.
+    fn check(&mut self, spec: &'static CommandSpec) -> Result<(), Refusal> {
+        let flags = spec.flags;
+        if flags.contains(Flags::NOSCRIPT) && !running::everything_is_allowed() {
+            return refuse("This Redis command is not allowed from script");
+        }
+        if self.is_read_only() && flags.intersects(Flags::WRITE | Flags::MAY_REPLICATE) {
+            return refuse("Write commands are not allowed from read-only scripts.");
+        }
+        if let Some(line) = self.full
+            && !self.dirty
+            && !self.script.flags.has(ScriptFlags::ALLOW_OOM)
+            && flags.contains(Flags::DENYOOM)
+        {
+            let line = String::from_utf8_lossy(line);
+            return Err(Refusal::Text(format!("-{line}").into()));
+        }
+        if flags.contains(Flags::WRITE) && !self.dirty {
+            self.dirty = true;
+            if let Some(slow) = &self.slow {
+                slow.dirty.store(true, Ordering::Release);
+            }
+        }
+        self.check_slots(spec)?;
+        if [id::XREAD, id::XREADGROUP].contains(&spec.id) && self.has_block_option() {
+            let line = format!(
+                "-ERR {} command is not allowed with BLOCK option from scripts",
+                spec.name
+            );
+            self.reply.error(&line[1..]);
+            return Err(Refusal::Text(line.into()));
+        }
+        Ok(())
+    }
+
+    fn is_read_only(&self) -> bool {
+        self.script.read_only || self.script.flags.has(ScriptFlags::NO_WRITES)
+    }
+
+    /// In a cluster a script's keys lie in the slot of those that it declared:
+    /// only that slot was looked at when the command was let in, so that a
+    /// slot which is on the move is not written behind the move's back.
+    fn check_slots(&self, spec: &CommandSpec) -> Result<(), Refusal> {
+        if !self.txn.context().cluster {
+            return Ok(());
+        }
+        let args = self.requests.get(0);
+        let slot = match spec.one_slot(&args) {
+            Ok(None) => return Ok(()),
+            Ok(Some(slot)) => slot,
+            Err(_) => return refuse("Script attempted to access keys of several slots"),
+        };
+        let declared = (self.script.keys > 0).then(|| key_slot(self.script.args.get(3)));
+        match declared {
+            Some(declared) if declared == slot => Ok(()),
+            Some(_) if !self.script.flags.has(ScriptFlags::UNDECLARED) => {
+                refuse("Script attempted to access keys that do not hash to the same slot")
+            }
+            _ => refuse("Script attempted to access a non local key in a cluster node"),
+        }
+    }
+
+    fn has_block_option(&self) -> bool {
+        let args = self.requests.get(0);
+        args.iter()
+            .skip(1)
+            .take_while(|arg| !arg.eq_ignore_ascii_case(b"streams"))
+            .any(|arg| arg.eq_ignore_ascii_case(b"block"))
+    }
+
+    /// A command that is not on data: some of them are known here, the rest
+    /// gets a connection of its own that no client has.
+    fn run_session(
+        &mut self,
+        spec: &'static CommandSpec,
+        handler: SessionHandler,
+    ) -> Result<(), Refusal> {
+        let args = self.requests.get(0);
+        match spec.id {
+            id::PING if args.len() == 1 => self.reply.simple("PONG"),
+            id::PING if args.len() == 2 => self.reply.bulk(args.get(1)),
+            id::PING => self
+                .reply
+                .error("ERR wrong number of arguments for 'ping' command"),
+            id::ECHO => self.reply.bulk(args.get(1)),
+            id::TIME => {
+                let now = self.txn.now();
+                self.reply.array(2);
+                self.reply.bulk((now / 1000).to_string().as_bytes());
+                self.reply.bulk((now % 1000 * 1000).to_string().as_bytes());
+            }
+            id::SELECT => match crate::commands::scripting::database(args.get(1)) {
+                Ok(db) if db < DATABASES => {
+                    self.db = db;
+                    self.reply.ok();
+                }
+                Ok(_) => self.reply.error("ERR DB index is out of range"),
+                Err(error) => self.reply.error(error.to_string()),
+            },
+            _ => return self.run_on_session(handler),
+        }
+        Ok(())
+    }
+
+    fn run_on_session(&mut self, handler: SessionHandler) -> Result<(), Refusal> {
+        if self.session.is_none() {
+            self.session = super::session();
+        }
+        let Some(session) = &mut self.session else {
+            return refuse("This Redis command is not allowed from script");
+        };
+        session.select(self.db);
+        session.version = self.version;
+        let args = self.requests.get(0);
+        match handler(session, &args, &mut self.reply) {
+            Ok(Next::Continue) => {}
+            Ok(Next::Work(work)) => work(&mut self.reply),
+            Ok(_) => return refuse("This Redis command is not allowed from script"),
+            Err(error) => {
+                self.reply.clear();
+                self.reply.error(error.to_string());
+            }
+        }
+        Ok(())
+    }
+
+    /// Asked from time to time while the script runs: whether it must end.
+    pub fn is_interrupted(&mut self) -> Option<super::host::Abort> {
+        let limit = self.threshold?;
+        if self.started.elapsed() < limit {
+            return None;
+        }
+        let slow = self.slow.get_or_insert_with(|| {
+            let slow = running::enter(self.script, self.started);
+            slow.dirty.store(self.dirty, Ordering::Release);
+            slow
+        });
+        running::refuse_waiting();
+        if slow.stop.load(Ordering::Acquire) {
+            self.failure = Some(CommandError::fixed("ERR the server is stopping"));
+            return Some(super::host::Abort::Undo);
+        }
+        let killed = slow.kill.load(Ordering::Acquire);
+        killed.then_some(super::host::Abort::Killed)
+    }
+}
+
+impl Drop for Run<'_, '_> {
+    fn drop(&mut self) {
+        if let Some(slow) = &self.slow {
+            running::leave(slow);
+        }
+    }
+}
+
+fn refuse(text: &'static str) -> Result<(), Refusal> {
+    Err(Refusal::Text(Cow::Borrowed(text)))
+}
+
+const WRONG_ARITY: &str = "Wrong number of args calling Redis command from script";
+const UNKNOWN: &str = "Unknown Redis command called from script";
