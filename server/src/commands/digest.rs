@@ -18,6 +18,8 @@ use crate::txn::{CommandError, Txn};
 use crate::types;
 use crate::types::hash::Hash;
 use crate::types::set::Set;
+use crate::types::sorted_set::SortedSet;
+use crate::types::sorted_set::place::{Span, place};
 use crate::types::string::StringValue;
 
 /// 160 bits, shown as 40 hex digits; no content at all is 0.
@@ -131,6 +133,18 @@ fn value_digest(txn: &mut Txn<'_>, key: &MetaKey, record: &Record) -> Result<Dig
                 ControlFlow::Continue(())
             })?;
             bytes.update(&all.high.to_be_bytes());
+        }
+        (KeyType::SortedSet, _) => {
+            SortedSet::of(key, record.clone())?.visit(
+                txn,
+                &Span::ALL,
+                false,
+                &mut |score, member| {
+                    bytes.update(&place(score, member));
+                    bytes.update(&(member.len() as u64).to_be_bytes());
+                    ControlFlow::Continue(())
+                },
+            )?;
         }
         (_, None) => bytes.update(payload),
         (_, Some(spread)) => {

@@ -350,7 +350,9 @@ pub fn memory_usage(txn: &mut Txn<'_>, name: &[u8]) -> Result<Option<u64>, Comma
     let (header, _) = decode(&record)?;
     let below = match (header.key_type, header.spread) {
         (KeyType::String, Some(spread)) => spread.size,
-        (KeyType::Hash | KeyType::Set, Some(spread)) => bytes_of_rows(txn, &key, spread)?,
+        (KeyType::Hash | KeyType::Set | KeyType::SortedSet, Some(spread)) => {
+            bytes_of_rows(txn, &key, spread)?
+        }
         _ => 0,
     };
     Ok(Some(record.memory() as u64 + TABLE + below))

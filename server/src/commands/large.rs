@@ -7,7 +7,7 @@ use crate::txn::{CommandError, Txn};
 
 /// Elements above which a read leaves the network thread, whose other clients
 /// would wait for it.
-const MANY: u64 = 4096;
+pub(super) const MANY: u64 = 4096;
 
 /// Asked by a read before it goes through `elements` of a collection: many of
 /// them are work for the pool of cold reads, in memory or not.

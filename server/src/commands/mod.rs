@@ -18,6 +18,7 @@ mod debug;
 mod digest;
 mod expire;
 mod functions;
+mod geo;
 mod hashes;
 mod info;
 #[allow(dead_code)] // EXEC
@@ -38,6 +39,7 @@ mod server;
 mod set_operations;
 mod sets;
 mod slowlog;
+mod sorted_sets;
 mod strings;
 mod subcommands;
 #[cfg(test)]
@@ -85,6 +87,7 @@ static HANDLERS: LazyLock<Vec<Option<Handler>>> = LazyLock::new(|| {
         debug::HANDLERS,
         expire::HANDLERS,
         functions::HANDLERS,
+        geo::HANDLERS,
         hashes::HANDLERS,
         info::HANDLERS,
         keys::HANDLERS,
@@ -98,6 +101,7 @@ static HANDLERS: LazyLock<Vec<Option<Handler>>> = LazyLock::new(|| {
         set_operations::HANDLERS,
         sets::HANDLERS,
         slowlog::HANDLERS,
+        sorted_sets::HANDLERS,
         strings::HANDLERS,
         tracking::HANDLERS,
     ];

@@ -143,6 +143,11 @@ impl Members {
         Ok(was_there)
     }
 
+    /// Deletes the row of a member that is known to be there.
+    pub fn delete(&self, txn: &mut Txn<'_>, member: &[u8]) {
+        txn.delete_row(Family::Data, self.row_key(member));
+    }
+
     /// Shows `visit` all elements, in order of place, until it breaks.
     pub fn each(&self, txn: &mut Txn<'_>, visit: &mut Visit<'_>) -> Result<(), CommandError> {
         self.between(txn, 0, PLACES, &mut |_, member, value| visit(member, value))

@@ -10,6 +10,7 @@ pub mod packed;
 pub mod rows;
 pub mod set;
 pub mod set_algebra;
+pub mod sorted_set;
 pub mod string;
 
 use std::ops::ControlFlow;
@@ -176,6 +177,7 @@ pub fn encoding(record: &Record) -> Result<&'static str, CommandError> {
         (KeyType::Stream, _) => "stream",
         (KeyType::List, _) => "quicklist",
         (_, false) => "listpack",
+        (KeyType::SortedSet, true) if !sorted_set::is_skiplist(payload) => "listpack",
         (KeyType::SortedSet, true) => "skiplist",
     })
 }
