@@ -28,7 +28,8 @@ mod keyspace;
 mod large;
 mod latency;
 mod lcs;
-#[allow(dead_code)] // timeouts of blocking commands
+mod lists;
+mod lists_blocking;
 mod long_double;
 mod memory;
 mod monitor;
@@ -92,6 +93,8 @@ static HANDLERS: LazyLock<Vec<Option<Handler>>> = LazyLock::new(|| {
         info::HANDLERS,
         keys::HANDLERS,
         latency::HANDLERS,
+        lists::HANDLERS,
+        lists_blocking::HANDLERS,
         memory::HANDLERS,
         monitor::HANDLERS,
         pubsub::HANDLERS,

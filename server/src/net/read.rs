@@ -65,6 +65,8 @@ impl ReadJob<'_> {
                     return ReadOutcome::Done;
                 }
                 Ok(()) => out.truncate(mark),
+                // What does not fit together may be of two states.
+                Err(CommandError::Corrupt(_)) if !whole => out.truncate(mark),
                 Err(CommandError::Cold) => return ReadOutcome::Cold,
                 Err(CommandError::NeedsTick) => return ReadOutcome::ByWriter,
                 Err(error) => return ReadOutcome::Failed(error),
