@@ -274,7 +274,8 @@ fn protocol(kind: &[u8], out: &mut ReplyWriter) -> Result<(), CommandError> {
 
 fn packed_threshold(size: &[u8], out: &mut ReplyWriter) -> Result<(), CommandError> {
     match crate::config::value::memory(size) {
-        Some(size) if size != 1 && size <= 4 << 30 => {
+        // Slightly below 4gb, as Redis has it.
+        Some(size) if size <= (4 << 30) - (1 << 20) => {
             out.ok();
             Ok(())
         }

@@ -17,6 +17,7 @@ use crate::txn::effects::Family;
 use crate::txn::{CommandError, Txn};
 use crate::types;
 use crate::types::hash::Hash;
+use crate::types::list::{End, List};
 use crate::types::set::Set;
 use crate::types::sorted_set::SortedSet;
 use crate::types::sorted_set::place::{Span, place};
@@ -145,6 +146,13 @@ fn value_digest(txn: &mut Txn<'_>, key: &MetaKey, record: &Record) -> Result<Dig
                     ControlFlow::Continue(())
                 },
             )?;
+        }
+        (KeyType::List, _) => {
+            let list = List::of(key, record)?;
+            list.show(txn, 0..list.len(), End::Left, &mut |element| {
+                bytes.update(&(element.len() as u64).to_be_bytes());
+                bytes.update(element);
+            })?;
         }
         (_, None) => bytes.update(payload),
         (_, Some(spread)) => {

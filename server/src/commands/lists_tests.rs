@@ -477,7 +477,7 @@ fn random_command(
     let pick = random.below(if len > 400 { 14 } else { 12 });
     match pick {
         0..=3 => {
-            let left = pick % 2 == 0;
+            let left = pick < 2;
             let mut args = command(&[if left { b"LPUSH" } else { b"RPUSH" }, b"l"]);
             for _ in 0..random.below(12) + 1 {
                 let value = value(random);

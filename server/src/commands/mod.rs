@@ -40,6 +40,7 @@ mod server;
 mod set_operations;
 mod sets;
 mod slowlog;
+mod sort;
 mod sorted_sets;
 mod strings;
 mod subcommands;
@@ -104,6 +105,7 @@ static HANDLERS: LazyLock<Vec<Option<Handler>>> = LazyLock::new(|| {
         set_operations::HANDLERS,
         sets::HANDLERS,
         slowlog::HANDLERS,
+        sort::HANDLERS,
         sorted_sets::HANDLERS,
         strings::HANDLERS,
         tracking::HANDLERS,

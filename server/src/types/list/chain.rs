@@ -432,12 +432,6 @@ impl Chain {
         }
         Ok(part)
     }
-
-    /// The range of this chain's rows, for tests.
-    #[cfg(test)]
-    pub fn row_range(&self) -> (Vec<u8>, Vec<u8>) {
-        (self.rows.range(NODE).0, self.rows.range(SPAN).1)
-    }
 }
 
 fn u64_of(value: &[u8]) -> Result<u64, CommandError> {

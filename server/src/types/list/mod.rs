@@ -160,10 +160,11 @@ impl<'r> List<'r> {
         self.chain.as_ref().map_or(0, |chain| chain.count)
     }
 
+    /// What the record itself holds at an end; of a packed list, all.
     fn end(&mut self, end: End) -> &mut Node<'r> {
         match end {
-            End::Left => &mut self.left,
-            End::Right => &mut self.right,
+            End::Right if self.chain.is_some() => &mut self.right,
+            _ => &mut self.left,
         }
     }
 

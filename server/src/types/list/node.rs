@@ -68,7 +68,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
