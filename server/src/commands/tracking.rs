@@ -68,7 +68,7 @@ fn tracking(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Do
     let tracking = &server.announcer.tracking;
     if !on {
         tracking.disable(&session.client);
-        session.tracking = Kind::Off;
+        (session.tracking, session.caching) = (Kind::Off, false);
         out.ok();
         return Ok(Next::Continue);
     }

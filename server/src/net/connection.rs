@@ -535,6 +535,8 @@ impl Connection {
                 self.session.reply_mode = ReplyMode::On;
             }
         }
+        // Messages are sent all the same.
+        self.take_messages();
         Ok(())
     }
 
