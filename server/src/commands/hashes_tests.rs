@@ -232,8 +232,8 @@ fn encodings_follow_the_thresholds_and_stay() {
     for field in 0..100 {
         bench.run(&format!("HSET big f{field} {}", "v".repeat(60)));
     }
-    assert_eq!(bench.run("OBJECT ENCODING big"), "$8\r\nlistpack\r\n");
     assert_eq!(bench.effects.rows.len(), 1);
+    assert_eq!(bench.run("OBJECT ENCODING big"), "$8\r\nlistpack\r\n");
     assert_eq!(bench.run("HLEN big"), ":100\r\n");
 }
 

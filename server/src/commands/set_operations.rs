@@ -9,7 +9,7 @@ use cairn_protocol::resp::{Args, ReplyWriter};
 use hashbrown::HashSet;
 
 use super::Handler;
-use super::arguments::{integer, is};
+use super::arguments::is;
 use super::large::off_network_thread;
 use super::sets::reply_all;
 use crate::storage::{MetaKey, Record};
@@ -91,10 +91,8 @@ fn sintercard(txn: &mut Txn<'_>, args: &Args<'_>, out: &mut ReplyWriter) -> Done
 
 /// The number of keys of SINTERCARD, and its limit.
 fn card_options(args: &Args<'_>) -> Result<(usize, u64), CommandError> {
-    let keys = integer(args.get(1))?;
-    if keys < 1 {
-        return Err(CommandError::fixed("ERR numkeys should be greater than 0"));
-    }
+    let keys = parse_i64(args.get(1)).filter(|keys| *keys > 0);
+    let keys = keys.ok_or(CommandError::fixed("ERR numkeys should be greater than 0"))?;
     let room = args.len() - 2;
     let keys = usize::try_from(keys).ok().filter(|keys| *keys <= room);
     let keys = keys.ok_or(CommandError::fixed(
@@ -105,8 +103,8 @@ fn card_options(args: &Args<'_>) -> Result<(usize, u64), CommandError> {
     while at < args.len() {
         match args.try_get(at + 1) {
             Some(value) if is(args.get(at), "LIMIT") => {
-                limit = u64::try_from(integer(value)?)
-                    .map_err(|_| CommandError::fixed("ERR LIMIT can't be negative"))?;
+                let given = parse_i64(value).and_then(|limit| u64::try_from(limit).ok());
+                limit = given.ok_or(CommandError::fixed("ERR LIMIT can't be negative"))?;
             }
             _ => return Err(CommandError::SYNTAX),
         }

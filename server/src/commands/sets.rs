@@ -4,6 +4,7 @@
 
 use std::ops::ControlFlow;
 
+use cairn_protocol::resp::number::parse_i64;
 use cairn_protocol::resp::{Args, ReplyWriter};
 
 use super::Handler;
@@ -145,9 +146,10 @@ fn spop(txn: &mut Txn<'_>, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
     match args.len() {
         2 => pop_one(txn, args, out),
         3 => {
-            let count = u64::try_from(integer(args.get(2))?);
-            let count = count
-                .map_err(|_| CommandError::fixed("ERR value is out of range, must be positive"))?;
+            let count = parse_i64(args.get(2)).and_then(|count| u64::try_from(count).ok());
+            let count = count.ok_or(CommandError::fixed(
+                "ERR value is out of range, must be positive",
+            ))?;
             pop_many(txn, args, count, out)
         }
         _ => Err(CommandError::SYNTAX),

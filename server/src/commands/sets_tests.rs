@@ -220,7 +220,7 @@ fn popped_members_are_gone() {
             ),
             (
                 "SPOP n x",
-                "-ERR value is not an integer or out of range\r\n",
+                "-ERR value is out of range, must be positive\r\n",
             ),
             ("SPOP n 1 2", "-ERR syntax error\r\n"),
             ("SRANDMEMBER n", "$-1\r\n"),

@@ -96,6 +96,14 @@ pub struct InnerRun {
     pub failed: bool,
 }
 
+/// SplitMix64's output function. Seeds go through it too: they come one step
+/// apart, and sequences that overlap are not random to who draws from many.
+fn mix(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
 impl<'a> Txn<'a> {
     /// A command that only reads applied state.
     pub fn read(store: &'a Store, maps: &'a GenerationMap, context: TxnContext) -> Txn<'a> {
@@ -105,7 +113,7 @@ impl<'a> Txn<'a> {
             overlay: None,
             context,
             touched: 0,
-            random: context.seed,
+            random: mix(context.seed),
             inner: Vec::new(),
             missed: Vec::new(),
             witness: Witness::default(),
@@ -125,7 +133,7 @@ impl<'a> Txn<'a> {
             overlay: Some(overlay),
             context,
             touched: 0,
-            random: context.seed,
+            random: mix(context.seed),
             inner: Vec::new(),
             missed: Vec::new(),
             witness: Witness::default(),
@@ -411,10 +419,7 @@ impl<'a> Txn<'a> {
     /// <https://prng.di.unimi.it/splitmix64.c>).
     pub fn random(&mut self) -> u64 {
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.random;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        mix(self.random)
     }
 
     /// A version that no incarnation has had (invariant 6).
