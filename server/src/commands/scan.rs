@@ -14,7 +14,7 @@
 use std::ops::ControlFlow;
 
 use cairn_protocol::command::glob_match;
-use cairn_protocol::resp::number::parse_u64;
+use cairn_protocol::resp::number::{parse_i64, parse_u64};
 use cairn_protocol::resp::{Args, ReplyWriter};
 use cairn_protocol::slot::SLOT_COUNT;
 use xxhash_rust::xxh3::xxh3_64;
@@ -155,7 +155,11 @@ pub(super) fn cursor_number(arg: &[u8]) -> Result<u64, CommandError> {
     match arg {
         [] => Ok(0),
         [first, ..] if first.is_ascii_whitespace() || *first == 0x0b => Err(INVALID),
-        _ => parse_u64(arg).ok_or(INVALID),
+        // Unlike `string2ull`, it takes a negative number and wraps it.
+        _ => match parse_i64(arg) {
+            Some(number) => Ok(number as u64),
+            None => parse_u64(arg).ok_or(INVALID),
+        },
     }
 }
 

@@ -128,6 +128,7 @@ fn scan_refuses_what_redis_refuses() {
         ("SCAN 0", "*2\r\n$1\r\n0\r\n*0\r\n"),
         ("SCAN ", "*2\r\n$1\r\n0\r\n*0\r\n"),
         ("SCAN 18446744073709551615", "*2\r\n$1\r\n0\r\n*0\r\n"),
+        ("SCAN -1", "*2\r\n$1\r\n0\r\n*0\r\n"),
         ("SCAN 281474976710656", "*2\r\n$1\r\n0\r\n*0\r\n"),
     ] {
         assert_eq!(bench.run(line), want, "{line}");
