@@ -342,7 +342,8 @@ impl LiveSettings {
             .store(slower, Ordering::Relaxed);
         self.set_appendfsync(AppendFsync::of(settings));
         let busy = settings.number("busy-reply-threshold");
-        crate::scripting::running::set_threshold_ms(i64::try_from(busy).unwrap_or(i64::MAX));
+        let sync = matches!(AppendFsync::of(settings), AppendFsync::Always);
+        crate::scripting::follow(i64::try_from(busy).unwrap_or(i64::MAX), sync);
         for (count, name) in self.types.counts() {
             count.store(settings.count(name), Ordering::Relaxed);
         }

@@ -49,6 +49,13 @@ use crate::net::session::{Client, Session};
 use crate::server::Server;
 use crate::txn::{CommandError, Txn};
 
+/// Takes over `busy-reply-threshold` in ms, and whether functions are synced
+/// before their change is answered.
+pub fn follow(busy_ms: i64, sync: bool) {
+    running::set_threshold_ms(busy_ms);
+    REGISTRY.sync.store(sync, Ordering::Relaxed);
+}
+
 /// The server that scripts run for; none in tests.
 static SERVER: RwLock<Weak<Server>> = RwLock::new(Weak::new());
 

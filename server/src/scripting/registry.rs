@@ -1,16 +1,19 @@
 //! The scripts and libraries that this process knows.
 //!
 //! Scripts are a cache, gone with the process, as in Redis. Libraries are
-//! data: every change is in the file `functions` of the data directory before
-//! it is answered (see `dump` for its form), and a start reads it. In a
+//! data: before a change is answered, the kernel has it in the file
+//! `functions.new` of the data directory (see `dump` for its form); within a
+//! second, or with `appendfsync always` at once, that is synced and becomes
+//! the file `functions`. A start reads the newer one that is whole. In a
 //! cluster every node has its own, as every master of a Redis cluster has.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 
@@ -153,6 +156,9 @@ pub(super) struct Registry {
     library_epoch: AtomicU64,
     /// One change of libraries at a time, the file included; its folder.
     change: Mutex<Option<PathBuf>>,
+    /// Whether changes are synced before they are answered.
+    pub sync: AtomicBool,
+    files: Arc<Files>,
     /// Bytes of the Lua states that ran last.
     pub script_memory: AtomicUsize,
     pub function_memory: AtomicUsize,
@@ -227,7 +233,7 @@ impl Registry {
         let (after, result) = make(&before)?;
         let changed = !before.by_name.is_empty() || !after.by_name.is_empty();
         if let Some(folder) = folder.as_ref().filter(|_| changed) {
-            write_file(folder, &dump::encode(&after)).map_err(|error| {
+            self.save(folder, &dump::encode(&after)).map_err(|error| {
                 tracing::error!(%error, "the file of functions could not be written");
                 format!("the functions could not be saved: {error}")
             })?;
@@ -237,6 +243,20 @@ impl Registry {
         Ok(result)
     }
 
+    fn save(&self, folder: &Path, bytes: &[u8]) -> std::io::Result<()> {
+        self.files.write(folder, bytes)?;
+        if self.sync.load(Ordering::Relaxed) {
+            return self.files.settle(folder);
+        }
+        if !self.files.unsettled.swap(true, Ordering::AcqRel) {
+            let (files, folder) = (self.files.clone(), folder.to_owned());
+            std::thread::Builder::new()
+                .name("functions".into())
+                .spawn(move || files.settle_later(&folder))?;
+        }
+        Ok(())
+    }
+
     /// Reads the libraries of a data directory, where changes go from now on.
     ///
     /// # Errors
@@ -244,18 +264,29 @@ impl Registry {
     pub fn open(
         &self,
         folder: &Path,
-        read: impl FnOnce(&[u8]) -> Result<Vec<Arc<Library>>, String>,
+        read: impl Fn(&[u8]) -> Result<Vec<Arc<Library>>, String>,
     ) -> anyhow::Result<()> {
         let mut place = self.change.lock();
-        let path = folder.join(FILE);
-        let libraries = match std::fs::read(&path) {
-            Ok(bytes) => {
-                let read = read(&bytes)
-                    .and_then(|libraries| Libraries::default().joined(libraries, Policy::Flush));
-                read.map_err(|text| anyhow::anyhow!("{}: {text}", path.display()))?
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Libraries::default(),
-            Err(error) => anyhow::bail!("{}: {error}", path.display()),
+        let load = |name: &str| -> anyhow::Result<Option<Libraries>> {
+            let path = folder.join(name);
+            let bytes = match std::fs::read(&path) {
+                Ok(bytes) => bytes,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+                Err(error) => anyhow::bail!("{}: {error}", path.display()),
+            };
+            let libraries = read(&bytes)
+                .and_then(|libraries| Libraries::default().joined(libraries, Policy::Flush))
+                .map_err(|text| anyhow::anyhow!("{}: {text}", path.display()))?;
+            Ok(Some(libraries))
+        };
+        // Not synced yet when the power went: the older file is whole.
+        let newest = load(NEW).unwrap_or_else(|error| {
+            tracing::warn!(%error, "the last change of functions was cut off and is left out");
+            None
+        });
+        let libraries = match newest {
+            Some(libraries) => libraries,
+            None => load(SETTLED)?.unwrap_or_default(),
         };
         *self.libraries.write() = Arc::new(libraries);
         self.library_epoch.fetch_add(1, Ordering::AcqRel);
@@ -264,16 +295,49 @@ impl Registry {
     }
 }
 
-const FILE: &str = "functions";
+const SETTLED: &str = "functions";
+const NEW: &str = "functions.new";
+/// How long a change may lie unsynced.
+const UNSETTLED: Duration = Duration::from_secs(1);
 
-/// Replaces the file as a whole: after a crash it is the old one or the new one.
-fn write_file(folder: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let new = folder.join("functions.new");
-    let mut file = File::create(&new)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    std::fs::rename(&new, folder.join(FILE))?;
-    File::open(folder)?.sync_all()
+/// Access to the files; see the module's documentation.
+#[derive(Default)]
+struct Files {
+    /// Held while files are written, synced or renamed.
+    busy: Mutex<()>,
+    /// A thread will sync what was written.
+    unsettled: AtomicBool,
+}
+
+impl Files {
+    /// Gives the kernel what is to be in the file.
+    fn write(&self, folder: &Path, bytes: &[u8]) -> std::io::Result<()> {
+        let _busy = self.busy.lock();
+        let part = folder.join("functions.part");
+        File::create(&part)?.write_all(bytes)?;
+        std::fs::rename(&part, folder.join(NEW))
+    }
+
+    /// Makes what was written last the file that outlives a power cut.
+    fn settle(&self, folder: &Path) -> std::io::Result<()> {
+        let _busy = self.busy.lock();
+        let new = folder.join(NEW);
+        match File::open(&new) {
+            Ok(file) => file.sync_all()?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        std::fs::rename(&new, folder.join(SETTLED))?;
+        File::open(folder)?.sync_all()
+    }
+
+    fn settle_later(&self, folder: &Path) {
+        std::thread::sleep(UNSETTLED);
+        self.unsettled.store(false, Ordering::Release);
+        if let Err(error) = self.settle(folder) {
+            tracing::error!(%error, "the file of functions could not be synced");
+        }
+    }
 }
 
 #[cfg(test)]
@@ -334,12 +398,15 @@ mod tests {
             Ok((all, ()))
         });
         added.unwrap();
-        let file = std::fs::read(folder.path().join(FILE)).unwrap();
+        let file = std::fs::read(folder.path().join(NEW)).unwrap();
         assert_eq!(file, dump::encode(&registry.libraries()));
+        registry.files.settle(folder.path()).unwrap();
+        assert!(!folder.path().join(NEW).exists());
+        std::fs::write(folder.path().join(NEW), b"cut off").unwrap();
 
         let other = Registry::default();
         let read = |bytes: &[u8]| {
-            assert_eq!(dump::decode(bytes).unwrap(), [Vec::<u8>::new()]);
+            assert_eq!(dump::decode(bytes)?, [Vec::<u8>::new()]);
             Ok(vec![library("a", &["one"])])
         };
         other.open(folder.path(), read).unwrap();

@@ -52,7 +52,7 @@ pub(super) fn threshold() -> Option<Duration> {
 }
 
 /// Takes over `busy-reply-threshold`.
-pub fn set_threshold_ms(ms: i64) {
+pub(super) fn set_threshold_ms(ms: i64) {
     THRESHOLD_MS.store(ms, Ordering::Relaxed);
 }
 
