@@ -48,5 +48,6 @@ soak: setup ## the long form of the fault tests (hours; SOAK=name runs one)
 	@$(CARGO_BUILD)
 	@exec tests/scripts/soak.sh $(SOAK)
 
-docker-test: ## build the images and drive the composition (needs docker, debootstrap)
+docker-test: ## build the images and drive the composition (needs docker and its compose)
+	@tests/scripts/setup.sh core docker
 	@exec tests/scripts/docker-test.sh

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs what is missing, and says nothing when nothing is.
 #
-#   setup.sh [core] [bench]
+#   setup.sh [core] [bench] [docker]
 #
 # Debian starts the services of redis-server, etcd-server and nutcracker when it
 # installs them. Cairn needs their programs only, so the services are kept from
@@ -22,8 +22,10 @@ readonly CORE=(
     "etcdctl:etcd-client"
     "redis-cli:redis-tools"
     "redis-server:redis-server"
+    "tclsh:tcl"
 )
 readonly BENCH=("nutcracker:nutcracker")
+readonly DOCKER=("debootstrap:debootstrap")
 readonly SERVICES=(redis-server etcd nutcracker)
 
 present() {
@@ -125,6 +127,7 @@ for part in "${@:-core}"; do
     case $part in
         core) wanted+=("${CORE[@]}") ;;
         bench) wanted+=("${BENCH[@]}") ;;
+        docker) wanted+=("${DOCKER[@]}") ;;
         *) echo "setup: unknown part: $part" >&2; exit 2 ;;
     esac
 done
