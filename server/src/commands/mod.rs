@@ -42,6 +42,7 @@ mod sets;
 mod slowlog;
 mod sort;
 mod sorted_sets;
+pub mod streams;
 mod strings;
 mod subcommands;
 #[cfg(test)]
@@ -107,6 +108,7 @@ static HANDLERS: LazyLock<Vec<Option<Handler>>> = LazyLock::new(|| {
         slowlog::HANDLERS,
         sort::HANDLERS,
         sorted_sets::HANDLERS,
+        streams::HANDLERS,
         strings::HANDLERS,
         tracking::HANDLERS,
     ];

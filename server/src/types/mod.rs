@@ -12,6 +12,7 @@ pub mod rows;
 pub mod set;
 pub mod set_algebra;
 pub mod sorted_set;
+pub mod stream;
 pub mod string;
 
 use std::ops::ControlFlow;
