@@ -8,6 +8,8 @@
 mod acl;
 #[allow(dead_code)] // timeouts of blocking commands
 mod arguments;
+mod bitfield;
+mod bitmaps;
 mod client;
 mod cluster;
 mod collection_scan;
@@ -20,6 +22,7 @@ mod expire;
 mod functions;
 mod geo;
 mod hashes;
+mod hyperloglog;
 mod info;
 #[allow(dead_code)] // EXEC
 pub(crate) mod inner;
@@ -82,6 +85,8 @@ static HANDLERS: LazyLock<Vec<Option<Handler>>> = LazyLock::new(|| {
     let mut table = vec![None; COUNT];
     let families: &[&[(&str, Handler)]] = &[
         acl::HANDLERS,
+        bitfield::HANDLERS,
+        bitmaps::HANDLERS,
         client::HANDLERS,
         cluster::HANDLERS,
         command::HANDLERS,
@@ -92,6 +97,7 @@ static HANDLERS: LazyLock<Vec<Option<Handler>>> = LazyLock::new(|| {
         functions::HANDLERS,
         geo::HANDLERS,
         hashes::HANDLERS,
+        hyperloglog::HANDLERS,
         info::HANDLERS,
         keys::HANDLERS,
         latency::HANDLERS,

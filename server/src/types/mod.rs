@@ -7,6 +7,7 @@ pub mod hash;
 pub mod intset;
 pub mod list;
 pub mod members;
+pub mod hyperloglog;
 pub mod packed;
 pub mod rows;
 pub mod set;

@@ -14,10 +14,11 @@
 //! fragments that they cover. Bitmaps and HyperLogLogs build on this.
 
 use std::borrow::Cow;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
 use bytes::Bytes;
 use cairn_protocol::resp::number::parse_i64;
+use rocksdb::Direction;
 
 use super::{decode, overwrite};
 use crate::storage::keys::sub_key;
@@ -139,6 +140,30 @@ impl<'r> StringValue<'r> {
         }
     }
 
+    /// Shows `visit` the bytes of `range` that are not in a hole: where each
+    /// piece begins, and the piece. Holes cost nothing.
+    ///
+    /// `range` must lie within the string.
+    pub fn stored(
+        &self,
+        txn: &mut Txn<'_>,
+        key: &MetaKey,
+        range: Range<u64>,
+        visit: &mut dyn FnMut(u64, &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), CommandError> {
+        if range.is_empty() {
+            return Ok(());
+        }
+        match self.body {
+            Body::Inline(bytes) => {
+                let piece = &bytes[range.start as usize..range.end as usize];
+                let _ = visit(range.start, piece);
+                Ok(())
+            }
+            Body::Spread(fragments) => fragments.stored(txn, key, range, visit),
+        }
+    }
+
     /// The bytes of `range`, which must lie within the string.
     pub fn read(
         &self,
@@ -221,6 +246,30 @@ impl Fragments {
         Ok(())
     }
 
+    fn stored(
+        &self,
+        txn: &mut Txn<'_>,
+        key: &MetaKey,
+        range: Range<u64>,
+        visit: &mut dyn FnMut(u64, &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), CommandError> {
+        let numbers = self.numbers(&range);
+        let first = self.row_key(key, numbers.start);
+        let mut end = self.row_key(key, numbers.end - 1);
+        end.push(0);
+        let forward = Direction::Forward;
+        txn.scan_rows(Family::Payload, &first, &end, forward, &mut |row, value| {
+            let number = row.last_chunk().copied().map_or(0, u32::from_be_bytes);
+            let base = u64::from(number) * self.size;
+            let from = range.start.max(base) - base;
+            let to = (range.end.min(base + self.size) - base).min(value.len() as u64);
+            if from >= to {
+                return ControlFlow::Continue(());
+            }
+            visit(base + from, &value[from as usize..to as usize])
+        })
+    }
+
     fn record(&self, key: &MetaKey, expires_at: Option<u64>, edited: bool) -> Record {
         let spread = Some(Spread {
             version: self.version,
@@ -251,11 +300,36 @@ pub fn set(
     value: &[u8],
     expires_at: Option<u64>,
 ) -> Result<(), CommandError> {
+    set_as(txn, key, old, value, expires_at, false)
+}
+
+/// [`set`] for a value that OBJECT ENCODING calls `raw` whatever its length.
+pub fn set_edited(
+    txn: &mut Txn<'_>,
+    key: &MetaKey,
+    old: Option<&Record>,
+    value: &[u8],
+    expires_at: Option<u64>,
+) -> Result<(), CommandError> {
+    set_as(txn, key, old, value, expires_at, true)
+}
+
+fn set_as(
+    txn: &mut Txn<'_>,
+    key: &MetaKey,
+    old: Option<&Record>,
+    value: &[u8],
+    expires_at: Option<u64>,
+    edited: bool,
+) -> Result<(), CommandError> {
     if let Some(old) = old {
         overwrite(txn, key, old);
     }
     if value.len() <= txn.context().string_inline_max {
-        let header = Header::inline(KeyType::String, expires_at);
+        let header = Header {
+            edited,
+            ..Header::inline(KeyType::String, expires_at)
+        };
         return txn.put(key, Record::new(key, &header, value));
     }
     let fragments = Fragments {
@@ -267,7 +341,40 @@ pub fn set(
         let row = fragments.row_key(key, number as u64);
         txn.put_row(Family::Payload, row, Bytes::copy_from_slice(chunk));
     }
-    txn.put(key, fragments.record(key, expires_at, false))
+    txn.put(key, fragments.record(key, expires_at, edited))
+}
+
+/// Sets `key` to a string of `len` bytes that `part` makes range by range,
+/// in order; it may read what the key was. What is all zeros costs nothing.
+/// OBJECT ENCODING calls it `raw`.
+pub fn set_by_parts(
+    txn: &mut Txn<'_>,
+    key: &MetaKey,
+    old: Option<&Record>,
+    len: u64,
+    part: &mut dyn FnMut(&mut Txn<'_>, Range<u64>) -> Result<Vec<u8>, CommandError>,
+) -> Result<(), CommandError> {
+    if len <= txn.context().string_inline_max as u64 {
+        let value = part(txn, 0..len)?;
+        return set_edited(txn, key, old, &value, None);
+    }
+    let fragments = Fragments {
+        version: txn.next_version(),
+        len,
+        size: FRAGMENT as u64,
+    };
+    for number in fragments.numbers(&(0..len)) {
+        let start = number * fragments.size;
+        let value = part(txn, start..(start + fragments.size).min(len))?;
+        if value.iter().any(|byte| *byte != 0) {
+            let row = fragments.row_key(key, number);
+            txn.put_row(Family::Payload, row, value.into());
+        }
+    }
+    if let Some(old) = old {
+        overwrite(txn, key, old);
+    }
+    txn.put(key, fragments.record(key, None, true))
 }
 
 /// Writes `bytes` at `offset` of the string `old` (`None`: there is no key),
