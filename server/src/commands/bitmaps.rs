@@ -376,7 +376,7 @@ impl<'r> Source<'r> {
     fn read(&self, txn: &mut Txn<'_>, range: &Range<u64>) -> Result<Cow<'r, [u8]>, CommandError> {
         let range = range.start..range.end.min(self.len());
         match &self.value {
-            Some(value) if !range.is_empty() => value.read(txn, self.key, range),
+            Some(value) if !range.is_empty() => value.read_stored(txn, self.key, range),
             _ => Ok(Cow::Borrowed(&[])),
         }
     }
@@ -394,36 +394,37 @@ impl Op {
         found.map(|(_, op)| op)
     }
 
-    /// A range of the result.
+    /// A range of the result, zeros at its end left out.
     fn over(
         self,
         txn: &mut Txn<'_>,
         sources: &[Source<'_>],
         range: Range<u64>,
     ) -> Result<Vec<u8>, CommandError> {
-        let len = (range.end - range.start) as usize;
         let mut result = match sources.first() {
             Some(first) => first.read(txn, &range)?.into_owned(),
             None => Vec::new(),
         };
-        result.resize(len, 0);
         for source in sources.iter().skip(1) {
             let bytes = source.read(txn, &range)?;
             self.join(&mut result, &bytes);
         }
         if self == Op::Not {
+            result.resize((range.end - range.start) as usize, 0);
             result.iter_mut().for_each(|byte| *byte = !*byte);
         }
         Ok(result)
     }
 
-    fn join(self, result: &mut [u8], bytes: &[u8]) {
+    /// Either may be short: zeros follow.
+    fn join(self, result: &mut Vec<u8>, bytes: &[u8]) {
+        match self {
+            Op::And => result.truncate(bytes.len()),
+            _ => result.resize(result.len().max(bytes.len()), 0),
+        }
         let pairs = result.iter_mut().zip(bytes);
         match self {
-            Op::And => {
-                pairs.for_each(|(a, b)| *a &= b);
-                result[bytes.len()..].fill(0);
-            }
+            Op::And => pairs.for_each(|(a, b)| *a &= b),
             Op::Or => pairs.for_each(|(a, b)| *a |= b),
             Op::Xor | Op::Not => pairs.for_each(|(a, b)| *a ^= b),
         }

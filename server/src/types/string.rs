@@ -181,6 +181,21 @@ impl<'r> StringValue<'r> {
         Ok(Cow::Owned(out))
     }
 
+    /// The bytes of `range`, without those of a hole at its end.
+    ///
+    /// `range` must lie within the string.
+    pub fn read_stored(
+        &self,
+        txn: &mut Txn<'_>,
+        key: &MetaKey,
+        range: Range<u64>,
+    ) -> Result<Cow<'r, [u8]>, CommandError> {
+        match self.body {
+            Body::Spread(fragments) => fragments.read_stored(txn, key, range).map(Cow::Owned),
+            Body::Inline(_) => self.read(txn, key, range),
+        }
+    }
+
     /// The whole value.
     pub fn read_all(
         &self,
@@ -244,6 +259,31 @@ impl Fragments {
             }
         }
         Ok(())
+    }
+
+    fn read_stored(
+        &self,
+        txn: &mut Txn<'_>,
+        key: &MetaKey,
+        range: Range<u64>,
+    ) -> Result<Vec<u8>, CommandError> {
+        let mut out = Vec::new();
+        if range.is_empty() {
+            return Ok(out);
+        }
+        for number in self.numbers(&range) {
+            let Some(row) = txn.row(Family::Payload, &self.row_key(key, number))? else {
+                continue;
+            };
+            let base = number * self.size;
+            let from = range.start.max(base) - base;
+            let to = (range.end.min(base + self.size) - base).min(row.len() as u64);
+            if from < to {
+                out.resize((base + from - range.start) as usize, 0);
+                out.extend_from_slice(&row[from as usize..to as usize]);
+            }
+        }
+        Ok(out)
     }
 
     fn stored(
@@ -345,7 +385,8 @@ fn set_as(
 }
 
 /// Sets `key` to a string of `len` bytes that `part` makes range by range,
-/// in order; it may read what the key was. What is all zeros costs nothing.
+/// in order; it may read what the key was, and leave zeros at the end out.
+/// What is all zeros costs nothing.
 /// OBJECT ENCODING calls it `raw`.
 pub fn set_by_parts(
     txn: &mut Txn<'_>,
@@ -355,7 +396,8 @@ pub fn set_by_parts(
     part: &mut dyn FnMut(&mut Txn<'_>, Range<u64>) -> Result<Vec<u8>, CommandError>,
 ) -> Result<(), CommandError> {
     if len <= txn.context().string_inline_max as u64 {
-        let value = part(txn, 0..len)?;
+        let mut value = part(txn, 0..len)?;
+        value.resize(len as usize, 0);
         return set_edited(txn, key, old, &value, None);
     }
     let fragments = Fragments {

@@ -157,7 +157,7 @@ fn ranges_are_the_same_in_records_and_in_rows() {
         for (first, last) in [(1, 1), (3, 7), (19, 20), (5, 30), (20, 20)] {
             let want = &all[first - 1..last.min(20)];
             assert_eq!(ids(&bench.run(&format!("XRANGE s {first} {last}"))), want);
-            let exclusive = format!("XRANGE s ({} ({}", first, last);
+            let exclusive = format!("XRANGE s ({first} ({last}-0");
             let want = all.get(first..last.min(21) - 1).unwrap_or_default();
             assert_eq!(ids(&bench.run(&exclusive)), want);
             let mut want = all[first - 1..last.min(20)].to_vec();
