@@ -21,6 +21,7 @@ use crate::types::list::{End, List};
 use crate::types::set::Set;
 use crate::types::sorted_set::SortedSet;
 use crate::types::sorted_set::place::{Span, place};
+use crate::types::stream::Stream;
 use crate::types::string::StringValue;
 
 /// 160 bits, shown as 40 hex digits; no content at all is 0.
@@ -152,6 +153,13 @@ fn value_digest(txn: &mut Txn<'_>, key: &MetaKey, record: &Record) -> Result<Dig
             list.show(txn, 0..list.len(), End::Left, &mut |element| {
                 bytes.update(&(element.len() as u64).to_be_bytes());
                 bytes.update(element);
+                ControlFlow::Continue(())
+            })?;
+        }
+        (KeyType::Stream, _) => {
+            Stream::of(key, record)?.each_part(txn, &mut |part| {
+                bytes.update(&(part.len() as u64).to_be_bytes());
+                bytes.update(part);
             })?;
         }
         (_, None) => bytes.update(payload),

@@ -4,10 +4,10 @@
 //! (delete, copy, rename, expiry) is here, each type has a file of its own.
 
 pub mod hash;
+pub mod hyperloglog;
 pub mod intset;
 pub mod list;
 pub mod members;
-pub mod hyperloglog;
 pub mod packed;
 pub mod rows;
 pub mod set;

@@ -25,6 +25,7 @@
 //!   that lives;
 //! - numbers of groups and consumers are never used twice in a stream.
 
+mod content;
 mod entries;
 mod groups;
 pub mod id;
