@@ -236,23 +236,30 @@ impl Op {
                     true => i128::from(value),
                     false => i128::from(value as u64),
                 };
-                Some((old as i64, self.fit(value)?))
+                // And far below a signed field is above it: the distance to
+                // its largest value overflows.
+                let below = value < self.field.min();
+                let above = !below || self.field.max() - value > i128::from(i64::MAX);
+                Some((old as i64, self.fit(value, above)?))
             }
             Action::Add(by) => {
-                let sum = self.fit(old + i128::from(by))?;
+                let sum = old + i128::from(by);
+                let sum = self.fit(sum, sum > self.field.max())?;
                 Some((sum as i64, sum))
             }
         }
     }
 
-    fn fit(&self, value: i128) -> Option<i128> {
+    /// The value, or what stands for one that does not fit: the smallest one
+    /// or, if it counts as above, the largest one when it saturates.
+    fn fit(&self, value: i128, above: bool) -> Option<i128> {
         let (min, max) = (self.field.min(), self.field.max());
         if (min..=max).contains(&value) {
             return Some(value);
         }
         match self.overflow {
             Overflow::Wrap => Some(self.field.of_bits(value as u128)),
-            Overflow::Saturate => Some(value.clamp(min, max)),
+            Overflow::Saturate => Some(if above { max } else { min }),
             Overflow::Fail => None,
         }
     }
@@ -357,6 +364,10 @@ mod tests {
                 (
                     "BITFIELD k OVERFLOW SAT SET i8 0 -200 GET i8 0",
                     "*2\r\n:-1\r\n:-128\r\n",
+                ),
+                (
+                    "BITFIELD k OVERFLOW SAT SET i8 #9 -9223372036854775808 GET i8 #9",
+                    "*2\r\n:0\r\n:127\r\n",
                 ),
                 ("BITFIELD k OVERFLOW WRAP INCRBY i8 0 -1", "*1\r\n:127\r\n"),
                 (
