@@ -11,9 +11,8 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed};
 
 use super::debug::with_key;
 use crate::server::Server;
-use crate::storage::keys::{split, sub_key};
+use crate::storage::keys::split;
 use crate::storage::{KeyType, MetaKey, Record};
-use crate::txn::effects::Family;
 use crate::txn::{CommandError, Txn};
 use crate::types;
 use crate::types::hash::Hash;
@@ -112,15 +111,15 @@ fn element_digest(member: &[u8], value: &[u8]) -> Digest {
 }
 
 fn value_digest(txn: &mut Txn<'_>, key: &MetaKey, record: &Record) -> Result<Digest, CommandError> {
-    let (header, payload) = types::decode(record)?;
+    let (header, _) = types::decode(record)?;
     let mut bytes = Xxh3::new();
     bytes.update(&[header.key_type as u8, u8::from(header.expires_at.is_some())]);
-    match (header.key_type, header.spread) {
-        (KeyType::String, _) => {
+    match header.key_type {
+        KeyType::String => {
             let value = StringValue::of(record)?;
             bytes.update(&value.read_all(txn, key)?);
         }
-        (KeyType::Hash, _) => {
+        KeyType::Hash => {
             let mut all = Digest::default();
             Hash::of(key, record)?.each(txn, &mut |field, value| {
                 all.join(element_digest(field, value));
@@ -128,7 +127,7 @@ fn value_digest(txn: &mut Txn<'_>, key: &MetaKey, record: &Record) -> Result<Dig
             })?;
             bytes.update(&all.high.to_be_bytes());
         }
-        (KeyType::Set, _) => {
+        KeyType::Set => {
             let mut all = Digest::default();
             Set::of(key, record)?.each(txn, &mut |member, _| {
                 all.join(element_digest(member, b""));
@@ -136,7 +135,7 @@ fn value_digest(txn: &mut Txn<'_>, key: &MetaKey, record: &Record) -> Result<Dig
             })?;
             bytes.update(&all.high.to_be_bytes());
         }
-        (KeyType::SortedSet, _) => {
+        KeyType::SortedSet => {
             SortedSet::of(key, record.clone())?.visit(
                 txn,
                 &Span::ALL,
@@ -148,39 +147,18 @@ fn value_digest(txn: &mut Txn<'_>, key: &MetaKey, record: &Record) -> Result<Dig
                 },
             )?;
         }
-        (KeyType::List, _) => {
+        KeyType::List => {
             let list = List::of(key, record)?;
             list.show(txn, 0..list.len(), End::Left, &mut |element| {
                 bytes.update(&(element.len() as u64).to_be_bytes());
                 bytes.update(element);
-                ControlFlow::Continue(())
             })?;
         }
-        (KeyType::Stream, _) => {
+        KeyType::Stream => {
             Stream::of(key, record)?.each_part(txn, &mut |part| {
                 bytes.update(&(part.len() as u64).to_be_bytes());
                 bytes.update(part);
             })?;
-        }
-        (_, None) => bytes.update(payload),
-        (_, Some(spread)) => {
-            for family in [Family::Data, Family::Score, Family::Payload] {
-                let first = sub_key(key.slot(), key.generation(), spread.version, b"");
-                let own = first.len();
-                let engine = txn.store().engine();
-                let mut rows = engine.db.raw_iterator_cf(&engine.family(family));
-                rows.seek(&first);
-                while let Some((row, value)) =
-                    rows.item().filter(|(row, _)| row.starts_with(&first))
-                {
-                    bytes.update(&(row.len() as u64 - own as u64).to_be_bytes());
-                    bytes.update(&row[own..]);
-                    bytes.update(&(value.len() as u64).to_be_bytes());
-                    bytes.update(value);
-                    rows.next();
-                }
-                rows.status()?;
-            }
         }
     }
     Ok(Digest::of(&bytes))

@@ -18,6 +18,7 @@ mod config;
 pub(crate) mod connection;
 mod debug;
 mod digest;
+mod dump;
 mod expire;
 mod functions;
 mod geo;
@@ -93,6 +94,7 @@ static HANDLERS: LazyLock<Vec<Option<Handler>>> = LazyLock::new(|| {
         config::HANDLERS,
         connection::HANDLERS,
         debug::HANDLERS,
+        dump::HANDLERS,
         expire::HANDLERS,
         functions::HANDLERS,
         geo::HANDLERS,

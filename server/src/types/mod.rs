@@ -10,6 +10,7 @@ pub mod list;
 pub mod members;
 pub mod packed;
 pub mod rows;
+pub mod serial;
 pub mod set;
 pub mod set_algebra;
 pub mod sorted_set;

@@ -1,0 +1,121 @@
+//! DUMP and RESTORE: one value as Redis serialises it. Wire side only; the format
+//! is `rdb`.
+
+use cairn_protocol::resp::number::parse_i64;
+use cairn_protocol::resp::{Args, ReplyWriter};
+
+use super::Handler;
+use super::arguments::{integer, is};
+use crate::rdb::{self, Form};
+use crate::txn::{CommandError, EventClass, Txn};
+use crate::types::{delete_key, encoding, serial};
+
+pub(super) const HANDLERS: &[(&str, Handler)] = &[
+    ("dump", Handler::Read(dump)),
+    ("restore", Handler::Write(restore)),
+    ("restore-asking", Handler::Write(restore)),
+];
+
+type Done = Result<(), CommandError>;
+
+const UNVERIFIED: CommandError =
+    CommandError::fixed("ERR DUMP payload version or checksum are wrong");
+const MALFORMED: CommandError = CommandError::fixed("ERR Bad data format");
+const BUSY_KEY: CommandError = CommandError::fixed("BUSYKEY Target key name already exists.");
+
+/// DUMP key
+///
+/// Replies with the payload, or nil.
+fn dump(txn: &mut Txn<'_>, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
+    let key = txn.key(args.get(1));
+    let Some(record) = txn.get(&key)? else {
+        out.null();
+        return Ok(());
+    };
+    let form = match encoding(&record)? {
+        "hashtable" | "skiplist" => Form::Table,
+        _ => Form::Compact,
+    };
+    let value = serial::read(txn, &key, &record)?;
+    out.bulk_bytes(rdb::encode(&value, form).into());
+    Ok(())
+}
+
+/// RESTORE key ttl payload [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency]
+fn restore(txn: &mut Txn<'_>, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
+    let options = Options::read(args)?;
+    let key = txn.key(args.get(1));
+    let exists = txn.get(&key)?.is_some();
+    if exists && !options.replace {
+        return Err(BUSY_KEY);
+    }
+    let ttl = integer(args.get(2))?;
+    let Ok(ttl) = u64::try_from(ttl) else {
+        return Err(CommandError::fixed("ERR Invalid TTL value, must be >= 0"));
+    };
+    let body = rdb::verify(args.get(3)).map_err(|_| UNVERIFIED)?;
+    let value = rdb::decode(body).map_err(|_| MALFORMED)?;
+    let expires_at = match (ttl, options.absolute) {
+        (0, _) => None,
+        (ttl, true) => Some(ttl),
+        (ttl, false) => Some(txn.now().saturating_add(ttl)),
+    };
+    let deleted = exists && delete_key(txn, &key)?;
+    if expires_at.is_some_and(|at| at < txn.now()) {
+        // It is over already: what it would have replaced is gone.
+        if deleted {
+            txn.event(EventClass::Generic, "del", args.get(1));
+        }
+        out.ok();
+        return Ok(());
+    }
+    serial::write(txn, &key, &value, expires_at)?;
+    if !deleted {
+        txn.event(EventClass::New, "new", args.get(1));
+    }
+    txn.event(EventClass::Generic, "restore", args.get(1));
+    out.ok();
+    Ok(())
+}
+
+/// What follows RESTORE's payload. There is no eviction: what it needs is checked
+/// and not kept.
+#[derive(Default)]
+struct Options {
+    replace: bool,
+    absolute: bool,
+}
+
+impl Options {
+    fn read(args: &Args<'_>) -> Result<Options, CommandError> {
+        let mut options = Options::default();
+        let mut at = 4;
+        while at < args.len() {
+            let (word, next) = (args.get(at), args.try_get(at + 1));
+            match next {
+                _ if is(word, "REPLACE") => options.replace = true,
+                _ if is(word, "ABSTTL") => options.absolute = true,
+                Some(seconds) if is(word, "IDLETIME") => {
+                    at += 1;
+                    if integer(seconds)? < 0 {
+                        return Err(CommandError::fixed(
+                            "ERR Invalid IDLETIME value, must be >= 0",
+                        ));
+                    }
+                }
+                Some(frequency) if is(word, "FREQ") => {
+                    at += 1;
+                    let known = parse_i64(frequency).ok_or(CommandError::NOT_AN_INTEGER)?;
+                    if !(0..=255).contains(&known) {
+                        return Err(CommandError::fixed(
+                            "ERR Invalid FREQ value, must be >= 0 and <= 255",
+                        ));
+                    }
+                }
+                _ => return Err(CommandError::SYNTAX),
+            }
+            at += 1;
+        }
+        Ok(options)
+    }
+}
