@@ -7,6 +7,7 @@ use crate::local;
 use crate::merge::{self, Join, Merge};
 use crate::net::{Connection, Silence};
 use crate::route::Lane;
+use crate::transaction;
 use bytes::{Bytes, BytesMut};
 use cairn_protocol::command::{
     self, COUNT, CommandSpec, Flags, Merge as Over, Resolved, Routing, Split, id,
@@ -41,8 +42,14 @@ static ROUTES: LazyLock<[Routing; COUNT]> = LazyLock::new(|| {
 pub(crate) fn dispatch(to: &mut Connection, args: Args<'_>) -> Step {
     let spec = match check(to, args) {
         Ok(spec) => spec,
-        Err(error) => return refuse(to, error),
+        Err(error) => {
+            refuse_in_multi(to, args);
+            return refuse(to, error);
+        }
     };
+    if to.session.multi.is_some() && !transaction::is_immediate(spec.id) {
+        return transaction::queue(to, spec, args);
+    }
     match ROUTES[spec.id.index()] {
         Routing::Keys => match spec.one_slot(&args) {
             Ok(Some(slot)) => forward(to, spec, args, Lane::slot(slot)),
@@ -58,6 +65,7 @@ pub(crate) fn dispatch(to: &mut Connection, args: Args<'_>) -> Step {
             forward(to, spec, args, Lane::slot(key_slot(args.get(1))))
         }),
         Routing::Session(_) if is_publishing(spec) => after_all(to, |to| any_node(to, spec, args)),
+        Routing::Session(command::Session::Transaction) => transaction::serve(to, spec),
         Routing::Session(_) => {
             let name = spec.name.replace('|', " ");
             refuse(
@@ -82,6 +90,19 @@ fn after_all(to: &mut Connection, route: impl FnOnce(&mut Connection) -> Step) -
         return Step::Wait;
     }
     route(to)
+}
+
+/// The route of a command.
+pub(crate) fn route(spec: &CommandSpec) -> Routing {
+    ROUTES[spec.id.index()]
+}
+
+/// What a refused command does to the open transaction.
+fn refuse_in_multi(to: &mut Connection, args: Args<'_>) {
+    match command::resolve(&args) {
+        Resolved::Command(spec) if spec.id == id::EXEC => to.session.multi = None,
+        _ => to.session.multi.iter_mut().for_each(|multi| multi.fail()),
+    }
 }
 
 /// The command, if this client may run it with so many arguments.
@@ -146,8 +167,11 @@ fn forward(to: &mut Connection, spec: &CommandSpec, args: Args<'_>, lane: Lane) 
     let write = !spec.is_readonly();
     let silent = silence(to);
     let flags = flags(to);
+    let blocking = may_block(spec, args);
+    // What comes behind it waits for it, whatever it is about.
+    to.barrier |= blocking;
     let mut state = to.client.state.borrow_mut();
-    let seq = state.expect(lane, write, silent);
+    let seq = state.expect(lane, write, blocking, silent);
     let call = Call {
         client: to.client.clone(),
         seq,
@@ -156,7 +180,48 @@ fn forward(to: &mut Connection, spec: &CommandSpec, args: Args<'_>, lane: Lane) 
         database: to.session.database,
         flags,
         write,
+        blocking,
         wire: wire(args),
+        born_ms: to.now_ms,
+        offset: 0,
+    };
+    retry::submit(&to.thread, &mut state, call);
+    Step::Routed
+}
+
+/// Whether a command may wait for its keys to change.
+fn may_block(spec: &CommandSpec, args: Args<'_>) -> bool {
+    let reads_stream = matches!(spec.id, id::XREAD | id::XREADGROUP);
+    spec.flags.contains(Flags::BLOCKING)
+        && (!reads_stream || args.iter().any(|arg| arg.eq_ignore_ascii_case(b"block")))
+}
+
+/// Sends a transaction; `own` are the proxy's own replies, by place.
+pub(crate) fn send_transaction(
+    to: &mut Connection,
+    lane: Lane,
+    write: bool,
+    database: u16,
+    wire: Bytes,
+    own: Vec<(usize, Bytes)>,
+) -> Step {
+    let silent = silence(to);
+    let flags = flags(to).with(RequestFlags::TRANSACTION);
+    let mut state = to.client.state.borrow_mut();
+    let seq = match own.is_empty() {
+        true => state.expect(lane, write, false, silent),
+        false => state.expect_parts(Merge::transaction(lane, write, own), silent),
+    };
+    let call = Call {
+        client: to.client.clone(),
+        seq,
+        part: 0,
+        lane,
+        database,
+        flags,
+        write,
+        blocking: false,
+        wire,
         born_ms: to.now_ms,
         offset: 0,
     };
@@ -186,6 +251,7 @@ fn send_parts(
             database: to.session.database,
             flags,
             write,
+            blocking: false,
             wire,
             born_ms: to.now_ms,
             offset: 0,

@@ -21,6 +21,7 @@ mod local;
 mod merge;
 mod net;
 pub mod route;
+mod transaction;
 
 pub use config::Config;
 pub use net::Proxy;

@@ -91,6 +91,11 @@ impl Pause {
         Some(Duration::from_millis(until - now))
     }
 
+    /// Whether it holds up this command now.
+    pub fn holds(&self, spec: &CommandSpec) -> bool {
+        self.concerns(spec) && self.remaining().is_some()
+    }
+
     /// Waits until nothing holds up commands like `spec`.
     pub async fn over(&self, spec: &CommandSpec) {
         loop {

@@ -77,6 +77,8 @@ pub struct Server {
     /// 40 hex digits, new at every start (INFO's run_id).
     pub run_id: String,
     pub connected: AtomicUsize,
+    /// Clients whose commands wait.
+    pub blocked: AtomicUsize,
     next_client: AtomicU64,
     stopping: AtomicBool,
     stop: Notify,
@@ -109,6 +111,7 @@ impl Server {
             started_at: SystemTime::now(),
             run_id: new_id(),
             connected: AtomicUsize::new(0),
+            blocked: AtomicUsize::new(0),
             next_client: AtomicU64::new(1),
             stopping: AtomicBool::new(false),
             stop: Notify::new(),

@@ -116,6 +116,18 @@ impl Requests {
         self.push_owned(args.iter());
     }
 
+    /// Appends arguments to the last request, copying them.
+    ///
+    /// # Panics
+    /// If there is no request, or the batch was not filled by hand alone, or
+    /// it would exceed 4 GiB.
+    pub fn extend_last<A: AsRef<[u8]>>(&mut self, args: impl IntoIterator<Item = A>) {
+        assert!(self.shared.is_empty(), "parsed requests do not grow");
+        let last = self.spans.pop().expect("a request to extend");
+        debug_assert_eq!(last.args_end as usize, self.ranges.len());
+        self.push_owned(args);
+    }
+
     /// A batch of one request that shares the bytes of this one.
     ///
     /// Costs a reference and the positions, whatever the arguments' size, but
@@ -443,6 +455,12 @@ mod tests {
         assert_eq!(set.slice(1, 2).iter().collect::<Vec<_>>(), [b"k"]);
         assert_eq!((set.slice(1, 9).len(), set.slice(2, 1).len()), (2, 0));
         assert_eq!(batch.get(1).get(0), b"GET");
+        batch.extend_last(["x", "y"]);
+        assert_eq!(
+            batch.get(1).iter().collect::<Vec<_>>(),
+            [&b"GET"[..], b"k", b"x", b"y"]
+        );
+        assert_eq!(batch.len(), 2);
         batch.clear();
         assert!(batch.is_empty());
     }

@@ -22,6 +22,8 @@ pub(crate) struct Call {
     pub flags: RequestFlags,
     /// Whether executing it twice could differ from executing it once.
     pub write: bool,
+    /// Whether it may wait at its node for as long as it likes.
+    pub blocking: bool,
     /// The raw command.
     pub wire: Bytes,
     /// When it was read, in the thread's milliseconds.

@@ -174,7 +174,11 @@ fn forward(thread: &Rc<Thread>, state: &mut ClientState, call: Call) {
 }
 
 /// Takes the answer of a node to `call`.
-pub(super) fn on_reply(link: &Rc<Link>, call: Call, reply: &Reply<'_>) -> Result<(), LinkError> {
+pub(super) fn on_reply(
+    link: &Rc<Link>,
+    mut call: Call,
+    reply: &Reply<'_>,
+) -> Result<(), LinkError> {
     let Some(thread) = link.thread.upgrade() else {
         return Ok(());
     };
@@ -183,6 +187,10 @@ pub(super) fn on_reply(link: &Rc<Link>, call: Call, reply: &Reply<'_>) -> Result
     link.release(&mut state.sessions, call.wire.len());
     if state.closed {
         return Ok(());
+    }
+    if call.blocking {
+        // The time that it waited for its keys is not time in search of a way.
+        call.born_ms = thread.now_ms();
     }
     match reply.class {
         ReplyClass::Ok => {

@@ -192,6 +192,7 @@ fn greet(to: &mut Connection) {
 fn reset(to: &mut Connection) {
     to.session.database = 0;
     to.session.silence = Silence::Off;
+    to.session.multi = None;
     to.session.authenticated = to.settings.requirepass.is_empty();
     set_version(to, Version::V2);
     {

@@ -29,7 +29,8 @@ pub(crate) fn serve(to: &mut Connection, spec: &'static CommandSpec, args: Args<
     Step::Routed
 }
 
-fn answer(to: &mut Connection, spec: &'static CommandSpec, args: Args<'_>) {
+/// Writes the reply into the connection's own reply buffer.
+pub(crate) fn answer(to: &mut Connection, spec: &'static CommandSpec, args: Args<'_>) {
     let known = connection::answer(to, spec.id, args)
         || client::answer(to, spec.id, args)
         || config::answer(to, spec.id, args)

@@ -32,6 +32,33 @@ pub(super) fn join(how: Join, replies: &[Bytes], owners: &[u32]) -> Bytes {
     joined.unwrap_or(Bytes::from_static(MALFORMED))
 }
 
+/// The reply of EXEC with the proxy's own replies in their places. An error or
+/// nil stays what it is.
+pub(super) fn splice(reply: Bytes, own: &[(usize, Bytes)]) -> Bytes {
+    if !reply.starts_with(b"*") || reply.starts_with(b"*-") {
+        return reply;
+    }
+    spliced(&reply, own).unwrap_or(Bytes::from_static(MALFORMED))
+}
+
+fn spliced(reply: &[u8], own: &[(usize, Bytes)]) -> Option<Bytes> {
+    let (len, _) = array_body(reply)?;
+    let mut elements = Elements::of(reply)?;
+    let mut own = own.iter().peekable();
+    let total = len + own.len();
+    let mut out = array(
+        total,
+        reply.len() + own.clone().map(|(_, r)| r.len()).sum::<usize>(),
+    );
+    for at in 0..total {
+        match own.next_if(|(place, _)| *place == at) {
+            Some((_, reply)) => out.put_slice(reply),
+            None => out.put_slice(elements.next()?),
+        }
+    }
+    Some(out.freeze())
+}
+
 fn integer(value: i64) -> Bytes {
     Bytes::from(format!(":{value}\r\n"))
 }
@@ -151,6 +178,22 @@ mod tests {
     fn integers_are_summed_or_the_least_is_taken() {
         assert_eq!(joined(Join::Sum, &[":2\r\n", ":40\r\n"], &[]), ":42\r\n");
         assert_eq!(joined(Join::Least, &[":2\r\n", ":40\r\n"], &[]), ":2\r\n");
+    }
+
+    #[test]
+    fn the_proxys_own_replies_take_their_places_in_a_transaction() {
+        let own = [(0, Bytes::from("+PONG\r\n")), (2, Bytes::from("+OK\r\n"))];
+        let spliced = |reply: &'static str| {
+            let spliced = splice(Bytes::from(reply), &own);
+            String::from_utf8(spliced.to_vec()).unwrap()
+        };
+        assert_eq!(
+            spliced("*2\r\n*1\r\n:1\r\n$1\r\nx\r\n"),
+            "*4\r\n+PONG\r\n*1\r\n:1\r\n+OK\r\n$1\r\nx\r\n"
+        );
+        assert_eq!(spliced("-EXECABORT x\r\n"), "-EXECABORT x\r\n");
+        assert_eq!(spliced("*-1\r\n"), "*-1\r\n");
+        assert_eq!(spliced("*2\r\n:1\r\n").as_bytes(), MALFORMED);
     }
 
     #[test]

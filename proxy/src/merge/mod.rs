@@ -53,6 +53,8 @@ pub(crate) struct Merge {
     /// Part of each key, for [`Join::InKeyOrder`].
     owners: Vec<u32>,
     waiting: usize,
+    /// Of a transaction: replies of the proxy's own, by place.
+    own: Vec<(usize, Bytes)>,
 }
 
 impl Merge {
@@ -66,7 +68,15 @@ impl Merge {
             parts,
             owners,
             waiting,
+            own: Vec::new(),
         }
+    }
+
+    /// The one call of a transaction, into whose reply these are put.
+    pub fn transaction(lane: Lane, write: bool, own: Vec<(usize, Bytes)>) -> Self {
+        let mut merge = Self::new(Join::Same, write, vec![lane], Vec::new());
+        merge.own = own;
+        merge
     }
 
     /// Takes the reply of a part; the whole reply, once it was the last.
@@ -96,6 +106,10 @@ impl Merge {
             .drain(..)
             .filter_map(|(_, reply)| reply)
             .collect();
-        join::join(self.join, &replies, &self.owners)
+        let joined = join::join(self.join, &replies, &self.owners);
+        match self.own.is_empty() {
+            true => joined,
+            false => join::splice(joined, &self.own),
+        }
     }
 }

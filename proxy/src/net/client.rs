@@ -65,7 +65,12 @@ struct Entry {
 
 enum Kind {
     /// One call is out for it.
-    Waiting { lane: Lane, write: bool },
+    Waiting {
+        lane: Lane,
+        write: bool,
+        /// It may wait at its node for as long as it likes.
+        blocking: bool,
+    },
     /// Answered, but an older request is not.
     Ready(Bytes),
     /// Several calls are out for it.
@@ -189,8 +194,19 @@ impl ClientState {
     }
 
     /// Gives a request that one call answers its place.
-    pub fn expect(&mut self, lane: Lane, write: bool, silent: bool) -> u64 {
-        self.enqueue(silent, Kind::Waiting { lane, write })
+    pub fn expect(&mut self, lane: Lane, write: bool, blocking: bool, silent: bool) -> u64 {
+        let kind = Kind::Waiting {
+            lane,
+            write,
+            blocking,
+        };
+        self.enqueue(silent, kind)
+    }
+
+    /// Whether all that is unanswered is one command that may wait for long.
+    pub fn only_waits(&self) -> bool {
+        let blocking = |entry: &Entry| matches!(entry.kind, Kind::Waiting { blocking: true, .. });
+        self.queue.len() == 1 && self.queue.front().is_some_and(blocking)
     }
 
     /// Gives a request that several calls answer its place.
@@ -296,7 +312,9 @@ impl ClientState {
     pub fn has_later_write(&self, lane: Lane, seq: u64) -> bool {
         let from = self.index(seq).map_or(0, |index| index + 1);
         self.queue.iter().skip(from).any(|entry| match &entry.kind {
-            Kind::Waiting { lane: its, write } => *write && *its == lane,
+            Kind::Waiting {
+                lane: its, write, ..
+            } => *write && *its == lane,
             Kind::Merge(merge) => merge.is_write() && merge.unanswered(lane) > 0,
             Kind::Ready(_) => false,
         })

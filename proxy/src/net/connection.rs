@@ -10,6 +10,7 @@ use super::registry::{ClientInfo, Stats};
 use super::thread::Thread;
 use crate::config::Settings;
 use crate::dispatch::{self, Step};
+use crate::transaction::Multi;
 use bytes::BytesMut;
 use cairn_protocol::resp::{Limits, ReplyWriter, RequestParser, Requests, Version};
 use std::future::poll_fn;
@@ -42,7 +43,7 @@ pub(crate) enum Silence {
 }
 
 /// What a connection has set for itself.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Session {
     pub authenticated: bool,
     pub version: Version,
@@ -50,6 +51,8 @@ pub(crate) struct Session {
     pub silence: Silence,
     /// Close after what was asked is answered (QUIT, a killed self).
     pub closing: bool,
+    /// What was queued since MULTI.
+    pub multi: Option<Box<Multi>>,
 }
 
 /// Why a connection ended.
@@ -268,6 +271,10 @@ impl Connection {
                 return Poll::Ready(End::Io(error));
             }
             let state = self.client.state.borrow();
+            // Nobody is left to take what its command waits for.
+            if self.eof && state.only_waits() {
+                return Poll::Ready(End::Closed);
+            }
             if state.reply_bytes() > self.settings.output_limit {
                 return Poll::Ready(End::Output);
             }

@@ -20,7 +20,7 @@ pub(super) fn integer(arg: &[u8]) -> Result<i64, CommandError> {
 }
 
 /// A database index, which Redis reads as a C `int`.
-pub(super) fn database(arg: &[u8]) -> Result<usize, CommandError> {
+pub(crate) fn database(arg: &[u8]) -> Result<usize, CommandError> {
     let index = integer(arg)?;
     if i32::try_from(index).is_err() {
         let (min, max) = (i32::MIN, i32::MAX);

@@ -12,7 +12,7 @@ use cairn_protocol::resp::{Args, ReplyWriter};
 use super::arguments::{integer, is};
 use super::tracking::redirection;
 use super::{Handler, help};
-use crate::net::session::{Client, Next, ReplyMode, Session};
+use crate::net::session::{Client, Next, ReplyMode, Session, Unblock};
 use crate::pause::Scope;
 use crate::pubsub;
 use crate::server::Server;
@@ -185,19 +185,24 @@ fn setname(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Don
 }
 
 /// CLIENT UNBLOCK client-id [TIMEOUT | ERROR]
-fn unblock(_: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
-    match args.try_get(3) {
+///
+/// Replies with 1 if that client's command was waiting.
+fn unblock(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
+    let how = match args.try_get(3) {
         Some(_) if args.len() > 4 => return Err(super::subcommand_syntax(args, "client|unblock")),
-        Some(word) if !is(word, "TIMEOUT") && !is(word, "ERROR") => {
+        None => Unblock::TimeOut,
+        Some(word) if is(word, "TIMEOUT") => Unblock::TimeOut,
+        Some(word) if is(word, "ERROR") => Unblock::Error,
+        Some(_) => {
             return Err(CommandError::fixed(
                 "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR",
             ));
         }
-        _ => {}
-    }
-    integer(args.get(2))?;
-    // No command blocks yet.
-    out.integer(0);
+    };
+    let id = integer(args.get(2))? as u64;
+    let client = session.server.clients.get(&id).map(|c| c.clone());
+    let unblocked = client.is_some_and(|client| client.unblock(how));
+    out.integer(i64::from(unblocked));
     Ok(Next::Continue)
 }
 
@@ -359,6 +364,8 @@ fn describe(client: &Client, readonly: bool, text: &mut String) {
         (tracking.kind != Kind::Off, 't'),
         (tracking.broken, 'R'),
         (tracking.kind == Kind::Broadcast, 'B'),
+        (client.queued.load(Ordering::Relaxed) >= 0, 'x'),
+        (client.is_blocked(), 'b'),
         (readonly, 'r'),
         (client.no_evict.load(Ordering::Relaxed), 'e'),
     ] {
@@ -382,7 +389,7 @@ fn describe(client: &Client, readonly: bool, text: &mut String) {
     let _ = writeln!(
         text,
         "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={flags} db={} sub={} psub={} \
-         ssub={} multi=-1 qbuf={query} qbuf-free={query_free} argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 \
+         ssub={} multi={} qbuf={query} qbuf-free={query_free} argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 \
          oll=0 omem={output} tot-mem={} events=r cmd={command} user={} redir={} resp={resp}",
         client.id,
         shown(&client.peer),
@@ -395,6 +402,7 @@ fn describe(client: &Client, readonly: bool, text: &mut String) {
         own.count(pubsub::Kind::Channel),
         own.count(pubsub::Kind::Pattern),
         own.count(pubsub::Kind::Shard),
+        client.queued.load(Ordering::Relaxed),
         std::mem::size_of::<Client>() + query + query_free + output,
         labels.user,
         redirection(&tracking),

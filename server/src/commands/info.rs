@@ -192,7 +192,7 @@ fn clients(facts: &Facts, out: &mut String) {
         "maxclients" => server.live.maxclients.load(Ordering::Relaxed),
         "client_recent_max_input_buffer" => most(|c| c.query_buffer.load(Ordering::Relaxed)),
         "client_recent_max_output_buffer" => most(|c| c.output_buffer.load(Ordering::Relaxed)),
-        "blocked_clients" => 0,
+        "blocked_clients" => server.blocked.load(Ordering::Relaxed),
         "tracking_clients" => server.announcer.tracking.clients(),
         "clients_in_timeout_table" => 0,
     }

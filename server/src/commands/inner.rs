@@ -34,6 +34,7 @@ pub(crate) enum NotInner {
     UnknownSubcommand(&'static CommandSpec),
     WrongArity(&'static CommandSpec),
     /// It needs a connection; only the caller knows whether it has one.
+    #[allow(dead_code, reason = "for a caller that has one")]
     Session(&'static CommandSpec, SessionHandler),
 }
 

@@ -6,8 +6,7 @@
 //! command sees its connection's [`Session`] and the server.
 
 mod acl;
-#[allow(dead_code)] // timeouts of blocking commands
-mod arguments;
+pub(crate) mod arguments;
 mod bitfield;
 mod bitmaps;
 mod client;
@@ -25,7 +24,6 @@ mod geo;
 mod hashes;
 mod hyperloglog;
 mod info;
-#[allow(dead_code)] // EXEC
 pub(crate) mod inner;
 pub mod keys;
 mod keyspace;
@@ -52,6 +50,7 @@ mod subcommands;
 #[cfg(test)]
 mod testing;
 mod tracking;
+pub(crate) mod transactions;
 
 pub(crate) use scan::scan_until_gap;
 
@@ -119,6 +118,7 @@ static HANDLERS: LazyLock<Vec<Option<Handler>>> = LazyLock::new(|| {
         streams::HANDLERS,
         strings::HANDLERS,
         tracking::HANDLERS,
+        transactions::HANDLERS,
     ];
     for (name, handler) in families.iter().copied().flatten() {
         let spec = lookup_full(name.as_bytes()).expect("a handler's name is in the table");

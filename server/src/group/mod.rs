@@ -8,10 +8,15 @@
 //!
 //! Knows nothing of connections; RESP only as far as handlers write replies.
 
+pub(crate) mod blocked;
 pub mod commit;
 pub mod expiry;
 mod scripts;
+mod serve;
+#[cfg(test)]
+mod serve_tests;
 pub mod submission;
+pub(crate) mod watch;
 mod writer;
 
 use std::cell::Cell;
@@ -25,8 +30,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+use self::blocked::Blocked;
 use self::scripts::ScriptThread;
 use self::submission::{Outcome, Submission};
+use self::watch::Watches;
 use self::writer::Writer;
 pub use self::writer::{Commit, CommitSink, Entry, StepDone};
 
@@ -155,6 +162,8 @@ pub struct Group {
     clock: Mutex<LogClock>,
     queue: Mutex<VecDeque<Job>>,
     writer: Mutex<Writer>,
+    watches: Watches,
+    blocked: Blocked,
     sink: Box<dyn CommitSink>,
     script_thread: ScriptThread,
     pub(crate) events: EventSink,
@@ -193,6 +202,8 @@ impl Group {
             clock: Mutex::new(clock),
             queue: Mutex::new(VecDeque::new()),
             writer: Mutex::new(writer),
+            watches: Watches::default(),
+            blocked: Blocked::default(),
             sink,
             script_thread: ScriptThread::default(),
             events,
@@ -217,9 +228,13 @@ impl Group {
         self.ready.store(ready, Ordering::Release);
         if ready {
             self.rebase();
+            // The writer took a breath in between: what it registered since it
+            // was stopped is void too.
+            self.dismiss_listeners();
             self.turn();
         } else {
             self.refuse_queued();
+            self.dismiss_listeners();
         }
     }
 
@@ -288,7 +303,7 @@ impl Group {
             may_block: true,
             client: 0,
             // Whoever reads the events of a batch must be asked here.
-            events: self.events.wanted(),
+            events: self.events.wanted() || self.is_observed(),
             misses: self.events.misses_wanted(),
             track: false,
             monitored: self.events.monitored(),

@@ -15,8 +15,11 @@ use cairn_protocol::command::CommandSpec;
 use cairn_protocol::resp::{Mark, ReplyWriter, Requests, Version};
 use parking_lot::{Mutex, MutexGuard};
 
+use super::blocked::Waiter;
+use super::watch::WatcherId;
 use crate::commands::DataHandler;
 use crate::scripting::runs_scripts;
+use crate::txn::InnerRun;
 
 /// What became of one command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +30,8 @@ pub enum Outcome {
     Done,
     /// Not in memory: fetch, then submit again.
     Cold,
+    /// It waits for its keys: see `SubmissionState::blocked`.
+    Blocked,
     /// The slot is frozen by a move: wait, then submit again.
     Frozen,
     /// The slot is not served by this group.
@@ -56,6 +61,8 @@ pub struct QueuedCommand {
     pub stream: u32,
     /// How often it was found cold.
     pub tries: u8,
+    /// Who watches with it (WATCH), or whose watches decide (EXEC); 0: nobody.
+    pub watcher: WatcherId,
     /// Not executed if it was not begun by then.
     pub begin_by: Option<Instant>,
     pub outcome: Outcome,
@@ -83,6 +90,11 @@ pub struct SubmissionState {
     pub replies: ReplyWriter,
     /// Where the replies of this submission begin.
     pub base: Option<Mark>,
+    /// Those that wait: index of the command, and its waiter. The owner takes them.
+    pub blocked: Vec<(usize, Arc<Waiter>)>,
+    /// What ran within EXECs and scripts, by index of the command. The owner
+    /// takes them.
+    pub inner: Vec<(usize, InnerRun)>,
     done: bool,
     waker: Option<Waker>,
 }
@@ -94,6 +106,8 @@ impl Default for SubmissionState {
             commands: Vec::new(),
             replies: ReplyWriter::new(Version::V2),
             base: None,
+            blocked: Vec::new(),
+            inner: Vec::new(),
             done: true,
             waker: None,
         }

@@ -10,6 +10,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::blocked::Waiter;
+use super::serve::{Progress, is_exec};
 use super::submission::{Outcome, QueuedCommand, Submission, SubmissionState};
 use super::{Group, Job, SlotVerdict};
 use crate::storage::generations::GenerationMap;
@@ -65,12 +67,14 @@ struct Turn {
     submissions: Vec<Arc<Submission>>,
     flags: Vec<Arc<AtomicBool>>,
     events: Vec<Event>,
+    /// Those who waited and got something.
+    served: Vec<Arc<Waiter>>,
     step: Option<StepDone>,
 }
 
 /// State of the one writer.
 pub(super) struct Writer {
-    overlay: Overlay,
+    pub(super) overlay: Overlay,
     position: Position,
     in_flight: Option<Turn>,
 }
@@ -154,7 +158,7 @@ impl Group {
             };
             commands += match job {
                 Job::Client(submission) => {
-                    let n = self.evaluate(writer, &submission, now);
+                    let n = self.evaluate(writer, &submission, &mut turn.served, now);
                     turn.submissions.push(submission);
                     n
                 }
@@ -176,7 +180,11 @@ impl Group {
                     return true;
                 }
                 Job::Expire(due, done) => {
+                    let seen = Progress::of(&writer.overlay);
                     self.expire(writer, &due, now);
+                    if self.is_observed() {
+                        self.observe(writer, seen, &mut turn.served, now);
+                    }
                     turn.flags.push(done);
                     due.len()
                 }
@@ -222,7 +230,13 @@ impl Group {
         }
     }
 
-    fn evaluate(&self, writer: &mut Writer, submission: &Submission, now: u64) -> usize {
+    fn evaluate(
+        &self,
+        writer: &mut Writer,
+        submission: &Submission,
+        served: &mut Vec<Arc<Waiter>>,
+        now: u64,
+    ) -> usize {
         let mut state = submission.lock();
         let state = &mut *state;
         let mut stopped: Vec<u32> = Vec::new();
@@ -238,11 +252,18 @@ impl Group {
             }
             evaluated += 1;
             let late = command.begin_by.is_some_and(|at| at <= started);
+            let seen = Progress::of(&writer.overlay);
             let (outcome, failed) = match self.refusal(&command) {
                 _ if late => (Outcome::NotExecuted, false),
                 Some(refusal) => (refusal, false),
-                None => self.evaluate_one(writer, &maps, state, &command, now),
+                None => self.evaluate_one(writer, &maps, state, at, now),
             };
+            if self.is_observed() {
+                self.observe(writer, seen, served, now);
+            }
+            if command.watcher != 0 && outcome == Outcome::Done {
+                self.settle_watches(writer, state, &command);
+            }
             let ended = Instant::now();
             let command = &mut state.commands[at];
             (command.outcome, command.failed) = (outcome, failed);
@@ -257,12 +278,17 @@ impl Group {
         evaluated
     }
 
-    /// Slot ownership, checked where it cannot change under the command.
+    /// Slot ownership, checked where it cannot change under the command. An
+    /// EXEC with watches is left to those: under another owner they are void.
     fn refusal(&self, command: &QueuedCommand) -> Option<Outcome> {
         let slot = command.slot?;
         match self.ownership.as_ref()?.verdict(slot) {
             SlotVerdict::Serve => None,
             SlotVerdict::Frozen => Some(Outcome::Frozen),
+            SlotVerdict::Moved if command.watcher != 0 && is_exec(command) => {
+                self.watches.touch_watcher(command.watcher);
+                None
+            }
             SlotVerdict::Moved => Some(Outcome::Moved),
         }
     }
@@ -272,9 +298,10 @@ impl Group {
         writer: &mut Writer,
         maps: &GenerationMap,
         state: &mut SubmissionState,
-        command: &QueuedCommand,
+        at: usize,
         now: u64,
     ) -> (Outcome, bool) {
+        let command = state.commands[at];
         let disk = command.tries >= MAX_COLD_TRIES;
         if disk {
             self.writer_cold_reads.fetch_add(1, Ordering::Relaxed);
@@ -289,6 +316,10 @@ impl Group {
         let savepoint = writer.overlay.savepoint();
         let mark = state.replies.mark();
         state.replies.set_version(command.version);
+        if command.watcher != 0 && is_exec(&command) && !self.is_unchanged(command.watcher, now) {
+            state.replies.null_array();
+            return (Outcome::Done, false);
+        }
         let args = state.requests.get(command.request as usize);
         let mut txn = Txn::write(&self.store, maps, &mut writer.overlay, context);
         txn.witness_begin(command.spec, &args);
@@ -298,18 +329,38 @@ impl Group {
         if !witness.is_empty() && !matches!(outcome, Err(CommandError::Cold)) {
             self.events.witnessed(command.client, witness);
         }
+        let inner = txn.take_inner();
+        if !matches!(outcome, Err(CommandError::Cold)) {
+            state.inner.extend(inner.into_iter().map(|run| (at, run)));
+        }
         match outcome {
             Ok(()) => (Outcome::Done, false),
             Err(error) => {
                 state.replies.truncate(mark);
                 writer.overlay.roll_back(savepoint);
-                if let CommandError::Cold = error {
-                    return (Outcome::Cold, false);
+                match error {
+                    CommandError::Cold => (Outcome::Cold, false),
+                    CommandError::Block { timeout_ms } => {
+                        self.block(state, &command, at, timeout_ms);
+                        (Outcome::Blocked, false)
+                    }
+                    error => {
+                        state.replies.error(error.to_string());
+                        (Outcome::Done, true)
+                    }
                 }
-                state.replies.error(error.to_string());
-                (Outcome::Done, true)
             }
         }
+    }
+
+    /// WATCH was evaluated: from here on its keys are watched. EXEC was: its
+    /// watches are over.
+    fn settle_watches(&self, writer: &Writer, state: &SubmissionState, command: &QueuedCommand) {
+        if is_exec(command) {
+            return self.unwatch(command.watcher);
+        }
+        let args = state.requests.get(command.request as usize);
+        self.register_watches(&writer.overlay, command, &args);
     }
 
     /// Removes due keys. A row whose record is gone or has another expiry
@@ -367,6 +418,7 @@ impl Group {
         }
         if outcome != Commit::Applied {
             self.lineage.fetch_add(1, Ordering::AcqRel);
+            self.dismiss_listeners();
         } else if !turn.events.is_empty() {
             self.events.fire(&turn.events);
         }
@@ -375,6 +427,7 @@ impl Group {
         if turn.events.capacity() <= MAX_KEPT_EVENTS && writer.overlay.events.is_empty() {
             writer.overlay.events = std::mem::take(&mut turn.events);
         }
+        self.settle_served(&turn.served, outcome);
         for submission in &turn.submissions {
             if outcome != Commit::Applied {
                 fail(submission, outcome);
@@ -385,6 +438,7 @@ impl Group {
             .iter()
             .for_each(|flag| flag.store(true, Ordering::Release));
         if let Some(done) = turn.step {
+            self.dismiss_moved();
             done(outcome);
         }
     }

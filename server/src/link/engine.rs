@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use cairn_protocol::command::{CommandSpec, id};
+use cairn_protocol::command::{CommandSpec, Flags, id};
 use cairn_protocol::link::{
     Batch, Close, Credit, Frame, GoAway, LinkError, Moved, Payload, Ping, Reason, ReplyClass,
     Request, RequestFlags, Welcome, reply_header,
@@ -20,10 +20,13 @@ use cairn_protocol::resp::{Limits, Mark, ReplyWriter, Requests, Version};
 use tokio::sync::mpsc;
 
 use super::place::{Hint, Place};
-use super::round::{Rounds, Wire};
+use super::round::{Round, Rounds, Wire};
 use super::sessions::{Asked, Busy, Held, SessionKey, Sessions};
+use super::transaction;
+use super::waiting::{Waiting, Woken, wait};
 use crate::commands::{self, DataHandler, Handler, SessionHandler};
 use crate::dispatch::{Caller, Dispatched, dispatch, refused_when_full};
+use crate::group::blocked::Waiter;
 use crate::group::submission::{Outcome, QueuedCommand};
 use crate::group::{Group, GroupId, SlotVerdict};
 use crate::net::Turns;
@@ -66,6 +69,7 @@ pub(super) struct Engine {
     reply: ReplyWriter,
     frame: BytesMut,
     pool: Pool,
+    waiting: Waiting,
 }
 
 /// Work on the blocking pool, and where it reports.
@@ -94,6 +98,12 @@ enum Work {
     ByWriter(Bytes),
     /// What a waiting command needs is in memory.
     Fetched,
+    /// A command stopped waiting for its keys; its bytes, should it begin again.
+    Woken {
+        woken: Woken,
+        waiter: Arc<Waiter>,
+        wire: Bytes,
+    },
     /// A read that panicked.
     Broken,
 }
@@ -159,6 +169,7 @@ impl Engine {
             reply: ReplyWriter::default(),
             frame: BytesMut::new(),
             pool: Pool { report, reports },
+            waiting: Waiting::default(),
         }
     }
 
@@ -174,7 +185,10 @@ impl Engine {
             match frame? {
                 Frame::Request(request) => self.on_request(request, now)?,
                 Frame::Open(open) => self.sessions.open(open.logical)?,
-                Frame::Close(Close { logical }) => self.sessions.close(logical)?,
+                Frame::Close(Close { logical }) => {
+                    self.waiting.give_up(self.sessions.find(logical)?);
+                    self.sessions.close(logical)?;
+                }
                 Frame::Ping(ping) => self.send(|out| ping.put_pong(out)),
                 // Pushes have no maker yet; GOAWAY: the peer closes when it
                 // has its answers.
@@ -423,9 +437,6 @@ impl Engine {
     ) -> Result<(Dispatched, DataHandler, bool), NoData> {
         let head = &asked.head;
         let refuse = |line: &str| Err(NoData::Line(line.as_bytes().to_vec()));
-        if head.flags.has(RequestFlags::TRANSACTION) {
-            return refuse("ERR transactions are not served over a link yet");
-        }
         if usize::from(head.database) >= DATABASES {
             return refuse("ERR DB index is out of range");
         }
@@ -433,6 +444,17 @@ impl Engine {
             Source::Read(payload) => payload.place(),
             Source::Held(wire) => (wire, 0..wire.len()),
         };
+        if head.flags.has(RequestFlags::TRANSACTION) {
+            let (db, slot) = (usize::from(head.database), asked.slot());
+            let (wire, vitals) = (&buffer[range], &self.server.vitals);
+            let (d, exec) =
+                transaction::read(wire, db, slot, &self.limits, vitals).map_err(NoData::Line)?;
+            self.request = exec;
+            let Handler::Write(handler) = d.handler else {
+                unreachable!("EXEC runs in the writer");
+            };
+            return Ok((d, handler, false));
+        }
         if !self.request.shares(buffer) {
             self.request.clear();
         }
@@ -456,6 +478,7 @@ impl Engine {
             Handler::Read(_) if d.spec.id == id::SCAN && d.slot.is_some() => {
                 Ok((d, commands::scan_until_gap, true))
             }
+            _ if d.spec.id == id::WATCH => refuse("ERR 'watch' is not served over a link"),
             Handler::Read(handler) => Ok((d, handler, true)),
             Handler::Write(handler) => Ok((d, handler, false)),
             Handler::Session(handler) if is_publishing(d.spec) => {
@@ -586,7 +609,10 @@ impl Engine {
         group: &Arc<Group>,
         from: Source<'_>,
     ) -> Begun {
+        let is_transaction = asked.head.flags.has(RequestFlags::TRANSACTION);
         let wire = match &from {
+            // Its request is made of it, and is of no read buffer.
+            _ if is_transaction => Wire::Copied,
             Source::Read(payload) => Wire::In(payload.place().0),
             Source::Held(wire) if wire.len() <= COPY_UP_TO => Wire::Copied,
             Source::Held(wire) => Wire::In(wire),
@@ -605,6 +631,14 @@ impl Engine {
         let round = self.rounds.get(id);
         match wire {
             Wire::In(_) => round.requests.push_sharing(&self.request, 0),
+            Wire::Copied if is_transaction => {
+                round.requests.push_copy(self.request.get(0));
+                let came = match &from {
+                    Source::Read(payload) => Bytes::copy_from_slice(payload),
+                    Source::Held(wire) => wire.clone(),
+                };
+                round.transactions.push((round.commands.len(), came));
+            }
             Wire::Copied => {
                 let bytes = self.request.get(0).wire().expect("it came over the wire");
                 round
@@ -624,6 +658,7 @@ impl Engine {
             slot: d.slot,
             stream: asked.session,
             tries: asked.tries,
+            watcher: 0,
             begin_by: asked.begin_by,
             outcome: Outcome::Pending,
             reply_end: None,
@@ -671,20 +706,29 @@ impl Engine {
                     let refusal = self.slot_refusal(asked, group.id, SlotVerdict::Moved);
                     self.refuse(asked, refusal);
                 }
-                Outcome::Cold | Outcome::Pending => {}
+                Outcome::Cold | Outcome::Pending | Outcome::Blocked => {}
             }
             self.note_slow(command, &round.requests);
+        }
+        for (_, run) in &round.inner {
+            let (command, nanos) = (run.spec.id.index(), u64::from(run.nanos));
+            self.server.stats.ran(command, nanos, run.failed);
         }
         // From the last to the first, so that lanes keep their order.
         for at in (0..round.commands.len()).rev() {
             let (command, asked) = (&round.commands[at], &round.asked[at]);
             match command.outcome {
                 Outcome::Cold => {
-                    self.put_back(asked, command.tries, wire_of(&round.requests, at));
+                    self.put_back(asked, command.tries, wire_in(&round, at));
                     self.fetch(command, asked, &group, round.requests.share(at));
                 }
                 Outcome::Pending => {
-                    self.put_back(asked, command.tries, wire_of(&round.requests, at));
+                    self.put_back(asked, command.tries, wire_in(&round, at));
+                }
+                Outcome::Blocked => {
+                    let waiter = round.blocked.iter().find(|(of, _)| *of == at);
+                    let (_, waiter) = waiter.expect("a blocked command waits");
+                    self.wait_for_keys(asked, waiter, &group, wire_in(&round, at));
                 }
                 _ => {}
             }
@@ -749,9 +793,68 @@ impl Engine {
         });
     }
 
+    /// Its command waits for its keys, and its lane with it.
+    fn wait_for_keys(
+        &mut self,
+        asked: &Asked,
+        waiter: &Arc<Waiter>,
+        group: &Arc<Group>,
+        wire: Bytes,
+    ) {
+        self.set_busy(asked, Busy::Blocking);
+        self.waiting
+            .insert(asked.session, asked.head.request, group, waiter);
+        self.server.blocked.fetch_add(1, Ordering::Relaxed);
+        let mut report = Reporter::new(&self.pool, *asked);
+        let (group, waiter, server) = (group.clone(), waiter.clone(), self.server.clone());
+        tokio::spawn(async move {
+            let woken = wait(&group, &waiter).await;
+            server.blocked.fetch_sub(1, Ordering::Relaxed);
+            report.send(Work::Woken {
+                woken,
+                waiter,
+                wire,
+            });
+        });
+    }
+
+    fn on_woken(&mut self, asked: Asked, woken: Woken, waiter: &Waiter, wire: Bytes) {
+        self.waiting.remove(asked.session, asked.head.request);
+        match woken {
+            Woken::Served => {
+                let (mut reply, nanos, failed) = waiter.take_reply();
+                let command = waiter.spec.id.index();
+                self.server.stats.ran(command, u64::from(nanos), failed);
+                std::mem::swap(&mut self.reply, &mut reply);
+                self.answer(&asked, ReplyClass::Ok);
+            }
+            Woken::TimedOut => {
+                self.server.stats.ran(waiter.spec.id.index(), 0, false);
+                self.reply.clear();
+                self.reply.set_version(version_of(&asked));
+                self.reply.null_array();
+                self.answer(&asked, ReplyClass::Ok);
+            }
+            Woken::Again => {
+                // It was begun in time once.
+                let asked = Asked {
+                    begin_by: None,
+                    ..asked
+                };
+                self.put_back(&asked, asked.tries, wire);
+            }
+            Woken::Unknown => self.answer_line(&asked, ReplyClass::Unknown, UNKNOWN),
+        }
+    }
+
     fn on_report(&mut self, Report { asked, work }: Report) {
         self.set_busy(&asked, Busy::Idle);
         match work {
+            Work::Woken {
+                woken,
+                waiter,
+                wire,
+            } => self.on_woken(asked, woken, &waiter, wire),
             Work::Answered {
                 command,
                 nanos,
@@ -856,7 +959,8 @@ impl Engine {
 
     fn note_slow(&self, command: &QueuedCommand, requests: &Requests) {
         let nanos = u64::from(command.nanos);
-        if command.outcome == Outcome::Done && self.is_slow(nanos) {
+        let logged = !command.spec.flags.contains(Flags::SKIP_SLOWLOG);
+        if command.outcome == Outcome::Done && logged && self.is_slow(nanos) {
             let args = requests.get(command.request as usize);
             let live = &self.server.live;
             self.server
@@ -949,7 +1053,13 @@ fn keep(payload: Payload<'_>) -> Bytes {
     }
 }
 
-/// The same for a command of a round.
+/// The same for a command of a round, which may be a transaction.
+fn wire_in(round: &Round, at: usize) -> Bytes {
+    let came = round.transactions.iter().find(|(of, _)| *of == at);
+    came.map_or_else(|| wire_of(&round.requests, at), |(_, wire)| wire.clone())
+}
+
+/// The same for a command of a batch.
 fn wire_of(requests: &Requests, at: usize) -> Bytes {
     let args = requests.get(at);
     let wire = args.wire().expect("it came over the wire");

@@ -22,6 +22,8 @@ mod round;
 mod sessions;
 #[cfg(test)]
 mod tests;
+mod transaction;
+mod waiting;
 
 pub use accept::{Http2, PeerPort, peer_addresses};
 pub use handshake::Identity;

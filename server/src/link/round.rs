@@ -13,7 +13,9 @@ use cairn_protocol::resp::{ReplyWriter, Requests};
 
 use super::sessions::Asked;
 use crate::group::Group;
+use crate::group::blocked::Waiter;
 use crate::group::submission::{QueuedCommand, Submission};
+use crate::txn::InnerRun;
 
 /// Submissions of one link that are in flight at most.
 const MAX_IN_FLIGHT: usize = 64;
@@ -47,6 +49,12 @@ pub(super) struct Round {
     /// One for each command.
     pub asked: Vec<Asked>,
     pub replies: ReplyWriter,
+    /// Those that wait, by command.
+    pub blocked: Vec<(usize, Arc<Waiter>)>,
+    /// What ran within others, by command.
+    pub inner: Vec<(usize, InnerRun)>,
+    /// Transactions as they came: their requests are made of them.
+    pub transactions: Vec<(usize, Bytes)>,
     submission: Arc<Submission>,
     stage: Stage,
     copied: bool,
@@ -61,6 +69,9 @@ impl Default for Round {
             commands: Vec::new(),
             asked: Vec::new(),
             replies: ReplyWriter::default(),
+            blocked: Vec::new(),
+            inner: Vec::new(),
+            transactions: Vec::new(),
             submission: Arc::default(),
             stage: Stage::Free,
             copied: false,
@@ -94,6 +105,8 @@ impl Round {
         std::mem::swap(&mut state.requests, &mut self.requests);
         std::mem::swap(&mut state.commands, &mut self.commands);
         std::mem::swap(&mut state.replies, &mut self.replies);
+        std::mem::swap(&mut state.blocked, &mut self.blocked);
+        std::mem::swap(&mut state.inner, &mut self.inner);
     }
 }
 
@@ -194,6 +207,9 @@ impl Rounds {
         round.commands.clear();
         round.asked.clear();
         round.replies.clear();
+        round.blocked.clear();
+        round.inner.clear();
+        round.transactions.clear();
         if self.free.len() >= KEPT {
             *round = Round::default();
         }

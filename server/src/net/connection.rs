@@ -5,6 +5,9 @@
 //! that one round trip through the writer serves them all in order. What is
 //! not in memory runs on the blocking pool; other connections go on.
 
+mod blocking;
+mod transaction;
+
 use std::io::ErrorKind;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,16 +15,18 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use cairn_protocol::command::{AclCategories, Flags, Resolved, resolve};
+use cairn_protocol::command::{AclCategories, Flags, Resolved, id, resolve};
 use cairn_protocol::resp::{Args, Limits, ProtocolError, ReplyWriter, RequestParser, Requests};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use self::blocking::BlockedClient;
 use super::read::{ReadJob, ReadOutcome};
 use super::session::{Client, Next, ReplyMode, Session};
 use super::turns::Turns;
 use crate::commands::{DataHandler, Handler};
 use crate::dispatch::{Caller, Dispatched, dispatch, refused_when_full};
+use crate::group::blocked::Waiter;
 use crate::group::submission::{Outcome, QueuedCommand, Submission};
 use crate::group::{Group, GroupId};
 use crate::monitor::Sender;
@@ -29,7 +34,7 @@ use crate::scripting::running::busy_line;
 use crate::server::{Home, Route, Server};
 use crate::stats::Tally;
 use crate::tracking::Kind;
-use crate::txn::{CommandError, Txn, TxnContext};
+use crate::txn::{CommandError, InnerRun, Txn, TxnContext};
 
 const READ_CHUNK: usize = 20 << 10;
 /// Requests parsed at a time.
@@ -71,6 +76,11 @@ struct Connection {
     home: Option<GroupHandle>,
     tally: Tally,
     pace: Pace,
+    /// Commands of the submission that wait, and what ran within others.
+    blocked: Vec<(usize, Arc<Waiter>)>,
+    inner: Vec<(usize, InnerRun)>,
+    /// When the command that waits now has waited long enough, if ever.
+    blocked_until: Option<Option<Instant>>,
 }
 
 /// Many commands in a row share one count of the group, which all network
@@ -128,6 +138,9 @@ pub(super) async fn serve(
         },
         tally: Tally::default(),
         pace: Pace::default(),
+        blocked: Vec::new(),
+        inner: Vec::new(),
+        blocked_until: None,
         stream,
         session,
         parser: RequestParser::new(),
@@ -406,6 +419,9 @@ impl Connection {
         }
         if dispatched.is_err() {
             self.count_rejected(request);
+            if self.session.multi.is_some() {
+                self.refuse_in_multi(request);
+            }
         }
         if self.session.reply_mode != ReplyMode::On {
             return self.execute_quietly(request, dispatched).await;
@@ -418,9 +434,9 @@ impl Connection {
         match dispatched {
             Ok(d) if self.session.server.pause.is_on() => {
                 self.wait_out_pause(&d).await?;
-                self.run_one(request, d).await
+                self.run_dispatched(request, d).await
             }
-            Ok(d) => self.run_one(request, d).await,
+            Ok(d) => self.run_dispatched(request, d).await,
             Err(line) => self.answer_error(&line).await,
         }
     }
@@ -430,8 +446,17 @@ impl Connection {
         self.submit().await?;
         self.flush().await?;
         let (client, server) = (self.session.client.clone(), self.session.server.clone());
+        // An EXEC is what it executes.
+        let spec = match &self.session.multi {
+            Some(multi) if d.spec.id == id::EXEC => multi.write.unwrap_or(d.spec),
+            _ => d.spec,
+        };
+        if !server.pause.holds(spec) {
+            return Ok(());
+        }
+        let _counted = BlockedClient::new(&server, &client);
         tokio::select! {
-            () = server.pause.over(d.spec) => Ok(()),
+            () = server.pause.over(spec) => Ok(()),
             // Nothing was executed: the connection may go.
             () = client.killed() => Err(End::Closed),
         }
@@ -454,6 +479,13 @@ impl Connection {
         };
         if crate::commands::handler(spec).is_some() {
             self.session.server.stats.rejected(spec.id.index());
+        }
+    }
+
+    async fn run_dispatched(&mut self, request: usize, d: Dispatched) -> Result<(), End> {
+        match self.session.multi {
+            None => self.run_one(request, d).await,
+            Some(_) => self.within_multi(request, d).await,
         }
     }
 
@@ -490,6 +522,9 @@ impl Connection {
         {
             self.submit().await?;
         }
+        if d.spec.id == id::WATCH {
+            return self.watch(request, d, group).await;
+        }
         if is_read && self.pending.is_empty() {
             return self.read_one(request, d, handler, group).await;
         }
@@ -517,7 +552,7 @@ impl Connection {
         match dispatched {
             Ok(d) => {
                 self.wait_out_pause(&d).await?;
-                self.run_one(request, d).await?;
+                self.run_dispatched(request, d).await?;
             }
             Err(line) => self.answer_error(&line).await?,
         }
@@ -547,7 +582,7 @@ impl Connection {
         handler: crate::commands::SessionHandler,
     ) -> Result<(), End> {
         self.tally.settle(&self.session.server.stats);
-        if self.session.reply_mode == ReplyMode::On {
+        if self.session.reply_mode == ReplyMode::On && !self.session.nested {
             self.take_messages();
         }
         let started = Instant::now();
@@ -720,6 +755,7 @@ impl Connection {
             slot: d.slot,
             stream: 0,
             tries: 0,
+            watcher: 0,
             begin_by: None,
             outcome: Outcome::Pending,
             reply_end: None,
@@ -763,11 +799,16 @@ impl Connection {
         std::mem::swap(&mut state.requests, &mut self.requests);
         std::mem::swap(&mut state.commands, &mut self.pending);
         std::mem::swap(&mut state.replies, &mut self.out);
+        std::mem::swap(&mut state.blocked, &mut self.blocked);
+        std::mem::swap(&mut state.inner, &mut self.inner);
     }
 
     /// Accounts for what was answered and prepares the rest for another try.
     async fn settle(&mut self, group: &Arc<Group>) -> Result<(), End> {
         self.out.set_version(self.session.version);
+        if !self.inner.is_empty() {
+            self.account_inner();
+        }
         let mut pending = std::mem::take(&mut self.pending);
         let mut answered = 0;
         for command in &pending {
@@ -777,15 +818,28 @@ impl Connection {
                     let nanos = u64::from(command.nanos);
                     self.account(command.request as usize, d, nanos, command.failed);
                 }
+                // What was watched is void: that is what an EXEC says then.
+                Outcome::NotExecuted if command.spec.id == id::EXEC && command.watcher != 0 => {
+                    self.out.null_array();
+                }
                 Outcome::NotExecuted => self.out.error(busy_line().unwrap_or(NOT_EXECUTED)),
                 Outcome::Unknown => self.out.error(UNKNOWN),
-                Outcome::Pending | Outcome::Cold | Outcome::Frozen | Outcome::Moved => break,
+                _ => break,
             }
             answered += 1;
         }
         if let Some(first) = pending.get(answered).copied() {
             match first.outcome {
                 Outcome::Cold => self.fetch(&first, group).await?,
+                Outcome::Blocked => {
+                    let (_, waiter) = self.blocked.pop().expect("a blocked command waits");
+                    let answered_it = self.wait_blocked(group, &waiter, &first).await?;
+                    answered += usize::from(answered_it);
+                    if !answered_it && !self.is_home(&first, group) {
+                        self.answer_moved(&first);
+                        answered += 1;
+                    }
+                }
                 Outcome::Frozen if self.wait_thawed(&first, group).await => {}
                 Outcome::Frozen => {
                     self.out.error(TRY_AGAIN);
@@ -816,6 +870,14 @@ impl Connection {
         tokio::time::timeout(limit, gate.thawed(slot)).await.is_ok()
     }
 
+    /// Whether a command is still for this group.
+    fn is_home(&self, command: &QueuedCommand, group: &Arc<Group>) -> bool {
+        match self.session.server.route(command.slot) {
+            Route::Here(here) => Arc::ptr_eq(&here, group),
+            _ => false,
+        }
+    }
+
     fn answer_moved(&mut self, command: &QueuedCommand) {
         let line = match self.session.server.route(command.slot) {
             // It came back meanwhile; the client asks again.
@@ -844,11 +906,14 @@ impl Connection {
         let server = &self.session.server;
         let command = d.spec.id.index();
         self.tally.ran(&server.stats, command, nanos, failed);
-        if server.announcer.monitors.any() {
+        if server.announcer.monitors.any() && d.spec.id == id::EXEC {
+            self.show_exec(request);
+        } else if server.announcer.monitors.any() {
             let (sender, args) = (self.sender(), self.requests.get(request));
             let monitors = &server.announcer.monitors;
             monitors.show(sender, self.session.db, d.spec, &args);
         }
+        let server = &self.session.server;
         let spike = server
             .live
             .latency_monitor_threshold
@@ -860,8 +925,8 @@ impl Connection {
                 nanos / 1_000_000,
             );
         }
-        let threshold = server.live.slowlog_log_slower_than.load(Ordering::Relaxed);
-        if threshold >= 0 && nanos / 1000 >= threshold as u64 {
+        if self.is_slow(nanos) && !d.spec.flags.contains(Flags::SKIP_SLOWLOG) {
+            let server = &self.session.server;
             let args = self.requests.get(request);
             server.slow_log.note(
                 &self.session.client,
@@ -870,6 +935,22 @@ impl Connection {
                 nanos / 1000,
                 &server.live,
             );
+        }
+    }
+}
+
+impl Connection {
+    fn is_slow(&self, nanos: u64) -> bool {
+        let live = &self.session.server.live;
+        let threshold = live.slowlog_log_slower_than.load(Ordering::Relaxed);
+        threshold >= 0 && nanos / 1000 >= threshold as u64
+    }
+
+    /// What a refused command does to the open transaction.
+    fn refuse_in_multi(&mut self, request: usize) {
+        match resolve(&self.requests.get(request)) {
+            Resolved::Command(spec) if spec.id == id::EXEC => self.session.discard(),
+            _ => self.fail_multi(),
         }
     }
 }

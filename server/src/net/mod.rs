@@ -5,6 +5,7 @@
 
 mod connection;
 mod listener;
+pub(crate) mod multi;
 pub mod outbox;
 pub(crate) mod read;
 pub mod session;

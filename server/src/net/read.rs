@@ -68,7 +68,9 @@ impl ReadJob<'_> {
                 // What does not fit together may be of two states.
                 Err(CommandError::Corrupt(_)) if !whole => out.truncate(mark),
                 Err(CommandError::Cold) => return ReadOutcome::Cold,
-                Err(CommandError::NeedsTick) => return ReadOutcome::ByWriter,
+                Err(CommandError::NeedsTick | CommandError::Block { .. }) => {
+                    return ReadOutcome::ByWriter;
+                }
                 Err(error) => return ReadOutcome::Failed(error),
             }
         }

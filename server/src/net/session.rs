@@ -4,7 +4,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use cairn_protocol::command::{CommandSpec, id};
@@ -12,8 +12,10 @@ use cairn_protocol::resp::{ReplyWriter, Version};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::multi::Multi;
 use super::outbox::{Message, Outbox, OutputLimit, Put};
 use crate::config::LiveSettings;
+use crate::group::Group;
 use crate::pubsub::Subscriptions;
 use crate::server::Server;
 use crate::tracking::{self, ClientTracking};
@@ -48,6 +50,11 @@ pub struct Client {
     live: Arc<LiveSettings>,
     /// The connection is to give unused buffers back.
     idle: AtomicBool,
+    /// Commands queued since MULTI; -1: no transaction is open.
+    pub queued: AtomicI32,
+    /// WAITS, TO_TIME_OUT, TO_FAIL, or 0: it waits for no keys.
+    blocked: AtomicU8,
+    unblock: Notify,
     killed: AtomicBool,
     /// Killed for what it has not read: nothing more is sent.
     cut_off: AtomicBool,
@@ -55,6 +62,19 @@ pub struct Client {
     gone: AtomicBool,
     /// Wakes the connection: it was killed, or its outbox is not empty.
     signal: Notify,
+}
+
+const WAITS: u8 = 1;
+const TO_TIME_OUT: u8 = 2;
+const TO_FAIL: u8 = 3;
+
+/// How CLIENT UNBLOCK ends a wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unblock {
+    /// As if its time were over.
+    TimeOut,
+    /// With an error.
+    Error,
 }
 
 /// Names that a client gave itself.
@@ -92,6 +112,9 @@ impl Client {
             outbox: Outbox::default(),
             live,
             idle: AtomicBool::new(false),
+            queued: AtomicI32::new(-1),
+            blocked: AtomicU8::new(0),
+            unblock: Notify::new(),
             killed: AtomicBool::new(false),
             cut_off: AtomicBool::new(false),
             gone: AtomicBool::new(false),
@@ -173,6 +196,46 @@ impl Client {
         self.killed.load(Ordering::Acquire)
     }
 
+    /// Its command waits for its keys from now on.
+    pub(crate) fn begin_blocked(&self) {
+        self.blocked.store(WAITS, Ordering::Release);
+    }
+
+    pub(crate) fn end_blocked(&self) {
+        self.blocked.store(0, Ordering::Release);
+    }
+
+    pub fn is_blocked(&self) -> bool {
+        self.blocked.load(Ordering::Acquire) != 0
+    }
+
+    /// CLIENT UNBLOCK. False: it waits for nothing, or was unblocked already.
+    pub fn unblock(&self, how: Unblock) -> bool {
+        let to = match how {
+            Unblock::TimeOut => TO_TIME_OUT,
+            Unblock::Error => TO_FAIL,
+        };
+        let waits = self
+            .blocked
+            .compare_exchange(WAITS, to, Ordering::AcqRel, Ordering::Acquire);
+        if waits.is_ok() {
+            self.unblock.notify_one();
+        }
+        waits.is_ok()
+    }
+
+    /// Waits until [`Client::unblock`]. Dropping the future is safe.
+    pub(crate) async fn unblocked(&self) -> Unblock {
+        loop {
+            match self.blocked.load(Ordering::Acquire) {
+                TO_TIME_OUT => return Unblock::TimeOut,
+                TO_FAIL => return Unblock::Error,
+                // A permit may be left from an earlier wait.
+                _ => self.unblock.notified().await,
+            }
+        }
+    }
+
     /// Waits until [`Client::kill`]. Cancel safe, as [`Client::disturbed`]:
     /// what the signal stood for is looked at before it is waited for.
     pub async fn killed(&self) {
@@ -242,6 +305,17 @@ pub struct Session {
     pub tracking: tracking::Kind,
     /// CLIENT CACHING, for the next command.
     pub caching: bool,
+    /// What was queued since MULTI.
+    pub multi: Option<Box<Multi>>,
+    watching: Watching,
+}
+
+/// Where a session watches keys.
+#[derive(Default)]
+struct Watching {
+    groups: Vec<Arc<Group>>,
+    /// Of all of them, in a cluster.
+    slot: Option<u16>,
 }
 
 impl Session {
@@ -259,6 +333,8 @@ impl Session {
             nested: false,
             tracking: tracking::Kind::Off,
             caching: false,
+            multi: None,
+            watching: Watching::default(),
         }
     }
 
@@ -350,5 +426,70 @@ impl Session {
         self.server.forget(&self.client);
         (self.tracking, self.caching) = (tracking::Kind::Off, false);
         self.client.labels.lock().name.clear();
+        self.discard();
+    }
+
+    // Transactions.
+
+    pub(crate) fn begin_multi(&mut self, multi: Multi) {
+        self.multi = Some(Box::new(multi));
+        self.show_multi(Some(0));
+    }
+
+    /// What CLIENT LIST shows.
+    pub(crate) fn show_multi(&self, queued: Option<usize>) {
+        let queued = queued.map_or(-1, |n| n.min(i32::MAX as usize) as i32);
+        self.client.queued.store(queued, Ordering::Relaxed);
+    }
+
+    /// Ends the open transaction, for EXEC.
+    pub(crate) fn take_multi(&mut self) -> Box<Multi> {
+        self.show_multi(None);
+        self.multi.take().expect("a transaction is open")
+    }
+
+    /// DISCARD: no transaction, nothing watched.
+    pub fn discard(&mut self) {
+        if self.multi.take().is_some() {
+            self.show_multi(None);
+        }
+        self.unwatch();
+    }
+
+    /// WATCH is on its way to the writer of `group`.
+    pub(crate) fn note_watch(&mut self, group: &Arc<Group>, slot: Option<u16>) {
+        let watching = &mut self.watching;
+        if !watching.groups.iter().any(|g| Arc::ptr_eq(g, group)) {
+            watching.groups.push(group.clone());
+        }
+        watching.slot = slot;
+    }
+
+    pub(crate) fn is_watching(&self) -> bool {
+        !self.watching.groups.is_empty()
+    }
+
+    /// The slot of all watched keys, in a cluster.
+    pub(crate) fn watched_slot(&self) -> Option<u16> {
+        self.watching.slot
+    }
+
+    /// Whether nothing is watched elsewhere.
+    pub(crate) fn watches_only(&self, group: &Arc<Group>) -> bool {
+        self.watching.groups.iter().all(|g| Arc::ptr_eq(g, group))
+    }
+
+    /// UNWATCH
+    pub fn unwatch(&mut self) {
+        let watching = std::mem::take(&mut self.watching);
+        for group in watching.groups {
+            group.unwatch(self.client.id);
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.unwatch();
     }
 }

@@ -65,7 +65,6 @@ pub struct TxnContext {
 }
 
 /// What was in force before an inner command.
-#[allow(dead_code)] // EXEC and scripts
 pub(crate) struct InnerScope {
     context: TxnContext,
     savepoint: Option<Savepoint>,
@@ -82,7 +81,6 @@ pub struct Txn<'a> {
     /// Keys that a read of applied state did not find, if that is wanted.
     missed: Vec<Event>,
     witness: Witness,
-    #[allow(dead_code)] // EXEC and scripts
     inner: Vec<InnerRun>,
 }
 
@@ -155,7 +153,6 @@ impl<'a> Txn<'a> {
 
     /// Begins a command within this one: on database `db`, never waiting for
     /// its keys. What [`Txn::end_inner`] takes back.
-    #[allow(dead_code)] // EXEC and scripts
     pub(crate) fn begin_inner(&mut self, db: usize) -> InnerScope {
         let scope = InnerScope {
             context: self.context,
@@ -166,7 +163,6 @@ impl<'a> Txn<'a> {
     }
 
     /// Ends it; `undo`: as if it had never run.
-    #[allow(dead_code)] // EXEC and scripts
     pub(crate) fn end_inner(&mut self, scope: InnerScope, undo: bool) {
         self.context = scope.context;
         if undo && let (Some(overlay), Some(savepoint)) = (&mut self.overlay, scope.savepoint) {
@@ -175,13 +171,11 @@ impl<'a> Txn<'a> {
     }
 
     /// Notes a finished inner command.
-    #[allow(dead_code)] // EXEC and scripts
     pub(crate) fn note_inner(&mut self, run: InnerRun) {
         self.inner.push(run);
     }
 
     /// The inner commands so far, in order.
-    #[allow(dead_code)] // EXEC and scripts
     pub(crate) fn take_inner(&mut self) -> Vec<InnerRun> {
         std::mem::take(&mut self.inner)
     }

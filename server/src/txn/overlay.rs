@@ -94,6 +94,11 @@ impl Overlay {
         &self.map
     }
 
+    /// What the batch did to the map, in order.
+    pub fn map_changes(&self) -> &[MapChange] {
+        &self.map_changes
+    }
+
     /// Bytes that the batch will write, roughly.
     pub fn bytes(&self) -> usize {
         self.bytes

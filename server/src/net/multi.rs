@@ -1,0 +1,104 @@
+//! What a client has queued since MULTI.
+
+use cairn_protocol::command::{CommandSpec, Flags};
+use cairn_protocol::resp::{Args, Requests};
+
+use crate::commands::transactions::{empty_exec, push_data, push_session};
+use crate::commands::{Handler, SessionHandler};
+use crate::dispatch::Dispatched;
+
+/// Bytes and commands of one transaction at most.
+const MAX_BYTES: usize = 1 << 30;
+const MAX_COMMANDS: usize = 1 << 20;
+/// What an argument costs beside its bytes.
+const ARGUMENT_BYTES: usize = 16;
+
+/// A queued command that the connection runs.
+#[derive(Clone, Copy)]
+pub(crate) struct OfSession {
+    /// Its place among all that is queued.
+    pub at: usize,
+    pub spec: &'static CommandSpec,
+    pub handler: SessionHandler,
+}
+
+/// See the module's documentation.
+pub struct Multi {
+    /// The database of the command that comes next.
+    pub(crate) db: usize,
+    /// Something could not be queued: EXEC will refuse.
+    pub(crate) failed: bool,
+    /// The one slot of all keys, in a cluster.
+    pub(crate) slot: Option<u16>,
+    /// The EXEC, for the writer.
+    pub(crate) exec: Requests,
+    /// Commands of the session, and their arguments.
+    pub(crate) of_session: Vec<OfSession>,
+    pub(crate) session_requests: Requests,
+    /// A queued command that may change data, for what is decided by that.
+    pub(crate) write: Option<&'static CommandSpec>,
+    /// One that needs memory.
+    pub(crate) denyoom: Option<&'static CommandSpec>,
+    count: usize,
+    bytes: usize,
+}
+
+impl Multi {
+    pub(crate) fn new(db: usize) -> Multi {
+        Multi {
+            db,
+            failed: false,
+            slot: None,
+            exec: empty_exec(),
+            of_session: Vec::new(),
+            session_requests: Requests::default(),
+            write: None,
+            denyoom: None,
+            count: 0,
+            bytes: 0,
+        }
+    }
+
+    /// Number of queued commands.
+    pub(crate) fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether any of them is for the writer.
+    pub(crate) fn has_data(&self) -> bool {
+        self.count > self.of_session.len()
+    }
+
+    /// Queues a command. False: there is no room for it.
+    pub(crate) fn push(&mut self, d: &Dispatched, args: &Args<'_>) -> bool {
+        // What was refused once is not executed: nothing need be kept.
+        if self.failed {
+            return true;
+        }
+        self.bytes += args.payload_len() + args.len() * ARGUMENT_BYTES;
+        if self.bytes > MAX_BYTES || self.count >= MAX_COMMANDS {
+            return false;
+        }
+        match d.handler {
+            Handler::Read(_) | Handler::Write(_) => push_data(&mut self.exec, self.db, args),
+            Handler::Session(handler) => {
+                push_session(&mut self.exec);
+                self.session_requests.push_copy(*args);
+                self.of_session.push(OfSession {
+                    at: self.count,
+                    spec: d.spec,
+                    handler,
+                });
+            }
+        }
+        self.count += 1;
+        let flags = d.spec.flags;
+        if flags.contains(Flags::WRITE) || flags.contains(Flags::MAY_REPLICATE) {
+            self.write.get_or_insert(d.spec);
+        }
+        if flags.contains(Flags::DENYOOM) {
+            self.denyoom.get_or_insert(d.spec);
+        }
+        true
+    }
+}
