@@ -280,12 +280,13 @@ fn sorted(
         return Ok(Vec::new());
     };
     let kind = key_type(&record)?;
-    let is_set = kind == KeyType::Set;
-    if options.is_unsorted() && !(is_set && options.store.is_some()) {
+    // A set has no order of its own: what is stored, or what a script sees
+    // (a command within another never waits), is sorted.
+    let needs_order = options.store.is_some() || !txn.context().may_block;
+    if options.is_unsorted() && !(kind == KeyType::Set && needs_order) {
         return unsorted(txn, &key, &record, kind, options);
     }
     let elements = elements(txn, &key, &record, kind)?;
-    // A set has no order of its own: what is stored is sorted.
     let (by, alpha) = match options.is_unsorted() {
         true => (None, true),
         false => (options.by.as_ref(), options.alpha),
