@@ -86,10 +86,14 @@ impl EventListener for Announcer {
             let keys = witness.keys.iter().map(Vec::as_slice);
             self.tracking.remember(client, keys);
         }
-        for (db, args) in &witness.calls {
-            let args = args.iter().map(Vec::as_slice);
-            let line = monitor::line(Sender::Script, *db, &[], args);
-            self.monitors.send(&line);
+        for call in &witness.calls {
+            let sender = match call.by_script {
+                true => Sender::Script,
+                false => self.monitors.sender(client),
+            };
+            let args = call.args.iter().map(Vec::as_slice);
+            self.monitors
+                .send(&monitor::line(sender, call.db, &[], args));
         }
     }
 }

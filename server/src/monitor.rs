@@ -1,13 +1,13 @@
 //! MONITOR: every command, told to those who asked to see them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use cairn_protocol::command::{CommandSpec, Flags};
+use cairn_protocol::command::{CommandSpec, Flags, id};
 use cairn_protocol::resp::{Args, ReplyWriter};
 use parking_lot::Mutex;
 
@@ -28,6 +28,8 @@ pub struct Monitors {
     clients: Mutex<BTreeMap<u64, Arc<Client>>>,
     /// Readable without the lock.
     count: AtomicUsize,
+    /// Where those are whose commands are in a writer, while anybody looks.
+    peers: Mutex<HashMap<u64, SocketAddr>>,
 }
 
 impl Monitors {
@@ -44,6 +46,7 @@ impl Monitors {
     }
 
     pub fn remove(&self, client: &Client) {
+        self.peers.lock().remove(&client.id);
         if !client.monitoring.swap(false, Ordering::Relaxed) {
             return;
         }
@@ -63,7 +66,22 @@ impl Monitors {
 
     /// Shows a command whatever its flags say.
     pub fn show_now(&self, sender: Sender, db: usize, spec: &CommandSpec, args: &Args<'_>) {
+        if spec.id == id::EXEC {
+            // Its arguments are the commands that it ran.
+            return self.send(&line(sender, db, &[], std::iter::once(&b"exec"[..])));
+        }
         self.send(&line(sender, db, &secrets(spec, args), args.iter()));
+    }
+
+    /// The writer is about to run a command of this client.
+    pub fn note_sender(&self, client: &Client) {
+        self.peers.lock().insert(client.id, client.peer);
+    }
+
+    /// Whose command the writer runs.
+    pub fn sender(&self, client: u64) -> Sender {
+        let peer = self.peers.lock().get(&client).copied();
+        Sender::Client(peer.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0))))
     }
 
     /// Shows a line of [`line`].

@@ -735,11 +735,12 @@ impl Connection {
 
     fn enqueue(&mut self, request: usize, d: Dispatched, handler: DataHandler, group: GroupHandle) {
         let monitors = &self.session.server.announcer.monitors;
-        let script = AclCategories::SCRIPTING;
-        if monitors.any() && d.spec.categories.contains(script) {
+        if monitors.any() {
+            monitors.note_sender(&self.session.client);
             // Before what the script calls; it is not shown when it has run.
             let args = self.requests.get(request);
-            if d.spec.flags.contains(Flags::SKIP_MONITOR) {
+            let script = d.spec.categories.contains(AclCategories::SCRIPTING);
+            if script && d.spec.flags.contains(Flags::SKIP_MONITOR) {
                 monitors.show_now(self.sender(), self.session.db, d.spec, &args);
             }
         }

@@ -15,12 +15,22 @@ pub struct Witness {
     /// Keys of commands that read. Of a script that called one: all that the
     /// script declared.
     pub keys: Vec<Vec<u8>>,
-    /// What scripts called, in order: database and arguments.
-    pub calls: Vec<(usize, Vec<Vec<u8>>)>,
+    /// What scripts and EXEC ran, in order.
+    pub calls: Vec<Call>,
+    /// How many commands are running, one within the other.
+    depth: u32,
     /// How many scripts are running, one within the other.
     scripts: u32,
     /// The script that is running has read something.
     script_reads: bool,
+}
+
+/// A command within another.
+pub struct Call {
+    /// A script called it.
+    pub by_script: bool,
+    pub db: usize,
+    pub args: Vec<Vec<u8>>,
 }
 
 impl Witness {
@@ -36,10 +46,14 @@ impl Txn<'_> {
         if !context.track && !context.monitored {
             return;
         }
-        if context.monitored && self.witness.scripts > 0 {
-            let call = args.iter().map(<[u8]>::to_vec).collect();
-            self.witness.calls.push((context.db, call));
+        if context.monitored && self.witness.depth > 0 {
+            self.witness.calls.push(Call {
+                by_script: self.witness.scripts > 0,
+                db: context.db,
+                args: args.iter().map(<[u8]>::to_vec).collect(),
+            });
         }
+        self.witness.depth += 1;
         if is_script(spec) {
             self.witness.scripts += 1;
         }
@@ -51,6 +65,7 @@ impl Txn<'_> {
             return;
         }
         let witness = &mut self.witness;
+        witness.depth -= 1;
         let served = if is_script(spec) {
             witness.scripts -= 1;
             std::mem::take(&mut witness.script_reads)
