@@ -20,6 +20,7 @@ pub(super) const HANDLERS: &[(&str, Handler)] = &[
     ("exists", Handler::Read(exists)),
     ("flushall", Handler::Write(flushall)),
     ("flushdb", Handler::Write(flushdb)),
+    ("memory|usage", Handler::Read(memory_usage_of)),
     ("move", Handler::Write(r#move)),
     ("object|encoding", Handler::Read(object_encoding)),
     ("object|freq", Handler::Read(object_freq)),
@@ -335,6 +336,24 @@ fn r#type(txn: &mut Txn<'_>, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
         None => "none",
     };
     out.simple(name);
+    Ok(())
+}
+
+/// MEMORY USAGE key [SAMPLES count]
+///
+/// How much is measured is fixed; SAMPLES is only checked.
+fn memory_usage_of(txn: &mut Txn<'_>, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
+    let mut at = 3;
+    while at < args.len() {
+        match args.try_get(at + 1) {
+            Some(count) if is(args.get(at), "SAMPLES") && integer(count)? >= 0 => at += 2,
+            _ => return Err(CommandError::SYNTAX),
+        }
+    }
+    match memory_usage(txn, args.get(2))? {
+        Some(bytes) => out.integer(bytes as i64),
+        None => out.null(),
+    }
     Ok(())
 }
 

@@ -252,3 +252,28 @@ fn memory_usage_counts_what_a_key_takes() {
     assert!((20..100).contains(&usage(&bench, b"small").unwrap()));
     assert!(usage(&bench, b"large").unwrap() > 1 << 20);
 }
+
+#[test]
+fn memory_usage_answers_for_every_form_and_checks_its_options() {
+    let mut bench = Bench::new();
+    bench.run("HSET h f v");
+    let members: Vec<String> = (0..1000).map(|n| format!("member:{n}")).collect();
+    bench.run(&format!("SADD s {}", members.join(" ")));
+    let bytes =
+        |bench: &mut Bench, line: &str| -> u64 { bench.run(line).trim()[1..].parse().unwrap() };
+    assert!(bytes(&mut bench, "MEMORY USAGE h") > 0);
+    let large = bytes(&mut bench, "MEMORY USAGE s SAMPLES 0");
+    assert!((30_000..50_000).contains(&large), "{large}");
+    for (line, want) in [
+        ("MEMORY USAGE n", "$-1\r\n"),
+        ("MEMORY USAGE h SAMPLES", "-ERR syntax error\r\n"),
+        ("MEMORY USAGE h SAMPLES -1", "-ERR syntax error\r\n"),
+        ("MEMORY USAGE h FOO 1", "-ERR syntax error\r\n"),
+        (
+            "MEMORY USAGE h SAMPLES x",
+            "-ERR value is not an integer or out of range\r\n",
+        ),
+    ] {
+        assert_eq!(bench.run(line), want, "{line}");
+    }
+}
