@@ -24,7 +24,7 @@ use super::limits::TypeLimits;
 use super::record::Record;
 use super::scan_positions::ScanPositions;
 use super::view::{DurableView, ViewCell};
-use crate::txn::effects::{Effects, Family, RowEffect, change_map};
+use crate::txn::effects::{Effects, Family, MetaEffect, RowEffect, change_map};
 use crate::txn::error::CommandError;
 
 /// Journal rows of counters before they are folded.
@@ -357,7 +357,8 @@ impl Store {
 
     fn fill_batch(&self, batch: &mut WriteBatch, effects: &Effects) -> Vec<Delta> {
         let mut deltas = Vec::new();
-        for meta in &effects.metas {
+        for at in in_slot_order(&effects.metas) {
+            let meta = &effects.metas[at];
             let physical = meta.key.physical();
             let new_expiry = meta.record.as_ref().and_then(|r| r.header()?.expires_at);
             match &meta.record {
@@ -678,6 +679,20 @@ impl Applied {
             next_version: n(3),
         })
     }
+}
+
+/// Indexes of `metas` by slot: each record is in an entry once, so their order
+/// is free, and neighbours are cheap to insert one after the other.
+fn in_slot_order(metas: &[MetaEffect]) -> impl Iterator<Item = usize> {
+    let keyed = metas
+        .iter()
+        .enumerate()
+        .map(|(at, meta)| u64::from(meta.key.slot()) << 48 | at as u64);
+    let mut order: Vec<u64> = keyed.collect();
+    order.sort_unstable();
+    order
+        .into_iter()
+        .map(|keyed| (keyed & ((1 << 48) - 1)) as usize)
 }
 
 #[cfg(test)]
