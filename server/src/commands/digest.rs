@@ -152,10 +152,6 @@ fn value_digest(txn: &mut Txn<'_>, key: &MetaKey, record: &Record) -> Result<Dig
             list.show(txn, 0..list.len(), End::Left, &mut |element| {
                 bytes.update(&(element.len() as u64).to_be_bytes());
                 bytes.update(element);
-        (KeyType::Stream, _) => {
-            Stream::of(key, record)?.each_part(txn, &mut |part| {
-                bytes.update(&(part.len() as u64).to_be_bytes());
-                bytes.update(part);
             })?;
         }
         KeyType::Stream => {
