@@ -54,7 +54,7 @@ pub(super) fn invalid_expire(command: &str) -> CommandError {
 
 /// How long a blocking command waits: seconds, perhaps with a fraction, as
 /// milliseconds. 0: for ever.
-pub(super) fn timeout_seconds(arg: &[u8]) -> Result<u64, CommandError> {
+pub(in crate::commands) fn timeout_seconds(arg: &[u8]) -> Result<u64, CommandError> {
     let millis = long_double::millis(arg).ok_or(CommandError::fixed(
         "ERR timeout is not a float or out of range",
     ))?;
@@ -62,7 +62,7 @@ pub(super) fn timeout_seconds(arg: &[u8]) -> Result<u64, CommandError> {
 }
 
 /// The same given in whole milliseconds (XREAD BLOCK, WAIT).
-pub(super) fn timeout_millis(arg: &[u8]) -> Result<u64, CommandError> {
+pub(in crate::commands) fn timeout_millis(arg: &[u8]) -> Result<u64, CommandError> {
     let millis = parse_i64(arg).ok_or(CommandError::fixed(
         "ERR timeout is not an integer or out of range",
     ))?;

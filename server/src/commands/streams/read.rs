@@ -2,11 +2,10 @@
 
 use std::ops::ControlFlow;
 
-use cairn_protocol::resp::number::parse_i64;
 use cairn_protocol::resp::{Args, ReplyWriter, Version};
 use rocksdb::Direction;
 
-use super::super::arguments::{integer, is};
+use super::super::arguments::{integer, is, timeout_millis};
 use super::arguments::id;
 use super::entries::reply_range;
 use super::{Done, Escape, event, reply_entry, reply_id};
@@ -302,7 +301,7 @@ impl<'a> Options<'a> {
         while at < args.len() && options.first == 0 {
             let (word, more) = (args.get(at), args.len() - 1 - at);
             if is(word, "BLOCK") && more > 0 {
-                options.block = Some(timeout(args.get(at + 1))?);
+                options.block = Some(timeout_millis(args.get(at + 1))?);
                 at += 1;
             } else if is(word, "COUNT") && more > 0 {
                 options.count = integer(args.get(at + 1))?.max(0) as u64;
@@ -352,14 +351,6 @@ fn only_xreadgroup(is_it: bool, option: &str) -> Done {
             "ERR The {option} option is only supported by XREADGROUP. You called XREAD instead."
         ))),
     }
-}
-
-/// BLOCK's milliseconds; 0: for ever.
-fn timeout(text: &[u8]) -> Result<u64, CommandError> {
-    let ms = parse_i64(text).ok_or(CommandError::fixed(
-        "ERR timeout is not an integer or out of range",
-    ))?;
-    u64::try_from(ms).map_err(|_| CommandError::fixed("ERR timeout is negative"))
 }
 
 /// The arguments with which an XREAD that waits is run again: `$` is what it
