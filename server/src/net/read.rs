@@ -71,7 +71,9 @@ impl ReadJob<'_> {
                 Err(CommandError::NeedsTick | CommandError::Block { .. }) => {
                     return ReadOutcome::ByWriter;
                 }
-                Err(error) => return ReadOutcome::Failed(error),
+                Err(error) if whole => return ReadOutcome::Failed(error),
+                // What looks broken may be half of what an apply changed.
+                Err(_) => out.truncate(mark),
             }
         }
         ReadOutcome::ByWriter
