@@ -65,14 +65,12 @@ impl ReadJob<'_> {
                     return ReadOutcome::Done;
                 }
                 Ok(()) => out.truncate(mark),
-                // What does not fit together may be of two states.
-                Err(CommandError::Corrupt(_)) if !whole => out.truncate(mark),
                 Err(CommandError::Cold) => return ReadOutcome::Cold,
                 Err(CommandError::NeedsTick | CommandError::Block { .. }) => {
                     return ReadOutcome::ByWriter;
                 }
                 Err(error) if whole => return ReadOutcome::Failed(error),
-                // What looks broken may be half of what an apply changed.
+                // What does not fit together may be of two states.
                 Err(_) => out.truncate(mark),
             }
         }
