@@ -298,7 +298,7 @@ impl Group {
             max_bulk: self.limits.max_bulk.load(Ordering::Relaxed),
             // Any number will do: what follows from it is in the effects.
             seed: next_seed(),
-            cluster: false,
+            cluster: self.ownership.is_some(),
             slot_epoch,
             may_block: true,
             client: 0,
