@@ -8,19 +8,20 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use cairn_protocol::command::id;
-use cairn_protocol::resp::{Args, ReplyWriter};
+use cairn_protocol::resp::{Args, ReplyWriter, Requests};
 
 use super::blocked::{Release, Waiter};
 use super::submission::{QueuedCommand, SubmissionState};
 use super::watch::{Seen, WatcherId};
 use super::writer::{Commit, Writer};
 use super::{Group, SlotVerdict};
+use crate::commands::streams::resolve_blocking_args;
 use crate::storage::keys::slot_of;
 use crate::storage::{Header, KeyType, MetaKey};
 use crate::txn::effects::MapChange;
 use crate::txn::events::EventKey;
 use crate::txn::overlay::Overlay;
-use crate::txn::{CommandError, Txn};
+use crate::txn::{CommandError, Txn, TxnContext};
 
 const STREAM_GONE: &str = "UNBLOCKED the stream key no longer exists";
 const GROUP_GONE: &str = "NOGROUP the consumer group this client was blocked on no longer exists";
@@ -238,13 +239,26 @@ impl Group {
     /// Registers a command that found nothing to answer with.
     pub(super) fn block(
         &self,
+        overlay: &mut Overlay,
         state: &mut SubmissionState,
-        command: &QueuedCommand,
         at: usize,
+        context: TxnContext,
         timeout_ms: u64,
     ) {
+        let command = state.commands[at];
         let args = state.requests.get(command.request as usize);
-        let waiter = self.blocked.register(command, &args, timeout_ms);
+        let maps = self.store.maps();
+        let mut txn = Txn::write(&self.store, &maps, overlay, context);
+        // XREAD's `$` is what it was when the wait began.
+        let mut resolved = Requests::default();
+        if let Some(words) = resolve_blocking_args(&mut txn, &args) {
+            resolved.push_owned(words);
+        }
+        let args = match resolved.is_empty() {
+            true => args,
+            false => resolved.get(0),
+        };
+        let waiter = self.blocked.register(&command, &args, timeout_ms);
         state.blocked.push((at, waiter));
     }
 

@@ -341,7 +341,7 @@ impl Group {
                 match error {
                     CommandError::Cold => (Outcome::Cold, false),
                     CommandError::Block { timeout_ms } => {
-                        self.block(state, &command, at, timeout_ms);
+                        self.block(&mut writer.overlay, state, at, context, timeout_ms);
                         (Outcome::Blocked, false)
                     }
                     error => {
