@@ -29,6 +29,12 @@ pub struct Unit {
     pub passed: usize,
     /// Tests that pass with redis-server in the same place.
     pub redis: usize,
+    /// Why the unit is not run at all, if it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<String>,
+    /// Tests that never end, each of them a failing one: they are not begun.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hanging: Vec<String>,
     /// Why the unit ends before its end, if it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aborts: Option<String>,
@@ -58,6 +64,8 @@ impl Unit {
         Unit {
             passed: outcome.passed.len(),
             redis: self.redis,
+            left_out: None,
+            hanging: outcome.hanging.clone(),
             aborts: outcome
                 .aborted
                 .as_ref()
@@ -66,8 +74,20 @@ impl Unit {
         }
     }
 
-    /// Everything in which a run differs from this, a line each.
-    pub fn differences(&self, outcome: &Outcome) -> Vec<String> {
+    /// Everything in which a run differs from this, a line each. Of `again`, a
+    /// second run, it must differ as well: a machine with other work to do makes
+    /// single tests late, not twice the same.
+    pub fn differences(&self, outcome: &Outcome, again: Option<&Outcome>) -> Vec<String> {
+        let mut found = self.differences_of(outcome);
+        if let Some(again) = again {
+            let name = |line: &String| line.splitn(3, ": ").take(2).collect::<Vec<_>>().join(": ");
+            let second: Vec<String> = self.differences_of(again).iter().map(name).collect();
+            found.retain(|line| second.contains(&name(line)));
+        }
+        found
+    }
+
+    fn differences_of(&self, outcome: &Outcome) -> Vec<String> {
         let mut found = Vec::new();
         for (name, said) in &outcome.failed {
             if !self.failing.contains_key(name) {
@@ -84,7 +104,7 @@ impl Unit {
         }
         if outcome.passed.len() < self.passed {
             let (now, before) = (outcome.passed.len(), self.passed);
-            found.push(format!("{now} tests pass, it were {before}"));
+            found.push(format!("fewer tests pass: {now}, it were {before}"));
         }
         found
     }
@@ -112,10 +132,21 @@ mod tests {
             failing: BTreeMap::from([("c".to_owned(), "why".to_owned())]),
             ..Unit::default()
         };
-        assert!(unit.differences(&outcome(&["a", "b"], &["c"])).is_empty());
-        assert_eq!(unit.differences(&outcome(&["a", "b"], &["d"])).len(), 1);
-        assert_eq!(unit.differences(&outcome(&["a", "c"], &[])).len(), 1);
-        assert_eq!(unit.differences(&outcome(&["a"], &["c"])).len(), 1);
+        let found = |passed: &[&str], failed: &[&str]| {
+            unit.differences(&outcome(passed, failed), None).len()
+        };
+        assert_eq!(found(&["a", "b"], &["c"]), 0);
+        assert_eq!(found(&["a", "b"], &["c", "d"]), 1);
+        assert_eq!(found(&["a", "c"], &[]), 1);
+        assert_eq!(found(&["a"], &["c"]), 1);
+    }
+
+    #[test]
+    fn only_what_differs_twice_is_a_difference() {
+        let unit = Unit::default();
+        let (bad, good) = (outcome(&[], &["a"]), outcome(&["a"], &[]));
+        assert_eq!(unit.differences(&bad, Some(&good)).len(), 0);
+        assert_eq!(unit.differences(&bad, Some(&bad)).len(), 1);
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub struct Outcome {
     /// Name and the first lines of what was said.
     pub failed: Vec<(String, String)>,
     pub skipped: usize,
+    /// Those of the failed ones that did not end.
+    pub hanging: Vec<String>,
     /// Why the unit ended early; what was behind it did not run.
     pub aborted: Option<String>,
     pub took: Duration,
@@ -37,20 +39,27 @@ pub struct Outcome {
 
 /// Runs `unit` (as `unit/type/hash`) in `tree`.
 ///
-/// A hanging test is a failed one; the unit is run again without it.
+/// A hanging test is a failed one; the unit is run again without it. `hanging` are
+/// known to hang and not begun.
 ///
 /// # Errors
 /// The suite itself cannot be run.
-pub fn run(tree: &Path, unit: &str, target: &Target, base_port: u16) -> Result<Outcome> {
+pub fn run(
+    tree: &Path,
+    unit: &str,
+    target: &Target,
+    base_port: u16,
+    hanging: &[String],
+) -> Result<Outcome> {
     let started = Instant::now();
-    let mut hung: BTreeSet<String> = BTreeSet::new();
+    let mut hung: BTreeSet<String> = hanging.iter().cloned().collect();
     let mut outcome = Outcome::default();
     for _ in 0..MAX_RUNS {
         let (text, ended) = run_once(tree, unit, target, base_port, &hung)?;
         outcome = parse(&text);
         let culprit = in_progress(&text);
         match culprit {
-            Some(name) if !ended.is_ok() && hung.insert(name.clone()) => continue,
+            Some(name) if ended.is_err() && hung.insert(name.clone()) => continue,
             _ => {}
         }
         if let Err(why) = ended
@@ -60,6 +69,7 @@ pub fn run(tree: &Path, unit: &str, target: &Target, base_port: u16) -> Result<O
         }
         break;
     }
+    outcome.hanging = hung.iter().cloned().collect();
     outcome
         .failed
         .extend(hung.into_iter().map(|name| (name, "hangs".to_owned())));

@@ -46,8 +46,20 @@ fn the_redis_suite_against_a_standalone_server() {
     });
 }
 
+/// Two of the three judges take too long for every run: `CAIRN_SUITES=all` has them.
+fn left_out(name: &str) -> bool {
+    let all = std::env::var("CAIRN_SUITES").is_ok_and(|v| v == "all");
+    if !all {
+        println!("LEFT OUT: {name}; CAIRN_SUITES=all runs it");
+    }
+    !all
+}
+
 #[test]
 fn the_redis_suite_through_a_proxy_onto_two_groups() {
+    if left_out("cluster") {
+        return;
+    }
     let _turn = TURN.lock().unwrap_or_else(|e| e.into_inner());
     judge("cluster", &|_| {
         let cluster = Cluster::start(2, 2);
@@ -64,6 +76,9 @@ fn the_redis_suite_through_a_proxy_onto_two_groups() {
 
 #[test]
 fn the_redis_suite_that_starts_our_server() {
+    if left_out("own-server") {
+        return;
+    }
     let _turn = TURN.lock().unwrap_or_else(|e| e.into_inner());
     judge("own-server", &|tree| {
         install_wrapper(tree)?;

@@ -67,6 +67,11 @@ impl Pause {
         self.until.load(Ordering::Relaxed) != 0
     }
 
+    /// Whether it holds up every command, not writes alone.
+    pub fn is_of_all(&self) -> bool {
+        self.all.load(Ordering::Acquire)
+    }
+
     /// Whether the pause holds up this command.
     pub fn concerns(&self, spec: &CommandSpec) -> bool {
         self.all.load(Ordering::Acquire)

@@ -277,7 +277,8 @@ fn read_ops(txn: &Txn<'_>, args: &Args<'_>) -> Result<Vec<Op>, CommandError> {
             at += 2;
             continue;
         }
-        if !is_get && !is_set && !(is(word, "INCRBY") && more >= 3) {
+        let is_add = is(word, "INCRBY") && more >= 3;
+        if !(is_get || is_set || is_add) {
             return Err(CommandError::SYNTAX);
         }
         let field = Field::read(txn, args.get(at + 1), args.get(at + 2))?;

@@ -30,7 +30,7 @@ use crate::group::blocked::Waiter;
 use crate::group::submission::{Outcome, QueuedCommand, Submission};
 use crate::group::{Group, GroupId};
 use crate::monitor::Sender;
-use crate::scripting::running::busy_line;
+use crate::scripting::{self, running::busy_line};
 use crate::server::{Home, Route, Server};
 use crate::stats::Tally;
 use crate::tracking::Kind;
@@ -433,7 +433,7 @@ impl Connection {
             });
         match dispatched {
             Ok(d) if self.session.server.pause.is_on() => {
-                self.wait_out_pause(&d).await?;
+                self.wait_out_pause(request, &d).await?;
                 self.run_dispatched(request, d).await
             }
             Ok(d) => self.run_dispatched(request, d).await,
@@ -442,7 +442,7 @@ impl Connection {
     }
 
     /// CLIENT PAUSE: what came before is answered, then the command waits.
-    async fn wait_out_pause(&mut self, d: &Dispatched) -> Result<(), End> {
+    async fn wait_out_pause(&mut self, request: usize, d: &Dispatched) -> Result<(), End> {
         self.submit().await?;
         self.flush().await?;
         let (client, server) = (self.session.client.clone(), self.session.server.clone());
@@ -451,7 +451,8 @@ impl Connection {
             Some(multi) if d.spec.id == id::EXEC => multi.write.unwrap_or(d.spec),
             _ => d.spec,
         };
-        if !server.pause.holds(spec) {
+        let only_reads = || scripting::declares_reads_only(spec, &self.requests.get(request));
+        if !server.pause.holds(spec) || (!server.pause.is_of_all() && only_reads()) {
             return Ok(());
         }
         let _counted = BlockedClient::new(&server, &client);
@@ -551,7 +552,7 @@ impl Connection {
         self.flush().await?;
         match dispatched {
             Ok(d) => {
-                self.wait_out_pause(&d).await?;
+                self.wait_out_pause(request, &d).await?;
                 self.run_dispatched(request, d).await?;
             }
             Err(line) => self.answer_error(&line).await?,

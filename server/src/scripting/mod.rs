@@ -419,6 +419,25 @@ pub fn runs_scripts<'a>(spec: &CommandSpec, args: impl FnOnce() -> Args<'a>) -> 
     args().iter().skip(1).any(is_name)
 }
 
+/// Whether what a command runs says of itself that it writes nothing.
+pub(crate) fn declares_reads_only(spec: &CommandSpec, args: &Args<'_>) -> bool {
+    let Some(what) = args.try_get(1) else {
+        return false;
+    };
+    let flags = match spec.id {
+        id::EVAL => shebang::of_script(what).ok().map(|(flags, _)| flags),
+        id::EVALSHA => sha1::from_client(what)
+            .and_then(|sha1| REGISTRY.script(&sha1))
+            .map(|script| script.flags),
+        id::FCALL => REGISTRY
+            .libraries()
+            .function(what)
+            .map(|(_, function)| function.flags),
+        _ => None,
+    };
+    flags.is_some_and(|flags| flags.has(ScriptFlags::NO_WRITES))
+}
+
 /// The line that refuses `spec` while a script is busy.
 pub fn refused_when_busy(spec: &CommandSpec) -> Option<&'static str> {
     if spec.flags.contains(Flags::ALLOW_BUSY) {

@@ -42,6 +42,11 @@ static ZEROS: [u8; FRAGMENT] = [0; FRAGMENT];
 #[derive(Clone, Copy)]
 pub struct StringValue<'r> {
     header: Header,
+    /// Kept here, not asked of `body`: an optimised build that asked an
+    /// `Option<StringValue>` for its length read the length by the body's tag
+    /// before it looked whether there was a value (rustc 1.95, BITOP of a key
+    /// that does not exist: SIGSEGV).
+    len: u64,
     body: Body<'r>,
 }
 
@@ -73,15 +78,16 @@ impl<'r> StringValue<'r> {
             None => Body::Inline(payload),
             Some(spread) => Body::Spread(Fragments::of(spread, payload)?),
         };
-        Ok(StringValue { header, body })
+        let len = match body {
+            Body::Inline(bytes) => bytes.len() as u64,
+            Body::Spread(fragments) => fragments.len,
+        };
+        Ok(StringValue { header, len, body })
     }
 
     /// Length in bytes.
     pub fn len(&self) -> u64 {
-        match self.body {
-            Body::Inline(bytes) => bytes.len() as u64,
-            Body::Spread(fragments) => fragments.len,
-        }
+        self.len
     }
 
     pub fn is_empty(&self) -> bool {
@@ -384,6 +390,9 @@ fn set_as(
     txn.put(key, fragments.record(key, expires_at, edited))
 }
 
+/// Makes the bytes of a range of a string.
+pub type MakePart<'p> = dyn FnMut(&mut Txn<'_>, Range<u64>) -> Result<Vec<u8>, CommandError> + 'p;
+
 /// Sets `key` to a string of `len` bytes that `part` makes range by range,
 /// in order; it may read what the key was, and leave zeros at the end out.
 /// What is all zeros costs nothing.
@@ -393,7 +402,7 @@ pub fn set_by_parts(
     key: &MetaKey,
     old: Option<&Record>,
     len: u64,
-    part: &mut dyn FnMut(&mut Txn<'_>, Range<u64>) -> Result<Vec<u8>, CommandError>,
+    part: &mut MakePart<'_>,
 ) -> Result<(), CommandError> {
     if len <= txn.context().string_inline_max as u64 {
         let mut value = part(txn, 0..len)?;

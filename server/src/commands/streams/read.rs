@@ -328,7 +328,7 @@ impl<'a> Options<'a> {
     }
 
     fn set_streams(&mut self, first: usize, arguments: usize) -> Done {
-        if arguments % 2 != 0 {
+        if !arguments.is_multiple_of(2) {
             return Err(CommandError::fixed(
                 "ERR Unbalanced XREAD list of streams: for each stream key an ID or '$' must be \
                  specified.",

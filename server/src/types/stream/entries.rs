@@ -34,7 +34,7 @@ impl Stream {
             }
             full => {
                 if let Some(full) = full {
-                    self.to_row(txn, full)?;
+                    self.move_to_row(txn, full)?;
                 }
                 self.tail = Some(Tail {
                     id,
@@ -48,7 +48,7 @@ impl Stream {
             .is_some_and(|tail| tail.bytes.len() > NODE_MAX)
         {
             let tail = self.tail.take().expect("just seen");
-            self.to_row(txn, tail)?;
+            self.move_to_row(txn, tail)?;
         }
         self.length += 1;
         self.entries_added = self.entries_added.wrapping_add(1);
@@ -60,7 +60,7 @@ impl Stream {
     }
 
     /// Makes a row of what was the tail.
-    fn to_row(&mut self, txn: &mut Txn<'_>, tail: Tail) -> Result<(), CommandError> {
+    fn move_to_row(&mut self, txn: &mut Txn<'_>, tail: Tail) -> Result<(), CommandError> {
         let rows = self.spread(txn);
         match &mut self.rows {
             Some(nodes) => nodes.count += 1,
