@@ -10,7 +10,7 @@ use support::{Client, Server, redis};
 /// Runs a conversation of several clients: `(client, line, reply)`; an empty
 /// reply is not waited for. The same against redis-server, if there is one.
 fn both(talk: &[(usize, &str, &str)]) {
-    let server = Server::start(&[]);
+    let server = Server::start(&["--enable-debug-command", "yes"]);
     converse("cairn", server.port, talk);
     if let Some(redis) = redis() {
         converse("redis", redis.port, talk);
