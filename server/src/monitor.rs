@@ -84,7 +84,7 @@ impl Monitors {
         Sender::Client(peer.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0))))
     }
 
-    /// Shows a line of [`line`].
+    /// Shows a line of `line`.
     pub fn send(&self, line: &str) {
         let write = |out: &mut ReplyWriter| out.simple(line);
         let mut message = Message::new(&write);

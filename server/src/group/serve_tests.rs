@@ -380,6 +380,8 @@ fn flushes_and_lost_terms_touch_what_is_watched() {
     watch("watch x");
     bench.reply("flushall");
     assert_eq!(bench.exec(&["set x 1"], 7), NIL);
+    // A swap touches what is in one of the two.
+    bench.reply("set x 1");
     watch("watch x");
     bench.reply("swapdb 0 1");
     assert_eq!(bench.exec(&["set x 1"], 7), NIL);

@@ -236,7 +236,7 @@ impl Client {
         }
     }
 
-    /// Waits until [`Client::kill`]. Cancel safe, as [`Client::disturbed`]:
+    /// Waits until [`Client::kill`]. Cancel safe, as `Client::disturbed`:
     /// what the signal stood for is looked at before it is waited for.
     pub async fn killed(&self) {
         while !self.is_killed() {

@@ -219,7 +219,7 @@ impl Members {
     ///
     /// Among many: of a random window of the places each element is as likely
     /// within as any other. Taking the n-th of the window, n random below
-    /// [`WINDOW_MAX`], or another window if there is no n-th, keeps that so.
+    /// `WINDOW_MAX`, or another window if there is no n-th, keeps that so.
     pub fn random(&self, txn: &mut Txn<'_>, size: u64) -> Result<Option<Element>, CommandError> {
         if size <= WALK_PER_CHOICE {
             let rank = txn.random() % size.max(1);
