@@ -169,18 +169,12 @@ fn long_strings_are_joined_fragment_by_fragment() {
     bench.run("BITOP OR c a b");
     assert_eq!(bench.run("BITCOUNT c"), ":2\r\n");
     assert_eq!(bench.run(&format!("GETBIT c {far}")), ":1\r\n");
-    assert_eq!(
-        bench.run(&"BITPOS c 1 8".to_string()),
-        format!(":{far}\r\n")
-    );
+    assert_eq!(bench.run("BITPOS c 1 8"), format!(":{far}\r\n"));
     // One fragment of `a`, two of `c`; `b` is inline.
     assert_eq!(bench.payload_rows(), 3);
     bench.run("BITOP NOT c c");
     assert_eq!(bench.run("BITPOS c 0"), format!(":{near}\r\n"));
-    assert_eq!(
-        bench.run(&"BITPOS c 0 8".to_string()),
-        format!(":{far}\r\n")
-    );
+    assert_eq!(bench.run("BITPOS c 0 8"), format!(":{far}\r\n"));
     bench.run("DEL c");
     assert_eq!(bench.payload_rows(), 1);
 }
