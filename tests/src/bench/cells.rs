@@ -23,12 +23,27 @@ pub struct Shape {
 /// A redis-benchmark test at one pipeline depth.
 #[derive(Clone, Copy, Debug)]
 pub struct Cell {
-    /// As redis-benchmark's `-t` takes it: set, get, incr, mset.
+    /// Its name, and what redis-benchmark's `-t` takes (set, get, incr, mset) if
+    /// `command` is empty.
     pub test: &'static str,
     pub pipeline: u32,
+    /// Words of a command; `__rand_int__` in them stands for a random number.
+    pub command: &'static [&'static str],
+    /// Below which the random numbers are; `None`: the number of keys.
+    pub range: Option<u64>,
 }
 
 impl Cell {
+    /// One of redis-benchmark's own tests.
+    pub fn builtin(test: &'static str, pipeline: u32) -> Cell {
+        Cell {
+            test,
+            pipeline,
+            command: &[],
+            range: None,
+        }
+    }
+
     pub fn name(self) -> String {
         format!("{} -P {}", self.test.to_uppercase(), self.pipeline)
     }
@@ -99,15 +114,7 @@ fn run_once(shape: &Shape, cell: Cell, target: &Target, requests: u64) -> Figure
     let cpu = || -> Duration { target.pids.iter().map(|pid| process::cpu_time(*pid)).sum() };
     let before = cpu();
     let output = Command::new(binaries::system("redis-benchmark"))
-        .args([
-            "-h",
-            "127.0.0.1",
-            "-p",
-            &target.port.to_string(),
-            "--csv",
-            "-t",
-            cell.test,
-        ])
+        .args(["-h", "127.0.0.1", "-p", &target.port.to_string(), "--csv"])
         .args([
             "-c",
             &shape.connections.to_string(),
@@ -116,11 +123,15 @@ fn run_once(shape: &Shape, cell: Cell, target: &Target, requests: u64) -> Figure
         ])
         .args([
             "-r",
-            &shape.keys.to_string(),
+            &cell.range.unwrap_or(shape.keys).to_string(),
             "-P",
             &cell.pipeline.to_string(),
         ])
         .args(["-n", &requests.to_string()])
+        .args(match cell.command {
+            [] => &["-t", cell.test],
+            command => command,
+        })
         .output()
         .expect("redis-benchmark starts");
     let used = cpu().saturating_sub(before);

@@ -2,5 +2,6 @@
 //! with latency histograms, and the report.
 
 pub mod cells;
+pub mod collections;
 pub mod paced;
 pub mod report;

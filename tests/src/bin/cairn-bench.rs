@@ -3,6 +3,8 @@
 //! Sections, each of which `--sections` can choose alone:
 //! - `server`: cairn-server and redis-server (AOF everysec), redis-benchmark cells;
 //! - `memory`: resident memory of both with the keys loaded;
+//! - `collections`: the same two with hashes, lists, sets, sorted sets and streams;
+//! - `big`: how long DEL, UNLINK, EXPIRE and SET take on a hash of a million fields;
 //! - `proxy`: cairn-proxy over two groups against one node directly, and nutcracker
 //!   over two redis-servers against one redis-server directly;
 //! - `cold`: hot reads with and without cold ones beside them;
@@ -10,9 +12,10 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cairn_tests::bench::cells::{Cell, Figures, Shape, Target, load_keys, run_cell};
+use cairn_tests::bench::collections;
 use cairn_tests::bench::paced::{self, Latencies, Readers};
 use cairn_tests::bench::report::{Goal, Line, Report};
 use cairn_tests::cluster::Cluster;
@@ -36,7 +39,7 @@ struct Options {
     #[arg(
         long,
         value_delimiter = ',',
-        default_value = "server,memory,proxy,cold,reshard"
+        default_value = "server,memory,collections,big,proxy,cold,reshard"
     )]
     sections: Vec<String>,
     #[arg(long, default_value_t = 50)]
@@ -81,6 +84,12 @@ fn main() -> ExitCode {
     if options.wants("server") || options.wants("memory") {
         server_and_memory(&options, &mut report);
     }
+    if options.wants("collections") {
+        all_collections(&options, &mut report);
+    }
+    if options.wants("big") {
+        big_hash(&mut report);
+    }
     if options.wants("proxy") {
         proxy(&options, &mut report);
     }
@@ -122,18 +131,7 @@ fn server_and_memory(options: &Options, report: &mut Report) {
     if !options.wants("server") {
         return;
     }
-    let targets = [
-        Target {
-            name: "cairn-server".into(),
-            port: cairn.port(),
-            pids: vec![cairn.pid()],
-        },
-        Target {
-            name: "redis-server".into(),
-            port: redis.port(),
-            pids: vec![redis.pid()],
-        },
-    ];
+    let targets = both(&cairn, &redis);
     for cell in server_cells()
         .into_iter()
         .filter(|cell| options.wants_cell(*cell))
@@ -144,16 +142,23 @@ fn server_and_memory(options: &Options, report: &mut Report) {
     }
 }
 
+fn both(cairn: &Server, redis: &Redis) -> [Target; 2] {
+    let target = |name: &str, port, pid| Target {
+        name: name.into(),
+        port,
+        pids: vec![pid],
+    };
+    [
+        target("cairn-server", cairn.port(), cairn.pid()),
+        target("redis-server", redis.port(), redis.pid()),
+    ]
+}
+
 fn server_cells() -> Vec<Cell> {
     let tests = ["set", "get", "incr", "mset"];
     [1, 16]
         .iter()
-        .flat_map(|depth| {
-            tests.map(|test| Cell {
-                test,
-                pipeline: *depth,
-            })
-        })
+        .flat_map(|depth| tests.map(|test| Cell::builtin(test, *depth)))
         .collect()
 }
 
@@ -163,6 +168,51 @@ fn server_goal(cell: Cell) -> Goal {
         (_, "get") => 0.8,
         _ => 0.6,
     })
+}
+
+// ---- collections ------------------------------------------------------------------
+
+const COLLECTIONS: &str = "collections: cairn-server against redis-server (AOF everysec)";
+
+fn all_collections(options: &Options, report: &mut Report) {
+    let (cairn, redis) = (Server::start(&[]), Redis::with_aof_everysec());
+    let targets = both(&cairn, &redis);
+    for target in &targets {
+        collections::load(target.port, options.keys);
+    }
+    for cell in collections::cells()
+        .into_iter()
+        .filter(|cell| options.wants_cell(*cell))
+    {
+        let figures = run_cell(&options.shape(), cell, &targets);
+        let goals = (Some(collections::goal(cell)), Some(Goal::AtMost(2.5)));
+        report.add_cell(COLLECTIONS, &cell.name(), figures[0], figures[1], goals);
+    }
+}
+
+const BIG: &str = "a hash of a million fields (peer: the goal of 5 ms)";
+const BIG_FIELDS: u64 = 1_000_000;
+const BIG_GOAL_MS: f64 = 5.0;
+
+fn big_hash(report: &mut Report) {
+    let server = Server::start(&[]);
+    let mut client = server.client();
+    for order in ["DEL big", "UNLINK big", "EXPIRE big 100", "SET big x"] {
+        collections::load_big_hash(server.port(), "big", BIG_FIELDS);
+        let started = Instant::now();
+        let reply = client.words(order);
+        let milliseconds = started.elapsed().as_secs_f64() * 1_000.0;
+        assert!(!reply.is_error(), "{order}: {reply:?}");
+        report.add(Line {
+            section: BIG,
+            cell: order.to_owned(),
+            figure: "ms",
+            ours: milliseconds,
+            peer: BIG_GOAL_MS,
+            goal: Some(Goal::AtMost(1.0)),
+        });
+        client.words("DEL big");
+    }
 }
 
 // ---- proxy ------------------------------------------------------------------------
@@ -200,7 +250,7 @@ fn proxy(options: &Options, report: &mut Report) {
         load_keys(target.port, options.keys, options.value_bytes);
     }
     for test in ["set", "get"] {
-        let cell = Cell { test, pipeline: 16 };
+        let cell = Cell::builtin(test, 16);
         if !options.wants_cell(cell) {
             continue;
         }
