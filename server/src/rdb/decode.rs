@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
-use super::listpack::{self, Item};
 use super::primitives::Reader;
-use super::{Malformed, Value, kind, stream, ziplist};
+use super::{Malformed, Value, kind, listpack, stream, ziplist};
+use crate::listpack::Element;
 
 const NODE_PLAIN: u64 = 1;
 const NODE_PACKED: u64 = 2;
@@ -27,9 +27,9 @@ pub fn decode(body: &[u8]) -> Result<Value, Malformed> {
         kind::LIST_ZIPLIST => Value::List(texts(&ziplist::items(&reader.string()?)?)),
         kind::SET_INTSET => Value::Set(intset(&reader.string()?)?),
         kind::ZSET_ZIPLIST => scored(&ziplist::items(&reader.string()?)?)?,
-        kind::ZSET_LISTPACK => scored(&listpack::items(&reader.string()?)?)?,
+        kind::ZSET_LISTPACK => scored(&listpack(&reader.string()?)?)?,
         kind::HASH_ZIPLIST => Value::Hash(pairs(&ziplist::items(&reader.string()?)?)?),
-        kind::HASH_LISTPACK => Value::Hash(pairs(&listpack::items(&reader.string()?)?)?),
+        kind::HASH_LISTPACK => Value::Hash(pairs(&listpack(&reader.string()?)?)?),
         kind::LIST_QUICKLIST => old_quicklist(&mut reader)?,
         kind::LIST_QUICKLIST_2 => quicklist(&mut reader)?,
         kind::STREAM => Value::Stream(stream::decode(&mut reader, false)?),
@@ -81,11 +81,11 @@ fn hash(reader: &mut Reader<'_>) -> Result<Value, Malformed> {
     Ok(Value::Hash(pairs.collect::<Result<_, _>>()?))
 }
 
-fn texts(items: &[Item<'_>]) -> Vec<Vec<u8>> {
-    items.iter().map(Item::to_vec).collect()
+fn texts(items: &[Element<'_>]) -> Vec<Vec<u8>> {
+    items.iter().map(Element::to_vec).collect()
 }
 
-fn pairs(items: &[Item<'_>]) -> Result<super::Pairs, Malformed> {
+fn pairs(items: &[Element<'_>]) -> Result<super::Pairs, Malformed> {
     let (pairs, rest) = items.as_chunks::<2>();
     if !rest.is_empty() {
         return Err(Malformed);
@@ -94,7 +94,7 @@ fn pairs(items: &[Item<'_>]) -> Result<super::Pairs, Malformed> {
     Ok(pairs.map(|[a, b]| (a.to_vec(), b.to_vec())).collect())
 }
 
-fn scored(items: &[Item<'_>]) -> Result<Value, Malformed> {
+fn scored(items: &[Element<'_>]) -> Result<Value, Malformed> {
     let members = pairs(items)?.into_iter().map(|(member, score)| {
         let score = cairn_protocol::resp::number::parse_f64(&score).ok_or(Malformed)?;
         Ok((member, score))
@@ -132,7 +132,7 @@ fn quicklist(reader: &mut Reader<'_>) -> Result<Value, Malformed> {
         let node = reader.string()?;
         match container {
             NODE_PLAIN => elements.push(node),
-            NODE_PACKED => elements.extend(texts(&listpack::items(&node)?)),
+            NODE_PACKED => elements.extend(texts(&listpack(&node)?)),
             _ => return Err(Malformed),
         }
     }

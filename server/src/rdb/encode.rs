@@ -1,7 +1,8 @@
 //! From a value to its payload.
 
 use super::primitives::{put_length, put_string};
-use super::{Form, Value, kind, listpack, seal, stream};
+use super::{Form, Value, kind, seal, stream};
+use crate::listpack::Builder;
 
 /// Bytes of a list node, as `list-max-listpack-size -2` has them.
 const LIST_NODE: usize = 8 << 10;
@@ -24,12 +25,12 @@ pub fn encode(value: &Value, form: Form) -> Vec<u8> {
         (Value::Set(members), Form::Table) => set(&mut out, members),
         (Value::SortedSet(members), Form::Compact) => {
             out.push(kind::ZSET_LISTPACK);
-            let mut packed = listpack::Writer::new();
+            let mut packed = Builder::begin();
             for (member, score) in members {
-                packed.push(member);
+                packed.text(member);
                 let mut text = Vec::new();
                 cairn_protocol::resp::number::format_f64(*score, &mut text);
-                packed.push(&text);
+                packed.text(&text);
             }
             put_string(&mut out, &packed.finish());
         }
@@ -44,10 +45,10 @@ pub fn encode(value: &Value, form: Form) -> Vec<u8> {
         }
         (Value::Hash(pairs), Form::Compact) => {
             out.push(kind::HASH_LISTPACK);
-            let mut packed = listpack::Writer::new();
+            let mut packed = Builder::begin();
             for (field, value) in pairs {
-                packed.push(field);
-                packed.push(value);
+                packed.text(field);
+                packed.text(value);
             }
             put_string(&mut out, &packed.finish());
         }
@@ -69,19 +70,19 @@ pub fn encode(value: &Value, form: Form) -> Vec<u8> {
 
 fn list(out: &mut Vec<u8>, elements: &[Vec<u8>]) {
     let mut nodes = Vec::new();
-    let mut packed = listpack::Writer::new();
+    let mut packed = Builder::begin();
     let mut filled = false;
     for element in elements {
         let is_plain = element.len() > PLAIN_FROM;
         if filled && (is_plain || packed.len() + element.len() > LIST_NODE) {
-            let full = std::mem::replace(&mut packed, listpack::Writer::new());
+            let full = std::mem::replace(&mut packed, Builder::begin());
             nodes.push((NODE_PACKED, full.finish()));
             filled = false;
         }
         if is_plain {
             nodes.push((NODE_PLAIN, element.clone()));
         } else {
-            packed.push(element);
+            packed.text(element);
             filled = true;
         }
     }

@@ -14,16 +14,17 @@
 
 mod decode;
 mod encode;
-mod listpack;
 mod primitives;
 mod stream;
 mod ziplist;
 
 pub use decode::decode;
 pub use encode::encode;
-pub use stream::{StreamConsumer, StreamEntry, StreamGroup, StreamId, StreamPending, StreamValue};
+pub use stream::{StreamConsumer, StreamEntry, StreamGroup, StreamPending, StreamValue};
 
 use crc::{Crc, Table};
+
+use crate::listpack::Element;
 
 /// Fields and values.
 type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
@@ -84,6 +85,11 @@ pub struct Unverified;
 /// The value contradicts itself.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Malformed;
+
+/// All elements of a listpack.
+fn listpack(bytes: &[u8]) -> Result<Vec<Element<'_>>, Malformed> {
+    crate::listpack::elements(bytes).ok_or(Malformed)
+}
 
 /// Adds version and checksum to a serialised value.
 fn seal(mut payload: Vec<u8>) -> Vec<u8> {

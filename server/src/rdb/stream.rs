@@ -14,9 +14,10 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::Malformed;
-use super::listpack::{self, Item};
 use super::primitives::{Reader, put_length, put_string};
+use super::{Malformed, listpack};
+use crate::listpack::{Builder, Element};
+use crate::stream_id::{ID_LEN, StreamId};
 
 const DELETED: i64 = 1;
 const SAME_FIELDS: i64 = 2;
@@ -25,13 +26,6 @@ const NODE_ENTRIES: usize = 100;
 const NODE_BYTES: usize = 4096;
 /// "Not known" for the number of entries that a group has read.
 const NOT_KNOWN: u64 = u64::MAX;
-
-/// Milliseconds and sequence number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct StreamId {
-    pub ms: u64,
-    pub seq: u64,
-}
 
 /// One entry: fields with their values.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,7 +75,7 @@ pub(super) fn encode(out: &mut Vec<u8>, stream: &StreamValue) {
     let nodes = nodes(&stream.entries);
     put_length(out, nodes.len() as u64);
     for node in nodes {
-        put_string(out, &id_bytes(node[0].id));
+        put_string(out, &node[0].id.to_bytes());
         put_string(out, &encode_node(node));
     }
     put_length(out, stream.entries.len() as u64);
@@ -118,12 +112,12 @@ fn nodes(entries: &[StreamEntry]) -> Vec<&[StreamEntry]> {
 
 fn encode_node(entries: &[StreamEntry]) -> Vec<u8> {
     let first = &entries[0];
-    let mut out = listpack::Writer::new();
-    out.push_integer(entries.len() as i64);
-    out.push_integer(0);
-    out.push_integer(first.fields.len() as i64);
-    first.fields.iter().for_each(|(field, _)| out.push(field));
-    out.push_integer(0);
+    let mut out = Builder::begin();
+    out.integer(entries.len() as i64);
+    out.integer(0);
+    out.integer(first.fields.len() as i64);
+    first.fields.iter().for_each(|(field, _)| out.text(field));
+    out.integer(0);
     for entry in entries {
         let same = entry.fields.len() == first.fields.len()
             && entry
@@ -131,20 +125,20 @@ fn encode_node(entries: &[StreamEntry]) -> Vec<u8> {
                 .iter()
                 .zip(&first.fields)
                 .all(|(a, b)| a.0 == b.0);
-        out.push_integer(if same { SAME_FIELDS } else { 0 });
-        out.push_integer(entry.id.ms.wrapping_sub(first.id.ms) as i64);
-        out.push_integer(entry.id.seq.wrapping_sub(first.id.seq) as i64);
+        out.integer(if same { SAME_FIELDS } else { 0 });
+        out.integer(entry.id.ms.wrapping_sub(first.id.ms) as i64);
+        out.integer(entry.id.seq.wrapping_sub(first.id.seq) as i64);
         let count = entry.fields.len() as i64;
         if same {
-            entry.fields.iter().for_each(|(_, value)| out.push(value));
-            out.push_integer(count + 3);
+            entry.fields.iter().for_each(|(_, value)| out.text(value));
+            out.integer(count + 3);
         } else {
-            out.push_integer(count);
+            out.integer(count);
             for (field, value) in &entry.fields {
-                out.push(field);
-                out.push(value);
+                out.text(field);
+                out.text(value);
             }
-            out.push_integer(2 * count + 4);
+            out.integer(2 * count + 4);
         }
     }
     out.finish()
@@ -156,7 +150,7 @@ fn put_group(out: &mut Vec<u8>, group: &StreamGroup) {
     put_length(out, group.entries_read.unwrap_or(NOT_KNOWN));
     put_length(out, group.pending.len() as u64);
     for (id, pending) in &group.pending {
-        out.extend_from_slice(&id_bytes(*id));
+        out.extend_from_slice(&id.to_bytes());
         out.extend_from_slice(&pending.delivered_at.to_le_bytes());
         put_length(out, pending.deliveries);
     }
@@ -168,7 +162,7 @@ fn put_group(out: &mut Vec<u8>, group: &StreamGroup) {
         let own: Vec<_> = own.map(|(id, _)| *id).collect();
         put_length(out, own.len() as u64);
         for id in own {
-            out.extend_from_slice(&id_bytes(id));
+            out.extend_from_slice(&id.to_bytes());
         }
     }
 }
@@ -178,23 +172,15 @@ fn put_id(out: &mut Vec<u8>, id: StreamId) {
     put_length(out, id.seq);
 }
 
-fn id_bytes(id: StreamId) -> [u8; 16] {
-    (u128::from(id.ms) << 64 | u128::from(id.seq)).to_be_bytes()
-}
-
-fn id_of(bytes: [u8; 16]) -> StreamId {
-    let both = u128::from_be_bytes(bytes);
-    StreamId {
-        ms: (both >> 64) as u64,
-        seq: both as u64,
-    }
+fn id_of(bytes: [u8; ID_LEN]) -> StreamId {
+    StreamId::from_bytes(&bytes).expect("that many bytes are an id")
 }
 
 /// `since_7`: with the fields that 7.0 added.
 pub(super) fn decode(reader: &mut Reader<'_>, since_7: bool) -> Result<StreamValue, Malformed> {
     let mut stream = StreamValue::default();
     for _ in 0..reader.count()? {
-        let key: [u8; 16] = reader.string()?.try_into().map_err(|_| Malformed)?;
+        let key: [u8; ID_LEN] = reader.string()?.try_into().map_err(|_| Malformed)?;
         decode_node(id_of(key), &reader.string()?, &mut stream.entries)?;
     }
     let length = reader.length()?;
@@ -225,7 +211,7 @@ pub(super) fn decode(reader: &mut Reader<'_>, since_7: bool) -> Result<StreamVal
 }
 
 fn decode_node(key: StreamId, node: &[u8], out: &mut Vec<StreamEntry>) -> Result<(), Malformed> {
-    let items = listpack::items(node)?;
+    let items = listpack(node)?;
     let mut items = items.iter();
     let live = number(&mut items)?;
     let deleted = number(&mut items)?;
@@ -269,18 +255,19 @@ fn decode_node(key: StreamId, node: &[u8], out: &mut Vec<StreamEntry>) -> Result
     }
 }
 
-fn number<'a>(items: &mut std::slice::Iter<'a, Item<'a>>) -> Result<i64, Malformed> {
-    items.next().ok_or(Malformed)?.integer()
+fn number<'a>(items: &mut std::slice::Iter<'a, Element<'a>>) -> Result<i64, Malformed> {
+    let item = items.next().ok_or(Malformed)?;
+    item.integer().ok_or(Malformed)
 }
 
 fn texts<'a>(
-    items: &mut std::slice::Iter<'a, Item<'a>>,
+    items: &mut std::slice::Iter<'a, Element<'a>>,
     count: usize,
 ) -> Result<Vec<Vec<u8>>, Malformed> {
     if count > items.len() {
         return Err(Malformed);
     }
-    Ok(items.by_ref().take(count).map(Item::to_vec).collect())
+    Ok(items.by_ref().take(count).map(Element::to_vec).collect())
 }
 
 fn decode_group(reader: &mut Reader<'_>, since_7: bool) -> Result<StreamGroup, Malformed> {

@@ -1,6 +1,7 @@
 //! Payloads of redis-server 7.0.15, both ways, and what bad bytes come to.
 
 use super::*;
+use crate::stream_id::StreamId;
 
 fn bytes(hex: &str) -> Vec<u8> {
     let digits = hex.as_bytes().chunks_exact(2);

@@ -7,14 +7,14 @@
 //! ```
 
 use super::Malformed;
-use super::listpack::{Item, i24};
 use super::primitives::Reader;
+use crate::listpack::Element;
 
 const END: u8 = 0xff;
 const LONG: u8 = 0xfe;
 
 /// All elements of a ziplist.
-pub(super) fn items(ziplist: &[u8]) -> Result<Vec<Item<'_>>, Malformed> {
+pub(super) fn items(ziplist: &[u8]) -> Result<Vec<Element<'_>>, Malformed> {
     let mut reader = Reader(ziplist);
     let bytes = u32::from_le_bytes(reader.array()?);
     let _tail: [u8; 4] = reader.array()?;
@@ -35,26 +35,31 @@ pub(super) fn items(ziplist: &[u8]) -> Result<Vec<Item<'_>>, Malformed> {
     whole.then_some(items).ok_or(Malformed)
 }
 
-fn item<'a>(reader: &mut Reader<'a>) -> Result<Item<'a>, Malformed> {
+fn item<'a>(reader: &mut Reader<'a>) -> Result<Element<'a>, Malformed> {
     let first = reader.byte()?;
     Ok(match first {
-        0..0x40 => Item::String(reader.take(usize::from(first))?),
+        0..0x40 => Element::Text(reader.take(usize::from(first))?),
         0x40..0x80 => {
             let n = usize::from(first & 0x3f) << 8 | usize::from(reader.byte()?);
-            Item::String(reader.take(n)?)
+            Element::Text(reader.take(n)?)
         }
         0x80 => {
             let n = u32::from_be_bytes(reader.array()?);
-            Item::String(reader.take(n as usize)?)
+            Element::Text(reader.take(n as usize)?)
         }
-        0xc0 => Item::Integer(i64::from(i16::from_le_bytes(reader.array()?))),
-        0xd0 => Item::Integer(i64::from(i32::from_le_bytes(reader.array()?))),
-        0xe0 => Item::Integer(i64::from_le_bytes(reader.array()?)),
-        0xf0 => Item::Integer(i24(reader.array()?)),
-        0xfe => Item::Integer(i64::from(i8::from_le_bytes(reader.array()?))),
-        0xf1..=0xfd => Item::Integer(i64::from(first & 0x0f) - 1),
+        0xc0 => Element::Integer(i64::from(i16::from_le_bytes(reader.array()?))),
+        0xd0 => Element::Integer(i64::from(i32::from_le_bytes(reader.array()?))),
+        0xe0 => Element::Integer(i64::from_le_bytes(reader.array()?)),
+        0xf0 => Element::Integer(i24(reader.array()?)),
+        0xfe => Element::Integer(i64::from(i8::from_le_bytes(reader.array()?))),
+        0xf1..=0xfd => Element::Integer(i64::from(first & 0x0f) - 1),
         _ => return Err(Malformed),
     })
+}
+
+/// A little-endian integer of three bytes.
+fn i24(bytes: [u8; 3]) -> i64 {
+    i64::from(i32::from_le_bytes([0, bytes[0], bytes[1], bytes[2]]) >> 8)
 }
 
 /// Keys and values of a zipmap.

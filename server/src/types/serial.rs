@@ -10,7 +10,7 @@ use super::list::{End, List};
 use super::set::{Set, SetEdit};
 use super::sorted_set::place::Span;
 use super::sorted_set::{self, Item, SortedSet};
-use super::stream::{Element, Pending, Stream, StreamId};
+use super::stream::{Pending, Stream, StreamId};
 use super::string::{self, StringValue};
 use super::{decode, with_expiry};
 use crate::rdb::{self, StreamConsumer, StreamEntry, StreamGroup, StreamPending, Value};
@@ -106,24 +106,6 @@ pub fn write(
     }
 }
 
-fn neutral(id: StreamId) -> rdb::StreamId {
-    rdb::StreamId {
-        ms: id.ms,
-        seq: id.seq,
-    }
-}
-
-fn own(id: rdb::StreamId) -> StreamId {
-    StreamId::new(id.ms, id.seq)
-}
-
-fn text(element: Element<'_>) -> Vec<u8> {
-    match element {
-        Element::Integer(value) => value.to_string().into_bytes(),
-        Element::Text(text) => text.to_vec(),
-    }
-}
-
 fn read_stream(
     txn: &mut Txn<'_>,
     key: &MetaKey,
@@ -132,17 +114,17 @@ fn read_stream(
     let stream = Stream::of(key, record)?;
     let mut value = rdb::StreamValue {
         entries: Vec::new(),
-        last_id: neutral(stream.last_id),
-        max_deleted: neutral(stream.max_deleted_id),
+        last_id: stream.last_id,
+        max_deleted: stream.max_deleted_id,
         entries_added: stream.entries_added,
         groups: Vec::new(),
     };
     let (first, last) = (StreamId::MIN, StreamId::MAX);
     stream.scan(txn, first, last, Direction::Forward, &mut |entry| {
         let mut fields = Vec::new();
-        entry.each_pair(|field, value| fields.push((text(field), text(value))))?;
+        entry.each_pair(|field, value| fields.push((field.to_vec(), value.to_vec())))?;
         value.entries.push(StreamEntry {
-            id: neutral(entry.id),
+            id: entry.id,
             fields,
         });
         Ok(ControlFlow::Continue(()))
@@ -161,11 +143,11 @@ fn read_stream(
                 deliveries: one.deliveries,
                 consumer: place(one.consumer)?,
             };
-            Some((neutral(one.id), entry))
+            Some((one.id, entry))
         });
         value.groups.push(StreamGroup {
             name: group.name.clone(),
-            last_id: neutral(group.last_id),
+            last_id: group.last_id,
             entries_read: u64::try_from(group.entries_read).ok(),
             pending: pending.collect(),
             consumers: consumers
@@ -192,10 +174,10 @@ fn write_stream(
             .iter()
             .flat_map(|(field, value)| [field, value]);
         let parts: Vec<&[u8]> = parts.map(Vec::as_slice).collect();
-        stream.append(txn, own(entry.id), &parts)?;
+        stream.append(txn, entry.id, &parts)?;
     }
-    stream.last_id = own(value.last_id);
-    stream.max_deleted_id = own(value.max_deleted);
+    stream.last_id = value.last_id;
+    stream.max_deleted_id = value.max_deleted;
     stream.entries_added = value.entries_added;
     for group in &value.groups {
         write_group(txn, &mut stream, group)?;
@@ -209,7 +191,7 @@ fn write_group(
     value: &StreamGroup,
 ) -> Result<(), CommandError> {
     let read = value.entries_read.map_or(-1, |read| read as i64);
-    let mut group = stream.create_group(txn, &value.name, own(value.last_id), read);
+    let mut group = stream.create_group(txn, &value.name, value.last_id, read);
     let mut numbers = Vec::with_capacity(value.consumers.len());
     for consumer in &value.consumers {
         let mut made = group.create_consumer(txn, &consumer.name);
@@ -220,7 +202,7 @@ fn write_group(
     let mut edit = group.edit();
     for (id, pending) in &value.pending {
         let new = Pending {
-            id: own(*id),
+            id: *id,
             consumer: numbers[pending.consumer],
             delivered_at: pending.delivered_at as i64,
             deliveries: pending.deliveries,

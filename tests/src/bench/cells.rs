@@ -113,6 +113,11 @@ fn requests_for(shape: &Shape, requests_per_second: f64) -> u64 {
 fn run_once(shape: &Shape, cell: Cell, target: &Target, requests: u64) -> Figures {
     let cpu = || -> Duration { target.pids.iter().map(|pid| process::cpu_time(*pid)).sum() };
     let before = cpu();
+    let builtin = ["-t", cell.test];
+    let words = match cell.command {
+        [] => &builtin,
+        command => command,
+    };
     let output = Command::new(binaries::system("redis-benchmark"))
         .args(["-h", "127.0.0.1", "-p", &target.port.to_string(), "--csv"])
         .args([
@@ -128,10 +133,7 @@ fn run_once(shape: &Shape, cell: Cell, target: &Target, requests: u64) -> Figure
             &cell.pipeline.to_string(),
         ])
         .args(["-n", &requests.to_string()])
-        .args(match cell.command {
-            [] => &["-t", cell.test],
-            command => command,
-        })
+        .args(words)
         .output()
         .expect("redis-benchmark starts");
     let used = cpu().saturating_sub(before);

@@ -28,21 +28,20 @@
 mod content;
 mod entries;
 mod groups;
-pub mod id;
-mod listpack;
-mod node;
+pub mod node;
 mod pel;
 mod trim;
 
 use super::decode;
 use super::rows::Rows;
 use crate::storage::{Header, KeyType, MetaKey, Record, Spread};
+use crate::stream_id::ID_LEN;
 use crate::txn::{CommandError, Txn};
 
+pub use crate::listpack::Element;
+pub use crate::stream_id::StreamId;
 pub use entries::Lookup;
 pub use groups::{Consumer, Group};
-pub use id::StreamId;
-pub use listpack::Element;
 pub use node::Entry;
 pub use pel::{Edit, Pending};
 pub use trim::{Trim, TrimTo};
@@ -267,7 +266,7 @@ impl<'a> Fields<'a> {
     }
 
     fn id(&mut self) -> Option<StreamId> {
-        self.take::<{ id::ID_LEN }>()
+        self.take::<{ ID_LEN }>()
             .and_then(|b| StreamId::from_bytes(b))
     }
 }
@@ -304,7 +303,7 @@ mod tests {
             (tail.id, &tail.bytes[..]),
             (StreamId::new(8, 1), &b"listpack"[..])
         );
-        for cut in 0..fixed + id::ID_LEN {
+        for cut in 0..fixed + ID_LEN {
             assert_eq!(fields(&mut Stream::new(&key), &own[..cut]), None);
         }
         own[0] = 4;

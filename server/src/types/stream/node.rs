@@ -11,8 +11,8 @@
 //! the id of the first entry that was put into it. A deleted entry keeps its
 //! place and is marked; Redis counts it when it asks whether a node is full.
 
-use super::id::StreamId;
-use super::listpack::{Builder, Cursor, Element, HEAD, replace_integer};
+use super::StreamId;
+use crate::listpack::{Builder, Cursor, Element, HEAD, replace_integer};
 use crate::txn::CommandError;
 
 const DELETED: i64 = 1;
@@ -179,8 +179,7 @@ impl<'a> Entry<'a> {
 /// Begins a node with its first entry.
 pub fn begin(id: StreamId, pairs: &[&[u8]]) -> Vec<u8> {
     let fields = pairs.len() / 2;
-    let mut bytes = Vec::new();
-    let mut builder = Builder::open(&mut bytes);
+    let mut builder = Builder::begin();
     builder.integer(1);
     builder.integer(0);
     builder.integer(fields as i64);
@@ -190,8 +189,7 @@ pub fn begin(id: StreamId, pairs: &[&[u8]]) -> Vec<u8> {
         .for_each(|field| builder.text(field));
     builder.integer(0);
     push_entry(&mut builder, id, id, pairs, true);
-    builder.finish();
-    bytes
+    builder.finish()
 }
 
 /// Appends an entry to the node `bytes`, which is filed under `node`.
@@ -205,19 +203,13 @@ pub fn append(
     let live = view.live as i64;
     let same = view.has_fields(pairs.iter().step_by(2).copied());
     replace_integer(bytes, HEAD, live + 1).ok_or(CORRUPT)?;
-    let mut builder = Builder::open(bytes);
+    let mut builder = Builder::open(std::mem::take(bytes));
     push_entry(&mut builder, node, id, pairs, same);
-    builder.finish();
+    *bytes = builder.finish();
     Ok(())
 }
 
-fn push_entry(
-    builder: &mut Builder<'_>,
-    node: StreamId,
-    id: StreamId,
-    pairs: &[&[u8]],
-    same: bool,
-) {
+fn push_entry(builder: &mut Builder, node: StreamId, id: StreamId, pairs: &[&[u8]], same: bool) {
     let fields = (pairs.len() / 2) as i64;
     builder.integer(if same { SAME_FIELDS } else { 0 });
     builder.integer(id.ms.wrapping_sub(node.ms) as i64);

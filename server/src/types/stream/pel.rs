@@ -98,7 +98,7 @@ impl Group {
             return Ok(());
         }
         let (first, until) = (self.pending_key(start), end_of(self.pending_key(end)));
-        let head = first.len() - super::id::ID_LEN;
+        let head = first.len() - crate::stream_id::ID_LEN;
         let mut broken = false;
         txn.scan_rows(
             Family::Data,
@@ -149,7 +149,7 @@ impl Group {
         }
         let first = self.owned_key(consumer.number, start.max(self.lowest));
         let (_, until) = self.range(TAG_OWNED, &consumer.number.to_be_bytes());
-        let head = first.len() - super::id::ID_LEN;
+        let head = first.len() - crate::stream_id::ID_LEN;
         let forward = Direction::Forward;
         txn.scan_rows(Family::Data, &first, &until, forward, &mut |key, _| {
             ids.extend(StreamId::from_bytes(&key[head..]));

@@ -1,4 +1,4 @@
-//! Listpacks: a stream node's entries one after another, in Redis's format.
+//! Listpacks: strings and integers one after another, in Redis's format.
 //!
 //! ```text
 //! listpack   bytes u32 LE | elements u16 LE (0xffff: more) | element ... | 0xff
@@ -12,9 +12,10 @@
 //! 0xf1 .. 0xf4                   signed integers of 16, 24, 32, 64 bits, LE
 //! ```
 //!
-//! (<https://github.com/antirez/listpack/blob/master/listpack.md>.) Redis cuts
-//! streams into nodes by the size of this form, and trims by whole nodes, so
-//! nothing else would behave as it does. A string that is an integer is
+//! (<https://github.com/antirez/listpack/blob/master/listpack.md>.) A stream's
+//! nodes are listpacks on disk: Redis cuts streams into nodes by the size of this
+//! form, and trims by whole nodes, so nothing else would behave as it does. DUMP
+//! and RESTORE have them for small collections. A string that is an integer is
 //! stored as one. Readers take any bytes: what is cut or unknown is `None`.
 
 use cairn_protocol::resp::number::parse_i64;
@@ -32,10 +33,19 @@ pub enum Element<'a> {
 }
 
 impl Element<'_> {
+    /// Its value, if it is an integer or the text of one.
     pub fn integer(&self) -> Option<i64> {
         match self {
             Element::Integer(value) => Some(*value),
-            Element::Text(_) => None,
+            Element::Text(text) => parse_i64(text),
+        }
+    }
+
+    /// The bytes that it stands for.
+    pub fn to_vec(&self) -> Vec<u8> {
+        match self {
+            Element::Integer(value) => itoa::Buffer::new().format(*value).into(),
+            Element::Text(text) => text.to_vec(),
         }
     }
 
@@ -131,6 +141,28 @@ impl<'a> Cursor<'a> {
     }
 }
 
+/// All elements of a whole listpack. `None` unless all its lengths agree.
+pub fn elements(listpack: &[u8]) -> Option<Vec<Element<'_>>> {
+    let bytes = u32::from_le_bytes(*listpack.first_chunk()?);
+    let count = u16::from_le_bytes(*listpack.get(4..)?.first_chunk()?);
+    let mut cursor = Cursor::at(listpack, HEAD);
+    let mut elements = Vec::new();
+    while !cursor.is_end() {
+        let (element, len) = cursor.peek()?;
+        let mut back = Vec::with_capacity(5);
+        push_backlen(&mut back, len);
+        if cursor.take(len, back.len())? != back {
+            return None;
+        }
+        elements.push(element);
+        cursor.at += len + back.len();
+    }
+    let whole = bytes as usize == listpack.len()
+        && cursor.at + 1 == listpack.len()
+        && (count == MANY || usize::from(count) == elements.len());
+    whole.then_some(elements)
+}
+
 /// Bytes that the length at the end of an element takes.
 fn backlen_size(len: usize) -> usize {
     match len {
@@ -200,14 +232,19 @@ fn push_text(out: &mut Vec<u8>, text: &[u8]) {
 
 /// Appends to a listpack. The header and the end mark are written by
 /// [`Builder::finish`].
-pub struct Builder<'a> {
-    bytes: &'a mut Vec<u8>,
+pub struct Builder {
+    bytes: Vec<u8>,
     added: u64,
 }
 
-impl<'a> Builder<'a> {
+impl Builder {
+    /// Begins a listpack.
+    pub fn begin() -> Builder {
+        Builder::open(Vec::new())
+    }
+
     /// Goes on with a listpack; begins one if `bytes` is empty.
-    pub fn open(bytes: &'a mut Vec<u8>) -> Builder<'a> {
+    pub fn open(mut bytes: Vec<u8>) -> Builder {
         if bytes.len() <= HEAD {
             bytes.clear();
             bytes.resize(HEAD, 0);
@@ -217,17 +254,22 @@ impl<'a> Builder<'a> {
         Builder { bytes, added: 0 }
     }
 
+    /// Bytes so far, the end mark not counted.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
     pub fn integer(&mut self, value: i64) {
         self.added += 1;
-        push_integer(self.bytes, value);
+        push_integer(&mut self.bytes, value);
     }
 
     pub fn text(&mut self, text: &[u8]) {
         self.added += 1;
-        push_text(self.bytes, text);
+        push_text(&mut self.bytes, text);
     }
 
-    pub fn finish(self) {
+    pub fn finish(mut self) -> Vec<u8> {
         self.bytes.push(END);
         let before = u16::from_le_bytes([self.bytes[4], self.bytes[5]]);
         let count = match before {
@@ -235,7 +277,8 @@ impl<'a> Builder<'a> {
             before => (before as u64 + self.added).min(MANY as u64) as u16,
         };
         self.bytes[4..HEAD].copy_from_slice(&count.to_le_bytes());
-        set_len(self.bytes);
+        set_len(&mut self.bytes);
+        self.bytes
     }
 }
 
@@ -264,12 +307,10 @@ pub fn replace_integer(bytes: &mut Vec<u8>, at: usize, value: i64) -> Option<()>
 mod tests {
     use super::*;
 
-    fn build(fill: impl FnOnce(&mut Builder<'_>)) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        let mut builder = Builder::open(&mut bytes);
+    fn build(fill: impl FnOnce(&mut Builder)) -> Vec<u8> {
+        let mut builder = Builder::begin();
         fill(&mut builder);
-        builder.finish();
-        bytes
+        builder.finish()
     }
 
     #[test]
@@ -318,9 +359,9 @@ mod tests {
         .map(|len| vec![b'x'; *len])
         .collect();
         let mut bytes = build(|b| numbers.iter().for_each(|n| b.integer(*n)));
-        let mut more = Builder::open(&mut bytes);
+        let mut more = Builder::open(bytes);
         texts.iter().for_each(|text| more.text(text));
-        more.finish();
+        bytes = more.finish();
         assert_eq!(
             u32::from_le_bytes(*bytes.first_chunk().unwrap()) as usize,
             bytes.len()
@@ -334,6 +375,29 @@ mod tests {
         }
         assert!(cursor.is_end());
         assert_eq!(cursor.next(), None);
+        let elements = elements(&bytes).unwrap();
+        assert_eq!(elements.len(), numbers.len() + texts.len());
+    }
+
+    #[test]
+    fn a_listpack_whose_lengths_disagree_is_refused() {
+        let bytes = build(|b| {
+            b.text(b"abc");
+            b.integer(70_000);
+        });
+        assert_eq!(
+            elements(&bytes),
+            Some(vec![Element::Text(b"abc"), Element::Integer(70_000)])
+        );
+        for at in 0..bytes.len() {
+            assert_eq!(elements(&bytes[..at]), None, "cut at {at}");
+        }
+        // The whole length, the count, a length at the end of an element.
+        for at in [0, 4, HEAD + 4] {
+            let mut wrong = bytes.clone();
+            wrong[at] += 1;
+            assert_eq!(elements(&wrong), None, "wrong at {at}");
+        }
     }
 
     #[test]
