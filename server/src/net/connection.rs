@@ -5,6 +5,7 @@
 //! that one round trip through the writer serves them all in order. What is
 //! not in memory runs on the blocking pool; other connections go on.
 
+mod ahead;
 mod blocking;
 mod transaction;
 
@@ -363,6 +364,7 @@ impl Connection {
         let now = client.created.elapsed().as_millis() as u64;
         client.last_active_ms.store(now, Ordering::Relaxed);
         self.pace = Pace::default();
+        self.look_ahead(n);
         for request in 0..n {
             self.execute_one(request).await?;
             if self.session.caching {

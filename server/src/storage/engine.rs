@@ -25,6 +25,9 @@ pub const FAMILIES: [&str; 6] = ["meta", "data", "score", "payload", "expiry", "
 /// in memory that nobody needs.
 const BLOOM_BITS: f64 = 16.0;
 
+/// See [`divide_memtable`].
+const MEMTABLES_A_FLUSH: i32 = 8;
+
 /// How the process's memory is divided, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryPlan {
@@ -119,7 +122,9 @@ impl Engine {
         let options = database_options(resources, wal);
         let families = FAMILIES
             .iter()
-            .map(|name| ColumnFamilyDescriptor::new(*name, family_options(name, resources, views)))
+            .map(|name| {
+                ColumnFamilyDescriptor::new(*name, family_options(name, resources, views, wal))
+            })
             .chain([ColumnFamilyDescriptor::new("default", small_options())]);
         let db = DB::open_cf_descriptors(&options, path, families)?;
         let handle = |name: &str| {
@@ -187,7 +192,9 @@ fn database_options(resources: &Resources, wal: bool) -> Options {
     options.set_stats_dump_period_sec(0);
     options.set_skip_stats_update_on_db_open(true);
     options.set_avoid_unnecessary_blocking_io(true);
-    options.set_auto_tuned_ratelimiter(512 << 20, 100_000, 10);
+    // Not an auto-tuned one: after a quiet time that lets 25 MB a second through,
+    // flushes fall behind a burst of writes, and writes stop for a second.
+    options.set_ratelimiter(512 << 20, 100_000, 10);
     options.set_paranoid_checks(true);
     options
 }
@@ -207,7 +214,7 @@ fn table_options(resources: &Resources) -> BlockBasedOptions {
     table
 }
 
-fn family_options(name: &str, resources: &Resources, views: &Arc<ViewCell>) -> Options {
+fn family_options(name: &str, resources: &Resources, views: &Arc<ViewCell>, wal: bool) -> Options {
     if name == "system" {
         return small_options();
     }
@@ -218,7 +225,8 @@ fn family_options(name: &str, resources: &Resources, views: &Arc<ViewCell>) -> O
     options.set_level_compaction_dynamic_level_bytes(true);
     options.set_target_file_size_base(32 << 20);
     options.set_max_bytes_for_level_base(128 << 20);
-    options.set_level_zero_file_num_compaction_trigger(4);
+    // Half as much rewriting as with 4; a key that is not in memory asks more filters.
+    options.set_level_zero_file_num_compaction_trigger(8);
     options.set_level_zero_slowdown_writes_trigger(24);
     options.set_level_zero_stop_writes_trigger(40);
     options.set_compression_type(DBCompressionType::Lz4);
@@ -232,6 +240,9 @@ fn family_options(name: &str, resources: &Resources, views: &Arc<ViewCell>) -> O
         "meta" => {
             // The store hands records over in key order (`Store::fill_batch`).
             options = with_insert_hint(&options);
+            if wal {
+                divide_memtable(&mut options, resources.plan.write_buffer);
+            }
             options.set_compaction_filter_factory(MetaFilterFactory::new(views.clone()));
         }
         "data" | "score" | "expiry" => {
@@ -249,6 +260,17 @@ fn family_options(name: &str, resources: &Resources, views: &Arc<ViewCell>) -> O
         }
     }
     options
+}
+
+/// Many small memtables that are merged when they are flushed, in place of one of
+/// `bytes`: a skip list that the processor's cache holds takes a record in a third
+/// of the time, which is the largest part of a write (docs/performance.md). Without
+/// RocksDB's own log families are flushed together, and a small one at once.
+fn divide_memtable(options: &mut Options, bytes: usize) {
+    options.set_write_buffer_size(bytes / MEMTABLES_A_FLUSH as usize);
+    options.set_min_write_buffer_number_to_merge(MEMTABLES_A_FLUSH);
+    // As much as without: four times `bytes`.
+    options.set_max_write_buffer_number(MEMTABLES_A_FLUSH * 4);
 }
 
 /// The same options, and the memtable begins the search for a key's place where

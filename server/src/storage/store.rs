@@ -13,13 +13,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use rocksdb::{Direction, ErrorKind, IteratorMode, WriteBatch, WriteOptions};
+use smallvec::SmallVec;
 
 use super::cache::RecordCache;
 use super::counters::{Counters, Delta, encode_journal, journal_key};
 use super::engine::{Engine, Resources};
 use super::expiry_hints::ExpiryHints;
 use super::generations::GenerationMap;
-use super::keys::{MetaKey, expiry_key};
+use super::keys::{MetaKey, expiry_key, slot_of};
 use super::limits::TypeLimits;
 use super::record::Record;
 use super::scan_positions::ScanPositions;
@@ -262,6 +263,19 @@ impl Store {
         let record = Record::from_encoded(key.physical(), &value);
         self.cache.fill(token, key.hash(), record.clone());
         Ok(Some(record))
+    }
+
+    /// Announces look-ups of these keys of database `db`: see
+    /// [`RecordCache::prefetch`].
+    pub fn prefetch<'k>(&self, db: usize, names: impl Iterator<Item = &'k [u8]>) {
+        let hashes: SmallVec<[u64; 64]> = self.with_maps(|maps| {
+            let hash = |name| {
+                let slot = slot_of(name);
+                MetaKey::new(slot, maps.live.get(db, slot), name).hash()
+            };
+            names.map(hash).collect()
+        });
+        self.cache.prefetch(&hashes);
     }
 
     /// Reads one row below a record.
