@@ -1,8 +1,9 @@
 //! What two Cairn programs must agree on.
 //!
-//! RESP on the wire, the one command table, hash slots, the topology records
+//! RESP on the wire, the one command table, what users may run, hash slots, the topology records
 //! in etcd, and the private links between programs. Nothing else lives here.
 
+pub mod acl;
 pub mod command;
 pub mod link;
 pub mod resp;

@@ -1,10 +1,11 @@
 //! From a request to the function that answers it, or to the error it gets.
 //!
-//! The dispatcher alone does command lookup, arity, authentication, slot
-//! ownership and refusals, so that no command repeats them.
+//! The dispatcher alone does command lookup, arity, authentication,
+//! rights, slot ownership and refusals, so that no command repeats them.
 
 use std::sync::atomic::Ordering;
 
+use cairn_protocol::acl::{Context, Subject};
 use cairn_protocol::command::{
     CommandSpec, Flags, Resolved, resolve, unknown_command_error, unknown_subcommand_error,
     wrong_arity_error,
@@ -26,8 +27,12 @@ pub struct Dispatched {
 
 /// What the connection tells about the client.
 #[derive(Clone, Copy)]
-pub struct Caller {
+pub struct Caller<'a> {
     pub authenticated: bool,
+    /// Its command is to be queued.
+    pub in_multi: bool,
+    /// Whose rights must be looked at; `None`: everything is allowed.
+    pub subject: Option<&'a Subject>,
     /// Whether keys of several slots are refused (cluster mode).
     pub one_slot: bool,
 }
@@ -54,7 +59,7 @@ pub fn refused_when_full(spec: &CommandSpec, vitals: &Vitals) -> Option<&'static
 }
 
 /// Finds the handler of `args`, or the error line that answers them.
-pub fn dispatch(args: &Args<'_>, caller: Caller) -> Result<Dispatched, Vec<u8>> {
+pub fn dispatch(args: &Args<'_>, caller: Caller<'_>) -> Result<Dispatched, Vec<u8>> {
     let spec = match resolve(args) {
         Resolved::Command(spec) => spec,
         Resolved::UnknownCommand => return Err(unknown_command_error(args)),
@@ -73,6 +78,12 @@ pub fn dispatch(args: &Args<'_>, caller: Caller) -> Result<Dispatched, Vec<u8>> 
     if !caller.authenticated && !spec.flags.contains(Flags::NO_AUTH) {
         return Err(b"NOAUTH Authentication required.".to_vec());
     }
+    if caller.in_multi && spec.flags.contains(Flags::NO_MULTI) {
+        return Err(b"ERR Command not allowed inside a transaction".to_vec());
+    }
+    if let Some(subject) = caller.subject {
+        check_rights(subject, spec, args, caller.in_multi)?;
+    }
     if let Some(line) = refused_when_busy(spec) {
         return Err(line.as_bytes().to_vec());
     }
@@ -87,4 +98,18 @@ pub fn dispatch(args: &Args<'_>, caller: Caller) -> Result<Dispatched, Vec<u8>> 
         handler,
         slot,
     })
+}
+
+fn check_rights(
+    subject: &Subject,
+    spec: &CommandSpec,
+    args: &Args<'_>,
+    in_multi: bool,
+) -> Result<(), Vec<u8>> {
+    let context = match in_multi {
+        true => Context::Multi,
+        false => Context::TopLevel,
+    };
+    let checked = subject.check(spec, args, context);
+    checked.map_err(|denied| denied.line(spec).into_bytes())
 }

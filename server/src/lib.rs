@@ -2,8 +2,8 @@
 //!
 //! Imports run one way: net → dispatch → commands → types → txn → storage.
 
-pub mod acl;
 pub mod announce;
+pub mod clients;
 pub mod cluster;
 pub mod commands;
 pub mod config;
@@ -31,6 +31,8 @@ pub mod stats;
 pub mod storage;
 pub(crate) mod stream_id;
 pub mod tracking;
+pub mod transfer;
 pub mod txn;
 pub mod types;
 pub mod upkeep;
+pub mod users;

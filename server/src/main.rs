@@ -116,6 +116,7 @@ fn load(file: Option<PathBuf>, flags: &[String]) -> Loaded {
     }
     loader.read_flags(flags);
     let mut config = Config::from_settings(&loader.settings);
+    config.users = std::mem::take(&mut loader.users);
     // Before `dir` changes what a relative path means.
     config.config_file = file
         .filter(|p| p.as_os_str() != "-")

@@ -32,6 +32,9 @@ pub fn start(mut config: Config) -> anyhow::Result<()> {
         },
     };
     let data_dir = DataDir::open(&config.data_dir, owner)?;
+    if config.settings.flag("always-show-logo") {
+        show_banner(&config);
+    }
     let pid_file = PidFile::write(&config.settings.text("pidfile"));
     for (name, why) in config.settings.without_effect() {
         tracing::info!("{name} has no effect: {why}");
@@ -50,6 +53,21 @@ pub fn start(mut config: Config) -> anyhow::Result<()> {
     };
     drop(pid_file);
     ended
+}
+
+/// What scripts that start Redis look for.
+fn show_banner(config: &Config) {
+    let mode = match config.cluster {
+        Some(_) => "cluster",
+        None => "standalone",
+    };
+    println!(
+        "Cairn {} {} bit\n  Running in {mode} mode\n  Port: {}\n  PID: {}",
+        env!("CARGO_PKG_VERSION"),
+        usize::BITS,
+        config.port,
+        std::process::id()
+    );
 }
 
 /// A file with the process's number, removed at the end.
@@ -106,6 +124,7 @@ pub fn standalone(config: Config) -> anyhow::Result<()> {
         Home::Standalone(group.clone()),
         announcer,
     ));
+    server.load_users()?;
     crate::scripting::attach(&server);
     crate::scripting::open(&server.config.data_dir)?;
     let background = Background::start(&server, &group, &live)?;
@@ -120,7 +139,7 @@ pub fn standalone(config: Config) -> anyhow::Result<()> {
         .flush()
         .context("the last flush failed; the log has everything")?;
     group.store.quiesce();
-    lifecycle!("stopped");
+    lifecycle!("stopped: ready to exit, bye bye");
     Ok(())
 }
 

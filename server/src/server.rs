@@ -8,25 +8,33 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
+use cairn_protocol::acl::Registry;
 use dashmap::DashMap;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::announce::Announcer;
 use crate::cluster::Node;
-use crate::config::{Config, LiveSettings, Settings};
+use crate::config::{Config, LiveSettings, Settings, addresses};
 use crate::group::Group;
 use crate::latency::LatencyMonitor;
 use crate::net::session::Client;
+use crate::net::sockets::Sockets;
 use crate::pause::Pause;
 use crate::pubsub::PubSub;
 use crate::saves::Saves;
 use crate::slowlog::SlowLog;
 use crate::stats::Stats;
+use crate::transfer::Targets;
 use crate::upkeep::Vitals;
 
 /// Between two looks at batches that are waited for.
 const BARRIER_POLL: Duration = Duration::from_millis(1);
+
+/// What a Redis says whose allocator cannot do it.
+const NO_DEFRAG: &str = "Active defragmentation cannot be enabled: it requires a Redis server \
+                         compiled with a modified Jemalloc like the one shipped by default with \
+                         the Redis source distribution";
 
 /// Where the data of this process is.
 pub enum Home {
@@ -54,13 +62,15 @@ pub struct Server {
     pub config: Config,
     pub live: Arc<LiveSettings>,
     pub home: Home,
+    /// Where clients come in.
+    pub sockets: Sockets,
     pub clients: DashMap<u64, Arc<Client>>,
     /// Pub/sub, and who is told what happens to keys.
     pub announcer: Arc<Announcer>,
     pub stats: Stats,
     pub slow_log: SlowLog,
-    /// `requirepass` as it is now.
-    pub password: RwLock<Option<Vec<u8>>>,
+    /// The users, and what was refused to them.
+    pub acl: Arc<Registry>,
     /// Every parameter as it is now. Guards what CONFIG reads and changes.
     pub settings: Mutex<Settings>,
     /// CLIENT PAUSE.
@@ -68,6 +78,8 @@ pub struct Server {
     pub latency: LatencyMonitor,
     pub vitals: Vitals,
     pub saves: Saves,
+    /// Where MIGRATE sends to.
+    pub targets: Targets,
     /// INFO's master_replid. Guards forty letters, touched rarely.
     replication_id: Mutex<String>,
     /// Where clients are accepted; 0 until they are.
@@ -93,16 +105,18 @@ impl Server {
     ) -> Server {
         let server = Server {
             live,
-            password: RwLock::new(config.requirepass.clone().map(String::into_bytes)),
+            acl: crate::users::configured(&config),
             settings: Mutex::new(config.settings.clone()),
             pause: Pause::default(),
             latency: LatencyMonitor::default(),
             vitals: Vitals::default(),
             saves: Saves::default(),
+            targets: Targets::default(),
             replication_id: Mutex::new(new_id()),
             listening: AtomicU16::new(0),
             config,
             home,
+            sockets: Sockets::default(),
             clients: DashMap::new(),
             announcer,
             stats: Stats::default(),
@@ -173,18 +187,53 @@ impl Server {
         names: &[&'static str],
         settings: &Settings,
     ) -> Result<(), (&'static str, String)> {
+        if names.contains(&"activedefrag") && settings.flag("activedefrag") {
+            return Err(("activedefrag", NO_DEFRAG.into()));
+        }
+        if names.contains(&"port") || names.contains(&"bind") {
+            self.listen(names, settings)?;
+        }
         if names.contains(&"loglevel") {
             crate::logging::set_level(&settings.text("loglevel")).map_err(|e| ("loglevel", e))?;
         }
         if names.contains(&"requirepass") {
-            let password = settings.bytes("requirepass");
-            *self.password.write() = Some(password.to_vec()).filter(|p| !p.is_empty());
+            let password = Some(settings.bytes("requirepass")).filter(|p| !p.is_empty());
+            self.acl.set_default_password(password);
         }
         self.live.follow(settings);
+        crate::users::follow(&self.acl, settings);
         self.announcer.follow(settings);
         for group in self.groups() {
             group.follow(&self.live);
         }
+        if names.iter().any(|name| name.starts_with("maxmemory")) {
+            self.recount_clients();
+        }
+        Ok(())
+    }
+
+    /// Exchanges the sockets that clients come in by.
+    fn listen(
+        &self,
+        names: &[&'static str],
+        settings: &Settings,
+    ) -> Result<(), (&'static str, String)> {
+        let (name, why) = match names.contains(&"port") {
+            true => ("port", "Unable to listen on this port. Check server logs."),
+            false => ("bind", "Failed to bind to specified addresses."),
+        };
+        if self.is_cluster() {
+            let why = "the topology names where a node of a cluster is reached";
+            return Err((name, why.into()));
+        }
+        let port = settings.count("port") as u16;
+        let replaced = self.sockets.replace(&addresses(settings), port);
+        replaced.map_err(|error| {
+            tracing::warn!(%error, "the sockets stay as they were");
+            (name, why.to_owned())
+        })?;
+        let open = self.sockets.addresses().unwrap_or_default();
+        self.set_listening_port(open.first().map_or(port, |address| address.port()));
         Ok(())
     }
 
@@ -237,12 +286,13 @@ impl Server {
 
     /// Whether clients from other machines are refused.
     pub fn is_protected(&self) -> bool {
-        self.live.protected_mode.load(Ordering::Relaxed) && self.password.read().is_none()
+        self.live.protected_mode.load(Ordering::Relaxed) && self.acl.default_has_no_password()
     }
 
     /// Begins the shutdown: no new connections, what is queued is finished.
     pub fn request_stop(&self) {
         self.stopping.store(true, Ordering::Release);
+        self.sockets.close();
         crate::scripting::running::stop_all();
         self.stop.notify_waiters();
     }

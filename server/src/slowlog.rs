@@ -95,7 +95,11 @@ pub(crate) fn secrets(spec: &CommandSpec, args: &Args<'_>) -> Vec<usize> {
     match spec.id {
         id::AUTH => (1..args.len()).collect(),
         id::HELLO => after("auth", 2),
-        id::ACL_SETUSER => (3..args.len()).collect(),
+        id::MIGRATE => match (after("auth2", 2), after("auth", 1)) {
+            (none, one) if none.is_empty() => one,
+            (two, _) => two,
+        },
+        id::ACL_SETUSER => (2..args.len()).collect(),
         id::CONFIG_SET => (2..args.len())
             .step_by(2)
             .filter(|i| find(args.get(*i)).is_some_and(|at| PARAMETERS[at].is_sensitive()))

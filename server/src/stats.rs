@@ -153,6 +153,8 @@ pub struct Stats {
     pub commands: Vec<CommandStats>,
     pub connections_received: AtomicU64,
     pub rejected_connections: AtomicU64,
+    /// Closed for what they cost.
+    pub evicted_clients: AtomicU64,
     pub net_input_bytes: AtomicU64,
     pub net_output_bytes: AtomicU64,
     pub keyspace_hits: AtomicU64,
@@ -176,6 +178,7 @@ impl Default for Stats {
                 .collect(),
             connections_received: AtomicU64::new(0),
             rejected_connections: AtomicU64::new(0),
+            evicted_clients: AtomicU64::new(0),
             net_input_bytes: AtomicU64::new(0),
             net_output_bytes: AtomicU64::new(0),
             keyspace_hits: AtomicU64::new(0),
@@ -232,6 +235,7 @@ impl Stats {
         let all = [
             &self.connections_received,
             &self.rejected_connections,
+            &self.evicted_clients,
             &self.net_input_bytes,
             &self.net_output_bytes,
             &self.keyspace_hits,

@@ -71,6 +71,7 @@ pub fn run(server: &Arc<Server>, stop: &AtomicBool) {
             look_at_memory(server);
             close_idle_clients(server);
             shrink_idle_clients(server);
+            server.targets.close_idle();
             vitals
                 .peak_memory
                 .fetch_max(memory::usage().allocated as u64, Ordering::Relaxed);

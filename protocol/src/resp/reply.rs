@@ -444,6 +444,12 @@ impl ReplyWriter {
         self.raw(&other.buf[at..to.buf]);
     }
 
+    /// The error that a reply between two marks is, with its `-`; `None`: it is none.
+    pub fn error_between(&self, from: Mark, to: Mark) -> Option<&[u8]> {
+        let reply = self.buf.get(from.buf..to.buf)?;
+        (reply.first() == Some(&b'-')).then_some(reply)
+    }
+
     /// Everything that waits to be sent, in one piece; for tests and tools.
     pub fn to_vec(&self) -> Vec<u8> {
         self.segments().collect::<Vec<_>>().concat()

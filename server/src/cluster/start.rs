@@ -62,6 +62,7 @@ pub fn run(config: Config, data_dir_id: &str) -> anyhow::Result<()> {
     };
     let home = Home::Node(node.clone());
     let server = Arc::new(Server::new(config, live, home, announcer));
+    server.load_users()?;
     crate::scripting::attach(&server);
     crate::scripting::open(&server.config.data_dir)?;
     let (http2, streams) = tokio::sync::mpsc::channel(HTTP2_QUEUE);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use cairn_protocol::acl::{Account, Describe};
 use cairn_protocol::command;
 use cairn_protocol::resp::number::parse_i64;
 use cairn_protocol::resp::{Args, ReplyWriter};
@@ -76,7 +77,7 @@ fn kill(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
             skip_me: false,
             ..KillFilter::default()
         },
-        false => KillFilter::read(args)?,
+        false => KillFilter::read(&session.server, args)?,
     };
     let own = session.client.id;
     let victims: Vec<Arc<Client>> = session
@@ -125,10 +126,11 @@ fn list(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
 
 /// CLIENT NO-EVICT ON | OFF
 ///
-/// Clients are not evicted here; the flag is kept and shown.
+/// Whether it is spared by `maxmemory-clients`.
 fn no_evict(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
     let on = on_or_off(args.get(2))?;
     session.client.no_evict.store(on, Ordering::Relaxed);
+    session.server.evict_clients();
     out.ok();
     Ok(Next::Continue)
 }
@@ -268,6 +270,7 @@ impl ClientType {
 struct KillFilter<'a> {
     id: Option<u64>,
     kind: Option<ClientType>,
+    user: Option<Arc<Account>>,
     addr: Option<&'a [u8]>,
     laddr: Option<&'a [u8]>,
     skip_me: bool,
@@ -278,6 +281,7 @@ impl Default for KillFilter<'_> {
         KillFilter {
             id: None,
             kind: None,
+            user: None,
             addr: None,
             laddr: None,
             skip_me: true,
@@ -286,7 +290,7 @@ impl Default for KillFilter<'_> {
 }
 
 impl<'a> KillFilter<'a> {
-    fn read(args: &Args<'a>) -> Result<KillFilter<'a>, CommandError> {
+    fn read(server: &Server, args: &Args<'a>) -> Result<KillFilter<'a>, CommandError> {
         let mut filter = KillFilter::default();
         for at in (2..args.len()).step_by(2) {
             let option = args.get(at);
@@ -296,7 +300,7 @@ impl<'a> KillFilter<'a> {
                 o if is(o, "TYPE") => filter.kind = Some(ClientType::read(value)?),
                 o if is(o, "ADDR") => filter.addr = Some(value),
                 o if is(o, "LADDR") => filter.laddr = Some(value),
-                o if is(o, "USER") => only_default_user(value)?,
+                o if is(o, "USER") => filter.user = Some(user(server, value)?),
                 o if is(o, "SKIPME") && is(value, "YES") => filter.skip_me = true,
                 o if is(o, "SKIPME") && is(value, "NO") => filter.skip_me = false,
                 _ => return Err(CommandError::SYNTAX),
@@ -311,6 +315,10 @@ impl<'a> KillFilter<'a> {
         };
         self.id.is_none_or(|id| id == client.id)
             && self.kind.is_none_or(|kind| kind == ClientType::of(client))
+            && self
+                .user
+                .as_ref()
+                .is_none_or(|user| Arc::ptr_eq(user, &client.account()))
             && is_at(self.addr, &client.peer)
             && is_at(self.laddr, &client.local)
     }
@@ -325,21 +333,28 @@ fn kill_id(value: &[u8]) -> Result<u64, CommandError> {
     }
 }
 
-/// All clients are the default user's.
-fn only_default_user(name: &[u8]) -> Result<(), CommandError> {
-    match name {
-        b"default" => Ok(()),
-        _ => {
-            let name = String::from_utf8_lossy(name);
-            Err(CommandError::line(format!("ERR No such user '{name}'")))
-        }
-    }
+fn user(server: &Server, name: &[u8]) -> Result<Arc<Account>, CommandError> {
+    server.acl.find(name).ok_or_else(|| {
+        let name = String::from_utf8_lossy(name);
+        CommandError::line(format!("ERR No such user '{name}'"))
+    })
 }
 
 fn by_id(server: &Server) -> Vec<Arc<Client>> {
     let mut all: Vec<Arc<Client>> = server.clients.iter().map(|c| c.value().clone()).collect();
+    // Those who are on their way out have gone, as in Redis.
+    all.retain(|client| !client.is_killed());
     all.sort_by_key(|client| client.id);
     all
+}
+
+impl Describe for Client {
+    fn describe(&self) -> String {
+        let mut text = String::new();
+        describe(self, false, &mut text);
+        text.truncate(text.trim_end().len());
+        text
+    }
 }
 
 /// `127.0.0.1:6379`, `[::1]:6379`, as Redis writes addresses.
@@ -389,7 +404,7 @@ fn describe(client: &Client, readonly: bool, text: &mut String) {
     let _ = writeln!(
         text,
         "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={flags} db={} sub={} psub={} \
-         ssub={} multi={} qbuf={query} qbuf-free={query_free} argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 \
+         ssub={} multi={} qbuf={query} qbuf-free={query_free} argv-mem=0 multi-mem={} rbs=0 rbp=0 obl=0 \
          oll=0 omem={output} tot-mem={} events=r cmd={command} user={} redir={} resp={resp}",
         client.id,
         shown(&client.peer),
@@ -403,8 +418,9 @@ fn describe(client: &Client, readonly: bool, text: &mut String) {
         own.count(pubsub::Kind::Pattern),
         own.count(pubsub::Kind::Shard),
         client.queued.load(Ordering::Relaxed),
-        std::mem::size_of::<Client>() + query + query_free + output,
-        labels.user,
+        client.queued_bytes.load(Ordering::Relaxed),
+        client.memory(),
+        String::from_utf8_lossy(client.account().name()),
         redirection(&tracking),
     );
 }

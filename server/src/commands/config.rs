@@ -70,8 +70,14 @@ fn rewrite(session: &mut Session, _: &Args<'_>, _: &mut ReplyWriter) -> Done {
         ));
     };
     let settings = session.server.settings.lock().clone();
+    // With an ACL file the configuration has none.
+    let users = match settings.is_default("aclfile") {
+        true => session.server.acl.all(),
+        false => Vec::new(),
+    };
+    let users: Vec<Vec<u8>> = users.iter().map(|account| account.user().line()).collect();
     Ok(Next::Work(Box::new(
-        move |out| match crate::config::rewrite(&path, &settings) {
+        move |out| match crate::config::rewrite(&path, &settings, users) {
             Ok(()) => out.ok(),
             Err(error) => {
                 tracing::warn!(%error, path = %path.display(), "CONFIG REWRITE failed");
@@ -120,7 +126,7 @@ fn chosen_parameters(
     session: &Session,
 ) -> Result<Vec<usize>, CommandError> {
     let mut chosen: Vec<usize> = Vec::new();
-    for name in args.iter().skip(2).step_by(2) {
+    for (i, name) in args.iter().skip(2).step_by(2).enumerate() {
         let shown = String::from_utf8_lossy(name);
         let at = find(name).ok_or_else(|| {
             CommandError::line(format!(
@@ -128,7 +134,9 @@ fn chosen_parameters(
             ))
         })?;
         let parameter = &PARAMETERS[at];
-        if parameter.is_fixed() {
+        // Whoever sets everything to what it is changes nothing of ours.
+        let same = parameter.is_own() && args.get(2 * i + 3) == settings.value(at);
+        if parameter.is_fixed() && !same {
             return Err(refused(&shown, "can't set immutable config"));
         }
         if parameter.is_protected() && !allowed(settings, "enable-protected-configs", session) {

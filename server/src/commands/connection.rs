@@ -34,13 +34,13 @@ fn auth(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
         3 => (args.get(1), args.get(2)),
         _ => return Err(CommandError::SYNTAX),
     };
-    if args.len() == 2 && session.server.password.read().is_none() {
+    if args.len() == 2 && session.server.acl.default_has_no_password() {
         return Err(CommandError::fixed(
             "ERR AUTH <password> called without any password configured for the default user. \
              Are you sure your configuration is correct?",
         ));
     }
-    authenticate(session, user, password)?;
+    authenticate(session, user, password, args)?;
     out.ok();
     Ok(Next::Continue)
 }
@@ -64,7 +64,7 @@ fn hello(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Done 
         let option = args.get(at);
         let more = args.len() - 1 - at;
         if is(option, "AUTH") && more >= 2 {
-            authenticate(session, args.get(at + 1), args.get(at + 2))?;
+            authenticate(session, args.get(at + 1), args.get(at + 2), args)?;
             at += 2;
         } else if is(option, "SETNAME") && more >= 1 {
             client::set_name(session, args.get(at + 1))?;
@@ -151,27 +151,16 @@ fn protocol_version(word: &[u8]) -> Result<Version, CommandError> {
 }
 
 /// Lets the session in, or refuses; a failure changes nothing.
-fn authenticate(session: &mut Session, user: &[u8], password: &[u8]) -> Result<(), CommandError> {
-    let wanted = session.server.password.read();
-    let right = wanted
-        .as_ref()
-        .is_none_or(|wanted| same_bytes(wanted, password));
-    drop(wanted);
-    if user != b"default" || !right {
-        return Err(WRONG_PASS);
+fn authenticate(
+    session: &mut Session,
+    user: &[u8],
+    password: &[u8],
+    args: &Args<'_>,
+) -> Result<(), CommandError> {
+    match session.log_in(user, password, args.get(0)) {
+        true => Ok(()),
+        false => Err(WRONG_PASS),
     }
-    session.authenticated = true;
-    Ok(())
-}
-
-/// Compares in a time that depends on the length of `given` alone.
-fn same_bytes(wanted: &[u8], given: &[u8]) -> bool {
-    let mut difference = u8::from(wanted.len() != given.len());
-    for (at, byte) in given.iter().enumerate() {
-        let other = wanted.get(at % wanted.len().max(1)).copied().unwrap_or(0);
-        difference |= std::hint::black_box(byte ^ other);
-    }
-    std::hint::black_box(difference) == 0
 }
 
 fn describe(session: &Session, out: &mut ReplyWriter) {
@@ -194,20 +183,4 @@ fn describe(session: &Session, out: &mut ReplyWriter) {
     out.bulk(b"master");
     out.bulk(b"modules");
     out.array(0);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn passwords_are_compared_whole() {
-        assert!(same_bytes(b"secret", b"secret"));
-        assert!(!same_bytes(b"secret", b"secre"));
-        assert!(!same_bytes(b"secret", b"secretsecret"));
-        assert!(!same_bytes(b"ab", b"abab"));
-        assert!(!same_bytes(b"secret", b""));
-        assert!(!same_bytes(b"", b"x"));
-        assert!(same_bytes(b"", b""));
-    }
 }

@@ -27,18 +27,29 @@ const BUSY_KEY: CommandError = CommandError::fixed("BUSYKEY Target key name alre
 ///
 /// Replies with the payload, or nil.
 fn dump(txn: &mut Txn<'_>, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
-    let key = txn.key(args.get(1));
+    match payload(txn, args.get(1))? {
+        None => out.null(),
+        Some((payload, _)) => out.bulk_bytes(payload.into()),
+    }
+    Ok(())
+}
+
+/// What DUMP answers of a key, and when the key expires.
+pub(super) fn payload(
+    txn: &mut Txn<'_>,
+    name: &[u8],
+) -> Result<Option<(Vec<u8>, Option<u64>)>, CommandError> {
+    let key = txn.key(name);
     let Some(record) = txn.get(&key)? else {
-        out.null();
-        return Ok(());
+        return Ok(None);
     };
     let form = match encoding(&record)? {
         "hashtable" | "skiplist" => Form::Table,
         _ => Form::Compact,
     };
+    let expires_at = record.header().and_then(|header| header.expires_at);
     let value = serial::read(txn, &key, &record)?;
-    out.bulk_bytes(rdb::encode(&value, form).into());
-    Ok(())
+    Ok(Some((rdb::encode(&value, form), expires_at)))
 }
 
 /// RESTORE key ttl payload [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency]

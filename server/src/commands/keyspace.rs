@@ -2,11 +2,8 @@
 //!
 //! They may read the disk: ask for them off the network threads.
 
-use std::sync::atomic::Ordering;
-
 use crate::config::AppendFsync;
 use crate::group::Group;
-use crate::net::session::Client;
 use crate::server::Server;
 use crate::storage::generations::DATABASES;
 use crate::storage::keys::{split, split_expiry};
@@ -128,12 +125,8 @@ pub(super) fn disk_bytes(server: &Server) -> u64 {
 
 /// Bytes that clients' buffers take.
 pub(super) fn client_bytes(server: &Server) -> u64 {
-    let of = |client: &Client| {
-        let buffers = [&client.query_buffer, &client.output_buffer];
-        let buffered: usize = buffers.iter().map(|n| n.load(Ordering::Relaxed)).sum();
-        (buffered + size_of::<Client>()) as u64
-    };
-    server.clients.iter().map(|client| of(&client)).sum()
+    let all = server.clients.iter();
+    all.map(|client| client.memory() as u64).sum()
 }
 
 /// What a reply promises, in words.

@@ -34,6 +34,7 @@ mod lists;
 mod lists_blocking;
 mod long_double;
 mod memory;
+mod migrate;
 mod monitor;
 mod pubsub;
 mod scan;
@@ -105,6 +106,7 @@ static HANDLERS: LazyLock<Vec<Option<Handler>>> = LazyLock::new(|| {
         lists::HANDLERS,
         lists_blocking::HANDLERS,
         memory::HANDLERS,
+        migrate::HANDLERS,
         monitor::HANDLERS,
         pubsub::HANDLERS,
         scan::HANDLERS,

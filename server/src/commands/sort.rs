@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::ops::{ControlFlow, Range};
 
+use cairn_protocol::command::id;
 use cairn_protocol::resp::number::parse_f64;
 use cairn_protocol::resp::{Args, ReplyWriter};
 
@@ -114,11 +115,16 @@ struct Options<'a> {
     by: Option<Pattern<'a>>,
     gets: Vec<Pattern<'a>>,
     store: Option<&'a [u8]>,
+    /// The user may not read whatever key BY and GET name.
+    confined: bool,
 }
 
 impl<'a> Options<'a> {
     fn read(txn: &Txn<'_>, args: &Args<'a>, may_store: bool) -> Result<Options<'a>, CommandError> {
-        let mut options = Options::default();
+        let mut options = Options {
+            confined: is_confined(txn, args, may_store),
+            ..Options::default()
+        };
         let mut at = 2;
         while at < args.len() {
             let (word, value) = (args.get(at), args.try_get(at + 1));
@@ -163,6 +169,11 @@ impl<'a> Options<'a> {
                 "ERR BY option of SORT denied in Cluster mode.",
             ));
         }
+        if self.confined && pattern.is_variable() {
+            return Err(CommandError::fixed(
+                "ERR BY option of SORT denied due to insufficient ACL permissions.",
+            ));
+        }
         self.by = Some(pattern);
         Ok(())
     }
@@ -171,6 +182,11 @@ impl<'a> Options<'a> {
         if txn.context().cluster {
             return Err(CommandError::fixed(
                 "ERR GET option of SORT denied in Cluster mode.",
+            ));
+        }
+        if self.confined {
+            return Err(CommandError::fixed(
+                "ERR GET option of SORT denied due to insufficient ACL permissions.",
             ));
         }
         self.gets.push(pattern);
@@ -191,6 +207,12 @@ impl<'a> Options<'a> {
     fn is_unsorted(&self) -> bool {
         self.by.as_ref().is_some_and(|by| !by.is_variable())
     }
+}
+
+fn is_confined(txn: &Txn<'_>, args: &Args<'_>, may_store: bool) -> bool {
+    let spec = if may_store { id::SORT } else { id::SORT_RO }.spec();
+    let subject = txn.subject();
+    subject.is_some_and(|subject| !subject.may_read_all(spec, args))
 }
 
 /// What BY and GET name: `#`, the element itself, or a key, perhaps with a

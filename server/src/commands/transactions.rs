@@ -12,6 +12,8 @@
 //! other command is. Commands of the session have no arguments here; the
 //! connection runs them afterwards and puts their replies in their places.
 
+use cairn_protocol::acl::{Context, Denied};
+use cairn_protocol::command::{Resolved, resolve};
 use cairn_protocol::resp::{Args, ReplyWriter, Requests};
 
 use super::Handler;
@@ -47,6 +49,21 @@ fn discard(session: &mut Session, _: &Args<'_>, out: &mut ReplyWriter) -> Done {
 /// EXEC, where there is no transaction to execute.
 fn exec_alone(_: &mut Session, _: &Args<'_>, _: &mut ReplyWriter) -> Done {
     Err(CommandError::fixed("ERR EXEC without MULTI"))
+}
+
+/// What was queued and may not be run any more.
+pub(crate) fn no_longer_allowed(
+    session: &mut Session,
+    args: &Args<'_>,
+    _: &mut ReplyWriter,
+) -> Done {
+    let checked = match (session.subject(), resolve(args)) {
+        (Some(subject), Resolved::Command(spec)) => subject.check(spec, args, Context::Multi),
+        _ => Ok(()),
+    };
+    // Allowed again meanwhile: it was left out all the same.
+    let denied = checked.err().unwrap_or(Denied::Command);
+    Err(CommandError::fixed(denied.line_at_exec()))
 }
 
 /// MULTI

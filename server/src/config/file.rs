@@ -6,6 +6,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use bytes::BytesMut;
+use cairn_protocol::acl::{Defaults, User, has_space_or_nul};
 use cairn_protocol::command::glob_match;
 use cairn_protocol::resp::{Limits, RequestParser, Requests};
 
@@ -22,7 +23,8 @@ const MAX_LINE: usize = 1 << 20;
 pub enum Origin {
     /// File and line, from 1 on.
     File(PathBuf, usize),
-    CommandLine,
+    /// An option of the command line, its values quoted.
+    Flag(String),
     /// The configuration as a whole.
     Whole,
 }
@@ -31,7 +33,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Origin::File(path, line) => write!(f, "{}:{line}", path.display()),
-            Origin::CommandLine => f.write_str("command line"),
+            Origin::Flag(option) => write!(f, "command line, '{option}'"),
             Origin::Whole => f.write_str("configuration"),
         }
     }
@@ -57,6 +59,14 @@ pub struct Loader {
     pub problems: Vec<Problem>,
     /// `save` lines add up; the first one replaces the default.
     save_seen: bool,
+    pub users: Vec<DeclaredUser>,
+}
+
+/// `user NAME rules...` of a configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeclaredUser {
+    pub name: Vec<u8>,
+    pub rules: Vec<Vec<u8>>,
 }
 
 impl Loader {
@@ -145,6 +155,9 @@ impl Loader {
     pub fn directive(&mut self, name: &[u8], args: &[&[u8]], origin: &Origin) {
         let shown = String::from_utf8_lossy(name).to_ascii_lowercase();
         let Some(at) = find(name) else {
+            if shown == "user" {
+                return self.user(args, origin);
+            }
             if !DROPPED.contains(&shown.as_str()) {
                 self.problem(origin, unknown(&shown));
             }
@@ -174,29 +187,77 @@ impl Loader {
         }
     }
 
-    /// Flags: `--name value ...` and `--name=value`. What belongs to the
-    /// program itself (`--help`) was taken out before.
+    /// A user: its rules are tried here, and taken when the server starts.
+    fn user(&mut self, args: &[&[u8]], origin: &Origin) {
+        let words: Vec<Vec<u8>> = match args {
+            // As one word on the command line.
+            [all] => split_line(all).unwrap_or_default(),
+            _ => args.iter().map(|arg| arg.to_vec()).collect(),
+        };
+        let Some((name, rules)) = words.split_first() else {
+            return self.problem(origin, "user needs a name");
+        };
+        if has_space_or_nul(name) {
+            return self.problem(origin, "Spaces not allowed in ACL usernames");
+        }
+        if self.users.iter().any(|known| known.name == *name) {
+            let text = "Duplicate user found. A user can only be defined once in config files";
+            return self.problem(origin, text);
+        }
+        let defaults = Defaults::default();
+        if let Err(error) = User::new(name, defaults).apply_all(rules, defaults) {
+            return self.problem(origin, error);
+        }
+        self.users.push(DeclaredUser {
+            name: name.clone(),
+            rules: rules.to_vec(),
+        });
+    }
+
+    /// Flags: `--name value ...`, `--name=value`, and both in one word. What belongs
+    /// to the program itself (`--help`) was taken out before.
+    ///
+    /// As in Redis, what follows a name is a value even if it begins with `--`.
     pub fn read_flags(&mut self, flags: &[String]) {
-        let origin = Origin::CommandLine;
-        let mut at = 0;
-        while at < flags.len() {
-            let Some(flag) = flags[at].strip_prefix("--").filter(|f| !f.is_empty()) else {
-                self.problem(&origin, format!("`{}` is not expected here", flags[at]));
-                at += 1;
+        let mut option: Option<Vec<Vec<u8>>> = None;
+        let mut has_value = true;
+        for (at, flag) in flags.iter().enumerate() {
+            let Some(text) = flag.strip_prefix("--").filter(|_| has_value) else {
+                let words = option.get_or_insert_default();
+                words.push(flag.clone().into_bytes());
+                has_value = true;
                 continue;
             };
-            at += 1;
-            if let Some((name, value)) = flag.split_once('=') {
-                self.directive(name.as_bytes(), &[value.as_bytes()], &origin);
-                continue;
+            self.take_option(option.take());
+            let mut words = split_line(text.as_bytes()).unwrap_or_default();
+            if let [only] = &words[..]
+                && let Some(split) = only.iter().position(|byte| *byte == b'=')
+            {
+                words = vec![only[..split].to_vec(), only[split + 1..].to_vec()];
             }
-            let from = at;
-            while at < flags.len() && !flags[at].starts_with("--") {
-                at += 1;
+            has_value = words.len() > 1;
+            // The one value that may be left out, because older programs did.
+            let bare = flags.get(at + 1).is_none_or(|next| next.starts_with("--"));
+            if bare && words.len() == 1 && words[0].eq_ignore_ascii_case(b"save") {
+                words.push(Vec::new());
+                has_value = true;
             }
-            let args: Vec<&[u8]> = flags[from..at].iter().map(|a| a.as_bytes()).collect();
-            self.directive(flag.as_bytes(), &args, &origin);
+            option = Some(words);
         }
+        self.take_option(option);
+    }
+
+    fn take_option(&mut self, words: Option<Vec<Vec<u8>>>) {
+        let words = words.unwrap_or_default();
+        let Some((name, values)) = words.split_first() else {
+            return;
+        };
+        let mut shown = String::from_utf8_lossy(name).into_owned();
+        for value in values {
+            shown += &format!(" \"{}\"", value.escape_ascii());
+        }
+        let args: Vec<&[u8]> = values.iter().map(Vec::as_slice).collect();
+        self.directive(name, &args, &Origin::Flag(shown));
     }
 }
 
@@ -282,6 +343,53 @@ mod tests {
         assert_eq!(loader.settings.bytes("port"), b"2");
         assert_eq!(loader.settings.bytes("timeout"), b"9");
         assert_eq!(loader.problems.len(), 1);
+    }
+
+    #[test]
+    fn flags_take_values_as_redis_does() {
+        let read = |flags: &[&str]| {
+            let mut loader = Loader::default();
+            let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
+            loader.read_flags(&flags);
+            loader
+        };
+        let told = |flags: &[&str]| read(flags).problems[0].to_string();
+        assert_eq!(
+            told(&["--port"]),
+            "command line, 'port': port: wrong number of arguments"
+        );
+        assert_eq!(
+            told(&["--port", "--loglevel", "verbose"]),
+            "command line, 'port \"--loglevel\" \"verbose\"': port: wrong number of arguments"
+        );
+        let one = read(&["--maxmemory 700mb", "--loglevel", "verbose"]);
+        assert_eq!(one.problems, []);
+        assert_eq!(one.settings.bytes("maxmemory"), b"734003200");
+        let title = read(&["--proc-title-template", "--my--title", "--save"]);
+        assert_eq!(title.problems, []);
+        assert_eq!(title.settings.bytes("proc-title-template"), b"--my--title");
+        assert_eq!(title.settings.bytes("save"), b"");
+        let words = read(&["loglevel", "verbose", "--save", "--port", "1"]);
+        assert_eq!(words.problems, []);
+        assert_eq!(words.settings.bytes("loglevel"), b"verbose");
+        assert_eq!(words.settings.bytes("port"), b"1");
+    }
+
+    #[test]
+    fn users_are_declared_once_and_with_rules_that_are_right() {
+        let loader = load("user a on +get ( ~x +set )\nuser a off\nuser b +nosuch\nuser\n");
+        let told: Vec<String> = loader.problems.iter().map(Problem::to_string).collect();
+        assert_eq!(
+            told,
+            [
+                "test.conf:2: Duplicate user found. A user can only be defined once in config files",
+                "test.conf:3: Error in ACL SETUSER modifier '+nosuch': Unknown command or category \
+                 name in ACL",
+                "test.conf:4: user needs a name",
+            ]
+        );
+        assert_eq!(loader.users.len(), 1);
+        assert_eq!(loader.users[0].name, b"a");
     }
 
     #[test]

@@ -15,10 +15,11 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::clients::ClientMemory;
 use crate::net::outbox::OutputLimits;
 use crate::storage::TypeLimits;
 
-pub use file::{Loader, Origin, Problem};
+pub use file::{DeclaredUser, Loader, Origin, Problem};
 pub use rewrite::rewrite;
 pub use settings::Settings;
 
@@ -64,6 +65,8 @@ pub struct Config {
     pub max_pause: Duration,
     /// What CONFIG REWRITE rewrites.
     pub config_file: Option<PathBuf>,
+    /// Users that the configuration declares, each once.
+    pub users: Vec<DeclaredUser>,
     /// Every parameter as it was at start.
     pub settings: Settings,
 }
@@ -115,6 +118,7 @@ impl Config {
             cluster,
             max_pause: Duration::from_millis(settings.millis("max-pause")),
             config_file: None,
+            users: Vec::new(),
             settings,
         }
     }
@@ -135,6 +139,9 @@ impl Config {
         if s.count("tls-port") != 0 || s.flag("tls-cluster") || s.flag("tls-replication") {
             found.push("TLS is not served by this program; leave tls-port at 0".into());
         }
+        if !self.users.is_empty() && !s.is_default("aclfile") {
+            found.push(USERS_TWICE.into());
+        }
         if s.flag("daemonize") {
             found.push("daemonize: run the server under a service manager instead".into());
         }
@@ -154,6 +161,9 @@ impl Config {
             .collect()
     }
 }
+
+const USERS_TWICE: &str = "users are declared in the configuration and there is an aclfile: define \
+                           them in one of both, not in either";
 
 /// Less than this is not enough for memtables and caches to work.
 const MIN_MEMORY: usize = 32 << 20;
@@ -228,7 +238,7 @@ fn some_text(settings: &Settings, name: &str) -> Option<String> {
 }
 
 /// `*` means every address of IPv4, `::*` of IPv6.
-fn addresses(settings: &Settings) -> Vec<IpAddr> {
+pub fn addresses(settings: &Settings) -> Vec<IpAddr> {
     let mut found: Vec<IpAddr> = Vec::new();
     for word in settings.text("bind").split(' ').filter(|w| !w.is_empty()) {
         let word = word.strip_prefix('-').unwrap_or(word);
@@ -304,6 +314,8 @@ pub struct LiveSettings {
     pub min_free_disk: AtomicU64,
     /// `client-output-buffer-limit`.
     pub output: OutputLimits,
+    /// `maxmemory-clients`.
+    pub client_memory: ClientMemory,
     /// Bytes of one request at most (`client-query-buffer-limit`).
     pub query_buffer_limit: AtomicUsize,
 }
@@ -324,6 +336,7 @@ impl LiveSettings {
             latency_tracking: AtomicBool::new(true),
             min_free_disk: AtomicU64::new(0),
             output: OutputLimits::default(),
+            client_memory: ClientMemory::default(),
             query_buffer_limit: AtomicUsize::new(0),
         };
         live.follow(&config.settings);
@@ -368,6 +381,7 @@ impl LiveSettings {
             .iter()
             .for_each(|(n, name)| n.store(settings.count(name) as u64, Ordering::Relaxed));
         self.output.follow(settings);
+        self.client_memory.follow(settings);
         self.protected_mode
             .store(settings.flag("protected-mode"), Ordering::Relaxed);
         self.latency_tracking

@@ -73,11 +73,18 @@ const SENSITIVE: u8 = 2;
 const PROTECTED: u8 = 4;
 const HIDDEN: u8 = 8;
 const MULTI: u8 = 16;
+/// Cairn's own.
+const OWN: u8 = 32;
 
 impl Parameter {
     /// Cannot be changed while the server runs.
     pub fn is_fixed(&self) -> bool {
         self.flags & FIXED != 0
+    }
+
+    /// Redis has no such parameter.
+    pub fn is_own(&self) -> bool {
+        self.flags & OWN != 0
     }
 
     /// Its value is a secret.
@@ -153,7 +160,6 @@ pub const REFUSED: &[(&str, &str)] = &[
         "commands cannot be renamed; give clients a password instead",
     ),
     ("loadmodule", "Redis modules cannot be loaded"),
-    ("user", "users of the ACL are not kept in the configuration"),
     (
         "sentinel",
         "there is no Sentinel: a cluster fails over by itself",
@@ -248,14 +254,8 @@ use Kind::*;
 /// The table, in the order in which CONFIG GET shows it.
 pub static PARAMETERS: &[Parameter] = &[
     // Redis's, with effect.
-    row("port", "", Integer(0, 65_535), "6379", FIXED),
-    row(
-        "bind",
-        "",
-        Special(Special::Bind),
-        "127.0.0.1",
-        FIXED | MULTI,
-    ),
+    row("port", "", Integer(0, 65_535), "6379", LIVE),
+    row("bind", "", Special(Special::Bind), "127.0.0.1", MULTI),
     row("protected-mode", "", Bool, "yes", LIVE),
     row("requirepass", "", Text, "", SENSITIVE),
     row("maxclients", "", Integer(1, UINT), "10000", LIVE),
@@ -266,6 +266,7 @@ pub static PARAMETERS: &[Parameter] = &[
     row("pidfile", "", Text, "", FIXED),
     row("logfile", "", Text, "", FIXED),
     row("loglevel", "log-level", LogLevel, "notice", LIVE),
+    row("always-show-logo", "", Bool, "no", FIXED),
     row("appendfsync", "", Enum(AOF_FSYNC), "everysec", LIVE),
     row(
         "proto-max-bulk-len",
@@ -347,8 +348,8 @@ pub static PARAMETERS: &[Parameter] = &[
     row("stream-node-max-bytes", "", Memory(0, LONG), "4096", LIVE),
     row("hll-sparse-max-bytes", "", Memory(0, LONG), "3000", LIVE),
     // Cairn's own.
-    row("data-dir", "", Text, "./data", FIXED),
-    row("memory-limit", "", MemoryOrPercent(-90, LONG), "40%", FIXED),
+    row("data-dir", "", Text, "./data", FIXED | OWN),
+    row("memory-limit", "", MemoryOrPercent(-90, LONG), "40%", FIXED | OWN),
     row(
         "string-inline-max",
         "",
@@ -357,15 +358,15 @@ pub static PARAMETERS: &[Parameter] = &[
         LIVE,
     ),
     row("min-free-disk", "", Memory(0, LONG), "268435456", LIVE),
-    row("log-format", "", Enum(LOG_FORMAT), "text", FIXED),
-    row("cluster", "", Text, "", FIXED),
-    row("etcd", "", Text, "", FIXED),
-    row("node-id", "", Text, "", FIXED),
-    row("peer-port", "", Integer(0, 65_535), "0", FIXED),
-    row("advertise", "", Text, "", FIXED),
-    row("zone", "", Text, "", FIXED),
-    row("cluster-secret", "", Text, "", FIXED | SENSITIVE | HIDDEN),
-    row("max-pause", "", Millis, "200ms", FIXED),
+    row("log-format", "", Enum(LOG_FORMAT), "text", FIXED | OWN),
+    row("cluster", "", Text, "", FIXED | OWN),
+    row("etcd", "", Text, "", FIXED | OWN),
+    row("node-id", "", Text, "", FIXED | OWN),
+    row("peer-port", "", Integer(0, 65_535), "0", FIXED | OWN),
+    row("advertise", "", Text, "", FIXED | OWN),
+    row("zone", "", Text, "", FIXED | OWN),
+    row("cluster-secret", "", Text, "", FIXED | SENSITIVE | HIDDEN | OWN),
+    row("max-pause", "", Millis, "200ms", FIXED | OWN),
     // Redis's, without effect here.
     ignored(
         "lua-enable-deprecated-api",
@@ -375,14 +376,13 @@ pub static PARAMETERS: &[Parameter] = &[
         FIXED | HIDDEN,
         LATER,
     ),
-    ignored("aclfile", "", Text, "", FIXED, LATER),
-    ignored(
+    row("aclfile", "", Text, "", FIXED),
+    row(
         "acl-pubsub-default",
         "",
         Enum(ACL_PUBSUB_DEFAULT),
         "resetchannels",
         LIVE,
-        LATER,
     ),
     ignored(
         "sanitize-dump-payload",
@@ -392,7 +392,7 @@ pub static PARAMETERS: &[Parameter] = &[
         LIVE,
         LATER,
     ),
-    ignored("acllog-max-len", "", Integer(0, LONG), "128", LIVE, LATER),
+    row("acllog-max-len", "", Integer(0, LONG), "128", LIVE),
     row(
         "busy-reply-threshold",
         "lua-time-limit",
@@ -686,13 +686,12 @@ pub static PARAMETERS: &[Parameter] = &[
         NO_EVICTION,
     ),
     ignored("maxmemory", "", Memory(0, ULONG), "0", LIVE, NO_EVICTION),
-    ignored(
+    row(
         "maxmemory-clients",
         "",
         MemoryOrPercent(-100, LONG),
         "0",
         LIVE,
-        NO_EVICTION,
     ),
     ignored(
         "enable-module-command",
@@ -962,7 +961,6 @@ pub static PARAMETERS: &[Parameter] = &[
     ignored("tls-ciphers", "", Text, "", LIVE, NO_TLS),
     ignored("tls-ciphersuites", "", Text, "", LIVE, NO_TLS),
     ignored("daemonize", "", Bool, "no", FIXED, SERVICE),
-    ignored("always-show-logo", "", Bool, "no", FIXED, SERVICE),
     ignored("set-proc-title", "", Bool, "yes", FIXED, SERVICE),
     ignored("jemalloc-bg-thread", "", Bool, "yes", LIVE, SERVICE),
     ignored("syslog-enabled", "", Bool, "no", FIXED, SERVICE),

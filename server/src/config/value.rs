@@ -58,6 +58,9 @@ fn one_of(words: &[&str]) -> String {
 }
 
 fn flag_set(words: &[&str], args: &[&[u8]]) -> Read {
+    if args.is_empty() {
+        return Err(one_of(words));
+    }
     let mut kept: Vec<&str> = Vec::new();
     for arg in args {
         let word = words
@@ -363,7 +366,7 @@ fn bind(args: &[&[u8]]) -> Read {
         let text = text.strip_prefix('-').unwrap_or(text);
         if !matches!(text, "*" | "::*") && text.parse::<std::net::IpAddr>().is_err() {
             return Err(format!(
-                "'{}' is not an IP address",
+                "Failed to bind to specified addresses. '{}' is not an IP address",
                 String::from_utf8_lossy(arg)
             ));
         }

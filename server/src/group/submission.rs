@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
+use cairn_protocol::acl::Subject;
 use cairn_protocol::command::CommandSpec;
 use cairn_protocol::resp::{Mark, ReplyWriter, Requests, Version};
 use parking_lot::{Mutex, MutexGuard};
@@ -95,6 +96,8 @@ pub struct SubmissionState {
     /// What ran within EXECs and scripts, by index of the command. The owner
     /// takes them.
     pub inner: Vec<(usize, InnerRun)>,
+    /// Whose commands these are, if rights must be looked at while they run.
+    pub subject: Option<Arc<Subject>>,
     done: bool,
     waker: Option<Waker>,
 }
@@ -108,6 +111,7 @@ impl Default for SubmissionState {
             base: None,
             blocked: Vec::new(),
             inner: Vec::new(),
+            subject: None,
             done: true,
             waker: None,
         }

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
+use cairn_protocol::acl::{self, Subject};
 
 use super::blocked::Waiter;
 use super::serve::{Progress, is_exec};
@@ -19,7 +20,7 @@ use crate::storage::{MetaKey, Position, Record};
 use crate::txn::effects::Effects;
 use crate::txn::events::Event;
 use crate::txn::overlay::{Overlay, State};
-use crate::txn::{CommandError, EventClass, EventKey, Txn, TxnContext};
+use crate::txn::{CommandError, EventClass, EventKey, Refused, Txn, TxnContext};
 
 /// Commands evaluated in one turn at most.
 const MAX_COMMANDS: usize = 8192;
@@ -321,7 +322,8 @@ impl Group {
             return (Outcome::Done, false);
         }
         let args = state.requests.get(command.request as usize);
-        let mut txn = Txn::write(&self.store, maps, &mut writer.overlay, context);
+        let mut txn = Txn::write(&self.store, maps, &mut writer.overlay, context)
+            .on_behalf_of(state.subject.as_deref());
         txn.witness_begin(command.spec, &args);
         let outcome = (command.handler)(&mut txn, &args, &mut state.replies);
         txn.witness_end(command.spec, &args);
@@ -330,6 +332,10 @@ impl Group {
             self.events.witnessed(command.client, witness);
         }
         let inner = txn.take_inner();
+        let refused = txn.take_refused();
+        if !refused.is_empty() && !matches!(outcome, Err(CommandError::Cold)) {
+            note_refused(state.subject.as_deref(), &refused);
+        }
         if !matches!(outcome, Err(CommandError::Cold)) {
             state.inner.extend(inner.into_iter().map(|run| (at, run)));
         }
@@ -440,6 +446,16 @@ impl Group {
         if let Some(done) = turn.step {
             self.dismiss_moved();
             done(outcome);
+        }
+    }
+}
+
+/// Notes what scripts were refused.
+fn note_refused(subject: Option<&Subject>, refused: &[Refused]) {
+    for Refused { reason, object } in refused {
+        if let Some(subject) = subject {
+            let user = subject.account().name();
+            subject.note(reason, acl::Context::Lua, object, user);
         }
     }
 }

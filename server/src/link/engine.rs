@@ -462,6 +462,9 @@ impl Engine {
         parsed.map_err(|error| NoData::Line(error.line()))?;
         let caller = Caller {
             authenticated: true,
+            // The proxy has looked at its client's rights.
+            in_multi: false,
+            subject: None,
             one_slot: true,
         };
         let mut d = dispatch(&self.request.get(0), caller).map_err(NoData::Line)?;
@@ -532,6 +535,7 @@ impl Engine {
             db,
             slot: d.slot,
             handler,
+            subject: None,
             now: group.now(),
             disk: false,
         };
@@ -574,6 +578,7 @@ impl Engine {
                 db,
                 slot: d.slot,
                 handler,
+                subject: None,
                 now: group.now(),
                 disk: true,
             };
@@ -712,6 +717,9 @@ impl Engine {
         }
         for (_, run) in &round.inner {
             let (command, nanos) = (run.spec.id.index(), u64::from(run.nanos));
+            if run.failed {
+                self.server.stats.error_reply(run.code.as_str());
+            }
             self.server.stats.ran(command, nanos, run.failed);
         }
         // From the last to the first, so that lanes keep their order.
@@ -788,7 +796,7 @@ impl Engine {
         let mut report = Reporter::new(&self.pool, *asked);
         report.work = Some(Work::Fetched);
         tokio::task::spawn_blocking(move || {
-            crate::net::warm(&group, context, handler, &one.get(0));
+            crate::net::warm(&group, context, handler, &one.get(0), None);
             report.send(Work::Fetched);
         });
     }

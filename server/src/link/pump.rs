@@ -99,6 +99,7 @@ pub async fn serve_at(
         peer,
         local,
         server.live.clone(),
+        server.acl.default_user().clone(),
     ));
     client.labels.lock().name = hello.id.clone();
     let engine = Engine::new(server.clone(), place, client, turns, identity.welcome);

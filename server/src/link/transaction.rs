@@ -58,6 +58,9 @@ fn queue(
     let args = all.get(at);
     let caller = Caller {
         authenticated: true,
+        // The proxy has looked at its client's rights.
+        in_multi: false,
+        subject: None,
         one_slot: true,
     };
     let d = dispatch(&args, caller)?;

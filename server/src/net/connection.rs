@@ -16,8 +16,9 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use cairn_protocol::acl::Subject;
 use cairn_protocol::command::{AclCategories, Flags, Resolved, id, resolve};
-use cairn_protocol::resp::{Args, Limits, ProtocolError, ReplyWriter, RequestParser, Requests};
+use cairn_protocol::resp::{Args, Limits, Mark, ProtocolError, ReplyWriter, RequestParser, Requests};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -35,9 +36,11 @@ use crate::scripting::{self, running::busy_line};
 use crate::server::{Home, Route, Server};
 use crate::stats::Tally;
 use crate::tracking::Kind;
-use crate::txn::{CommandError, InnerRun, Txn, TxnContext};
+use crate::txn::{CommandError, ErrorCode, InnerRun, Txn, TxnContext};
 
 const READ_CHUNK: usize = 20 << 10;
+/// Room for input that a client keeps while clients are counted.
+const KEPT_ROOM: usize = 64 << 10;
 /// Requests parsed at a time.
 const MAX_REQUESTS: usize = 1024;
 /// Replies are sent once this many bytes wait, even amid a pipeline.
@@ -80,6 +83,8 @@ struct Connection {
     /// Commands of the submission that wait, and what ran within others.
     blocked: Vec<(usize, Arc<Waiter>)>,
     inner: Vec<(usize, InnerRun)>,
+    /// Where the replies of the last submission begin.
+    lent_at: Option<Mark>,
     /// When the command that waits now has waited long enough, if ever.
     blocked_until: Option<Option<Instant>>,
 }
@@ -142,6 +147,7 @@ pub(super) async fn serve(
         blocked: Vec::new(),
         inner: Vec::new(),
         blocked_until: None,
+        lent_at: None,
         stream,
         session,
         parser: RequestParser::new(),
@@ -175,7 +181,7 @@ impl Connection {
     async fn run(&mut self) -> Result<(), End> {
         loop {
             let limits = self.limits();
-            let most = if self.session.authenticated {
+            let most = if self.session.may_run() {
                 MAX_REQUESTS
             } else {
                 1
@@ -196,7 +202,7 @@ impl Connection {
     }
 
     fn limits(&self) -> Limits {
-        let limits = match self.session.authenticated {
+        let limits = match self.session.may_run() {
             true => Limits::default(),
             false => Limits::unauthenticated(),
         };
@@ -238,6 +244,7 @@ impl Connection {
             return Err(End::Closed);
         }
         self.note_query_buffer();
+        self.count_memory()?;
         let client = &self.session.client;
         let limit = &self.session.server.live.query_buffer_limit;
         if self.input.len() > limit.load(Ordering::Relaxed) {
@@ -299,6 +306,8 @@ impl Connection {
                 client.cut_off();
                 return Err(End::Closed);
             }
+            client.count_memory();
+            self.session.server.evict_clients();
             tokio::select! {
                 room = self.stream.writable() => return Ok(room?),
                 // Killed: what the socket does not take is lost.
@@ -322,6 +331,25 @@ impl Connection {
         let client = &self.session.client;
         client.query_buffer.store(len, Ordering::Relaxed);
         client.query_free.store(room - len, Ordering::Relaxed);
+    }
+
+    /// `maxmemory-clients`: it may be this client that must go.
+    fn count_memory(&mut self) -> Result<(), End> {
+        if !self.session.server.live.client_memory.is_limited() {
+            return Ok(());
+        }
+        // Room that one long request needed is not kept for the next.
+        if self.input.is_empty() && self.input.capacity() > KEPT_ROOM {
+            self.input = BytesMut::new();
+            self.note_query_buffer();
+        }
+        let (client, server) = (&self.session.client, &self.session.server);
+        client.count_memory();
+        server.evict_clients();
+        match client.is_evicted() {
+            true => Err(End::Closed),
+            false => Ok(()),
+        }
     }
 
     /// Puts what others sent behind the replies so far.
@@ -360,6 +388,7 @@ impl Connection {
     }
 
     async fn execute(&mut self, n: usize) -> Result<(), End> {
+        self.session.server.evict_clients();
         let client = self.session.client.clone();
         let now = client.created.elapsed().as_millis() as u64;
         client.last_active_ms.store(now, Ordering::Relaxed);
@@ -379,6 +408,7 @@ impl Connection {
         }
         self.submit().await?;
         self.check_output()?;
+        self.count_memory()?;
         if client.is_killed() {
             self.flush().await?;
             return Err(End::Closed);
@@ -410,9 +440,14 @@ impl Connection {
 
     async fn execute_one(&mut self, request: usize) -> Result<(), End> {
         let caller = Caller {
-            authenticated: self.session.authenticated,
+            authenticated: self.session.may_run(),
+            in_multi: self.session.multi.is_some(),
+            subject: self.session.subject().map(|subject| &**subject),
             one_slot: self.cluster,
         };
+        if caller.subject.is_some() {
+            self.note_command(request);
+        }
         let mut dispatched = dispatch(&self.requests.get(request), caller);
         if let Ok(d) = &dispatched
             && let Some(line) = refused_when_full(d.spec, &self.session.server.vitals)
@@ -440,6 +475,14 @@ impl Connection {
             }
             Ok(d) => self.run_dispatched(request, d).await,
             Err(line) => self.answer_error(&line).await,
+        }
+    }
+
+    /// What a refusal shows of the client is the command that is refused.
+    fn note_command(&self, request: usize) {
+        if let Resolved::Command(spec) = resolve(&self.requests.get(request)) {
+            let last = &self.session.client.last_command;
+            last.store(spec.id.index(), Ordering::Relaxed);
         }
     }
 
@@ -647,6 +690,7 @@ impl Connection {
             db: self.session.db,
             slot: d.slot,
             handler,
+            subject: self.session.subject().map(|subject| &**subject),
             now: self.pace.log_time(&group),
             disk: false,
         };
@@ -704,6 +748,7 @@ impl Connection {
         let (db, version) = (self.session.db, self.session.version);
         let one = self.requests.share(request);
         let reader = Arc::clone(&group);
+        let subject = self.session.subject().cloned();
         let job = tokio::task::spawn_blocking(move || {
             let mut out = ReplyWriter::new(version);
             let job = ReadJob {
@@ -711,6 +756,7 @@ impl Connection {
                 db,
                 slot: d.slot,
                 handler,
+                subject: subject.as_deref(),
                 now: reader.now(),
                 disk: true,
             };
@@ -793,6 +839,7 @@ impl Connection {
     fn lend(&mut self) {
         let mut state = self.submission.lock();
         state.base = Some(self.out.mark());
+        state.subject = self.session.subject().cloned();
         std::mem::swap(&mut state.requests, &mut self.requests);
         std::mem::swap(&mut state.commands, &mut self.pending);
         std::mem::swap(&mut state.replies, &mut self.out);
@@ -805,11 +852,13 @@ impl Connection {
         std::mem::swap(&mut state.replies, &mut self.out);
         std::mem::swap(&mut state.blocked, &mut self.blocked);
         std::mem::swap(&mut state.inner, &mut self.inner);
+        self.lent_at = state.base;
     }
 
     /// Accounts for what was answered and prepares the rest for another try.
     async fn settle(&mut self, group: &Arc<Group>) -> Result<(), End> {
         self.out.set_version(self.session.version);
+        self.count_errors();
         if !self.inner.is_empty() {
             self.account_inner();
         }
@@ -865,6 +914,25 @@ impl Connection {
         Ok(())
     }
 
+    /// INFO errorstats: what the writer answered with. Of a script that failed
+    /// because of a command in it the command is counted.
+    fn count_errors(&self) {
+        let Some(mut from) = self.lent_at else { return };
+        for (at, command) in self.pending.iter().enumerate() {
+            let Some(to) = command.reply_end else { break };
+            let line = self.out.error_between(from, to);
+            from = to;
+            let by_inner = |(of, run): &(usize, InnerRun)| *of == at && run.failed;
+            if let Some(line) = line
+                && command.outcome == Outcome::Done
+                && !self.inner.iter().any(by_inner)
+            {
+                let code = ErrorCode::of(line);
+                self.session.server.stats.error_reply(code.as_str());
+            }
+        }
+    }
+
     /// Waits for the end of a switch, up to the bound. True: try again.
     async fn wait_thawed(&mut self, command: &QueuedCommand, group: &Group) -> bool {
         let (Some(gate), Some(slot)) = (&group.ownership, command.slot) else {
@@ -898,7 +966,10 @@ impl Connection {
         let context = group.context(command.db as usize, command.slot, group.now(), true);
         let handler = command.handler;
         let one = self.requests.share(command.request as usize);
-        let job = tokio::task::spawn_blocking(move || warm(&group, context, handler, &one.get(0)));
+        let subject = self.session.subject().cloned();
+        let job = tokio::task::spawn_blocking(move || {
+            warm(&group, context, handler, &one.get(0), subject.as_deref());
+        });
         job.await.map_err(|_| End::Closed)
     }
 
@@ -986,11 +1057,17 @@ fn redirection(route: &Route, slot: Option<u16>) -> String {
 
 /// Evaluates on a scratch overlay and throws the effects away: what the
 /// command needs is in memory afterwards.
-pub(crate) fn warm(group: &Group, context: TxnContext, handler: DataHandler, args: &Args<'_>) {
+pub(crate) fn warm(
+    group: &Group,
+    context: TxnContext,
+    handler: DataHandler,
+    args: &Args<'_>,
+    subject: Option<&Subject>,
+) {
     let store = &group.store;
     let maps = store.maps();
     let mut overlay = crate::txn::overlay::Overlay::new((*maps).clone(), store.next_version());
     let mut out = ReplyWriter::default();
-    let mut txn = Txn::write(store, &maps, &mut overlay, context);
+    let mut txn = Txn::write(store, &maps, &mut overlay, context).on_behalf_of(subject);
     let _ = handler(&mut txn, args, &mut out);
 }

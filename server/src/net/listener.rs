@@ -1,26 +1,22 @@
-//! Listening sockets and the network threads behind them.
-//!
-//! All threads accept on the same sockets (no SO_REUSEPORT: a second server on
-//! the same port must fail, not share); a thread runs what it accepted.
+//! The network threads: each accepts on all sockets and runs what it accepted.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::LocalSet;
 
 use super::connection;
 use super::session::Client;
+use super::sockets::{addresses, bind_all, clones};
 use super::turns::Turns;
 use crate::link::{Http2, Identity, PeerPort, peer_addresses};
 use crate::server::{Home, Server};
 
 /// Threads for cold reads and other blocking work, per network thread.
 const BLOCKING_THREADS: usize = 16;
-const BACKLOG: i32 = 511;
 
 /// The running network threads.
 pub struct Network {
@@ -69,68 +65,24 @@ fn start_all(
     peers: &[std::net::TcpListener],
     http2: Option<Http2>,
 ) -> std::io::Result<Network> {
-    let sockets = bind_all(&server.config.bind, server.config.port)?;
+    server
+        .sockets
+        .replace(&server.config.bind, server.config.port)?;
     let mut threads = Vec::new();
     for i in 0..server.config.io_threads.max(1) {
         let (server, http2) = (server.clone(), http2.clone());
-        let (sockets, peers) = (clones(&sockets)?, clones(peers)?);
+        let peers = clones(peers)?;
         let thread = std::thread::Builder::new().name(format!("net-{i}"));
-        threads.push(thread.spawn(move || network_thread(server, sockets, peers, http2))?);
+        threads.push(thread.spawn(move || network_thread(server, peers, http2))?);
     }
     Ok(Network {
         threads,
-        addresses: addresses(&sockets)?,
+        addresses: server.sockets.addresses()?,
         peer_addresses: addresses(peers)?,
     })
 }
 
-fn bind_all(ips: &[IpAddr], mut port: u16) -> std::io::Result<Vec<std::net::TcpListener>> {
-    let mut sockets = Vec::new();
-    for ip in ips {
-        let socket = bind(*ip, port)?;
-        // Port 0: the first socket chooses for all.
-        port = socket.local_addr()?.port();
-        sockets.push(socket);
-    }
-    Ok(sockets)
-}
-
-fn clones(sockets: &[std::net::TcpListener]) -> std::io::Result<Vec<std::net::TcpListener>> {
-    sockets.iter().map(|socket| socket.try_clone()).collect()
-}
-
-fn addresses(sockets: &[std::net::TcpListener]) -> std::io::Result<Vec<SocketAddr>> {
-    sockets.iter().map(|socket| socket.local_addr()).collect()
-}
-
-fn bind(ip: IpAddr, port: u16) -> std::io::Result<std::net::TcpListener> {
-    let address = SocketAddr::new(ip, port);
-    let bound = || {
-        let socket = Socket::new(
-            Domain::for_address(address),
-            Type::STREAM,
-            Some(Protocol::TCP),
-        )?;
-        if address.is_ipv6() {
-            socket.set_only_v6(true)?;
-        }
-        socket.set_reuse_address(true)?;
-        socket.set_nonblocking(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
-        Ok(socket.into())
-    };
-    bound().map_err(|e: std::io::Error| {
-        std::io::Error::new(e.kind(), format!("cannot listen on {address}: {e}"))
-    })
-}
-
-fn network_thread(
-    server: Arc<Server>,
-    sockets: Vec<std::net::TcpListener>,
-    peers: Vec<std::net::TcpListener>,
-    http2: Option<Http2>,
-) {
+fn network_thread(server: Arc<Server>, peers: Vec<std::net::TcpListener>, http2: Option<Http2>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)
@@ -141,14 +93,7 @@ fn network_thread(
     local.block_on(&runtime, async move {
         let turns = Turns::default();
         tokio::task::spawn_local(turns.clone().run());
-        for socket in sockets {
-            match TcpListener::from_std(socket) {
-                Ok(listener) => {
-                    tokio::task::spawn_local(accept(server.clone(), listener, turns.clone()));
-                }
-                Err(error) => tracing::error!(%error, "a listening socket cannot be used"),
-            }
-        }
+        tokio::task::spawn_local(accept_all(server.clone(), turns.clone()));
         if let Home::Node(node) = &server.home {
             let identity = Identity::of(node);
             let port = PeerPort::new(server.clone(), node.clone(), identity, http2, turns);
@@ -164,6 +109,32 @@ fn network_thread(
         server.stopped().await;
         connection::drain(&server).await;
     });
+}
+
+/// Accepts on all sockets, also after they were exchanged.
+async fn accept_all(server: Arc<Server>, turns: Turns) {
+    let mut sockets = server.sockets.subscribe();
+    loop {
+        let listeners = clones(sockets.borrow_and_update().iter());
+        let mut accepting = Vec::new();
+        for socket in listeners.unwrap_or_default() {
+            match TcpListener::from_std(socket) {
+                Ok(listener) => {
+                    let task = accept(server.clone(), listener, turns.clone());
+                    accepting.push(tokio::task::spawn_local(task));
+                }
+                Err(error) => tracing::error!(%error, "a listening socket cannot be used"),
+            }
+        }
+        // Both only tell that something has changed.
+        tokio::select! {
+            changed = sockets.changed() => if changed.is_err() {
+                return;
+            },
+            () = server.stopped() => return,
+        }
+        accepting.iter().for_each(tokio::task::JoinHandle::abort);
+    }
 }
 
 async fn accept(server: Arc<Server>, listener: TcpListener, turns: Turns) {
@@ -213,6 +184,7 @@ fn admit(server: &Arc<Server>, stream: TcpStream, peer: SocketAddr, turns: &Turn
         peer,
         local,
         server.live.clone(),
+        server.acl.default_user().clone(),
     ));
     client
         .descriptor

@@ -9,6 +9,7 @@ pub(crate) mod multi;
 pub mod outbox;
 pub(crate) mod read;
 pub mod session;
+pub mod sockets;
 mod turns;
 
 pub(crate) use connection::warm;

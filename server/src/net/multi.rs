@@ -1,11 +1,15 @@
 //! What a client has queued since MULTI.
 
-use cairn_protocol::command::{CommandSpec, Flags};
+use cairn_protocol::acl::Subject;
+use cairn_protocol::command::{CommandSpec, Flags, Resolved, resolve};
 use cairn_protocol::resp::{Args, Requests};
 
-use crate::commands::transactions::{empty_exec, push_data, push_session};
+use crate::commands::transactions::{
+    Part, empty_exec, no_longer_allowed, parts, push_data, push_session,
+};
 use crate::commands::{Handler, SessionHandler};
 use crate::dispatch::Dispatched;
+use crate::scripting::declares_reads_only;
 
 /// Bytes and commands of one transaction at most.
 const MAX_BYTES: usize = 1 << 30;
@@ -20,6 +24,8 @@ pub(crate) struct OfSession {
     pub at: usize,
     pub spec: &'static CommandSpec,
     pub handler: SessionHandler,
+    /// Which of the requests it is.
+    pub request: usize,
 }
 
 /// See the module's documentation.
@@ -64,6 +70,11 @@ impl Multi {
         self.count
     }
 
+    /// What they cost.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Whether any of them is for the writer.
     pub(crate) fn has_data(&self) -> bool {
         self.count > self.of_session.len()
@@ -83,22 +94,62 @@ impl Multi {
             Handler::Read(_) | Handler::Write(_) => push_data(&mut self.exec, self.db, args),
             Handler::Session(handler) => {
                 push_session(&mut self.exec);
-                self.session_requests.push_copy(*args);
                 self.of_session.push(OfSession {
                     at: self.count,
                     spec: d.spec,
                     handler,
+                    request: self.session_requests.len(),
                 });
+                self.session_requests.push_copy(*args);
             }
         }
         self.count += 1;
         let flags = d.spec.flags;
-        if flags.contains(Flags::WRITE) || flags.contains(Flags::MAY_REPLICATE) {
+        let may_write = flags.intersects(Flags::WRITE | Flags::MAY_REPLICATE);
+        if may_write && !declares_reads_only(d.spec, args) {
             self.write.get_or_insert(d.spec);
         }
         if flags.contains(Flags::DENYOOM) {
             self.denyoom.get_or_insert(d.spec);
         }
         true
+    }
+
+    /// EXEC: rules may have changed since the commands on data were queued. What is
+    /// not allowed any more is answered by the connection.
+    pub(crate) fn check_rights(&mut self, subject: &Subject) {
+        let denied = |args: &Args<'_>| match resolve(args) {
+            Resolved::Command(spec) if !subject.may(spec, args) => Some(spec),
+            _ => None,
+        };
+        let queued = std::mem::take(&mut self.exec);
+        let (mut exec, mut changed) = (empty_exec(), false);
+        for (at, part) in parts(&queued.get(0)).enumerate() {
+            let Part::Data(db, args) = part else {
+                push_session(&mut exec);
+                continue;
+            };
+            let Some(spec) = denied(&args) else {
+                push_data(&mut exec, db, &args);
+                continue;
+            };
+            push_session(&mut exec);
+            changed = true;
+            self.answer_otherwise(at, spec, &args);
+        }
+        self.exec = if changed { exec } else { queued };
+    }
+
+    /// The command at `at` is for the connection, which refuses it.
+    fn answer_otherwise(&mut self, at: usize, spec: &'static CommandSpec, args: &Args<'_>) {
+        let place = self.of_session.partition_point(|command| command.at < at);
+        let refused = OfSession {
+            at,
+            spec,
+            handler: no_longer_allowed,
+            request: self.session_requests.len(),
+        };
+        self.session_requests.push_copy(*args);
+        self.of_session.insert(place, refused);
     }
 }

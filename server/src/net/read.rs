@@ -4,6 +4,7 @@
 //! read of a slot that moved or froze meanwhile shows nothing and is left to
 //! the writer, which answers in order (invariant 7).
 
+use cairn_protocol::acl::Subject;
 use cairn_protocol::resp::{Args, ReplyWriter};
 
 use crate::commands::DataHandler;
@@ -19,6 +20,8 @@ pub(crate) struct ReadJob<'a> {
     pub db: usize,
     pub slot: Option<u16>,
     pub handler: DataHandler,
+    /// Whose rights must be looked at.
+    pub subject: Option<&'a Subject>,
     /// Log time as the caller last saw it.
     pub now: u64,
     /// Whether it may wait for the disk.
@@ -49,7 +52,7 @@ impl ReadJob<'_> {
             let context = self.group.context(self.db, self.slot, now, self.disk);
             let epoch = store.epoch();
             let (outcome, touched, missed) = store.with_maps(|maps| {
-                let mut txn = Txn::read(store, maps, context);
+                let mut txn = Txn::read(store, maps, context).on_behalf_of(self.subject);
                 let outcome = (self.handler)(&mut txn, args, out);
                 (outcome, txn.touched(), txn.take_missed())
             });

@@ -1,5 +1,6 @@
 //! One client's state, as the commands on the connection see it.
 
+use std::cell::OnceCell;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -7,6 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
+use arc_swap::ArcSwap;
+use cairn_protocol::acl::{Account, Context, Subject};
 use cairn_protocol::command::{CommandSpec, id};
 use cairn_protocol::resp::{ReplyWriter, Version};
 use parking_lot::Mutex;
@@ -28,6 +31,8 @@ pub struct Client {
     pub created: Instant,
     /// CLIENT SETNAME, library name and version. Guards a few words, touched rarely.
     pub labels: Mutex<Labels>,
+    /// Who is logged in; the default user before anybody is.
+    account: ArcSwap<Account>,
     pub db: AtomicUsize,
     pub resp3: AtomicBool,
     /// Milliseconds since `created` of the last command.
@@ -38,6 +43,11 @@ pub struct Client {
     /// Room in the same buffer that is not used.
     pub query_free: AtomicUsize,
     pub output_buffer: AtomicUsize,
+    /// What is queued since MULTI, and the keys that are watched, bytes.
+    pub queued_bytes: AtomicUsize,
+    pub watched_bytes: AtomicUsize,
+    /// What it was counted as in `ClientMemory`.
+    counted: AtomicUsize,
     /// CLIENT NO-EVICT.
     pub no_evict: AtomicBool,
     /// The socket's number, for CLIENT LIST; -1 until it is known.
@@ -56,6 +66,8 @@ pub struct Client {
     blocked: AtomicU8,
     unblock: Notify,
     killed: AtomicBool,
+    /// Killed for what it costs: it gets no answer.
+    evicted: AtomicBool,
     /// Killed for what it has not read: nothing more is sent.
     cut_off: AtomicBool,
     /// The connection is gone.
@@ -83,20 +95,23 @@ pub struct Labels {
     pub name: String,
     pub lib_name: String,
     pub lib_version: String,
-    pub user: String,
 }
 
 impl Client {
-    pub fn new(id: u64, peer: SocketAddr, local: SocketAddr, live: Arc<LiveSettings>) -> Client {
+    pub fn new(
+        id: u64,
+        peer: SocketAddr,
+        local: SocketAddr,
+        live: Arc<LiveSettings>,
+        account: Arc<Account>,
+    ) -> Client {
         Client {
             id,
             peer,
             local,
             created: Instant::now(),
-            labels: Mutex::new(Labels {
-                user: "default".into(),
-                ..Labels::default()
-            }),
+            labels: Mutex::default(),
+            account: ArcSwap::new(account),
             db: AtomicUsize::new(0),
             resp3: AtomicBool::new(false),
             last_active_ms: AtomicU64::new(0),
@@ -104,6 +119,9 @@ impl Client {
             query_buffer: AtomicUsize::new(0),
             query_free: AtomicUsize::new(0),
             output_buffer: AtomicUsize::new(0),
+            queued_bytes: AtomicUsize::new(0),
+            watched_bytes: AtomicUsize::new(0),
+            counted: AtomicUsize::new(0),
             no_evict: AtomicBool::new(false),
             descriptor: AtomicI32::new(-1),
             monitoring: AtomicBool::new(false),
@@ -116,10 +134,16 @@ impl Client {
             blocked: AtomicU8::new(0),
             unblock: Notify::new(),
             killed: AtomicBool::new(false),
+            evicted: AtomicBool::new(false),
             cut_off: AtomicBool::new(false),
             gone: AtomicBool::new(false),
             signal: Notify::new(),
         }
+    }
+
+    /// Who is logged in.
+    pub fn account(&self) -> Arc<Account> {
+        self.account.load_full()
     }
 
     /// Sends the client something that it did not ask for. A client that has
@@ -131,6 +155,7 @@ impl Client {
             Put::TooMuch => self.cut_off(),
             Put::Behind | Put::Gone => {}
         }
+        self.count_memory();
     }
 
     /// The output buffer limits of the client's class.
@@ -144,6 +169,28 @@ impl Client {
     /// Bytes that wait to be sent.
     pub fn unsent(&self) -> usize {
         self.outbox.len() + self.output_buffer.load(Ordering::Relaxed)
+    }
+
+    /// What the client costs, bytes.
+    pub fn memory(&self) -> usize {
+        let parts = [
+            &self.query_buffer,
+            &self.query_free,
+            &self.queued_bytes,
+            &self.watched_bytes,
+        ];
+        let parts: usize = parts.iter().map(|n| n.load(Ordering::Relaxed)).sum();
+        let names = self.subscriptions.bytes() + self.tracking.bytes();
+        size_of::<Client>() + parts + names + self.unsent()
+    }
+
+    /// Counts it for `maxmemory-clients`, if there is such a limit.
+    pub fn count_memory(&self) {
+        let memory = &self.live.client_memory;
+        if memory.is_limited() {
+            let now = if self.is_gone() { 0 } else { self.memory() };
+            memory.count(&self.counted, now);
+        }
     }
 
     /// Whether a client that cannot be sent these bytes must go.
@@ -170,6 +217,7 @@ impl Client {
     pub(super) fn end(&self) {
         self.gone.store(true, Ordering::Release);
         self.outbox.close();
+        self.live.client_memory.count(&self.counted, 0);
     }
 
     /// Whether nothing that is sent can arrive any more.
@@ -190,6 +238,16 @@ impl Client {
     pub fn kill(&self) {
         self.killed.store(true, Ordering::Release);
         self.signal.notify_one();
+    }
+
+    /// Closes it for what it costs.
+    pub fn evict(&self) {
+        self.evicted.store(true, Ordering::Release);
+        self.kill();
+    }
+
+    pub(super) fn is_evicted(&self) -> bool {
+        self.evicted.load(Ordering::Acquire)
     }
 
     pub fn is_killed(&self) -> bool {
@@ -293,6 +351,10 @@ pub struct Session {
     pub db: usize,
     pub version: Version,
     pub authenticated: bool,
+    /// Who is logged in.
+    pub account: Arc<Account>,
+    /// The same with rules that must be looked at; made when first asked for.
+    subject: OnceCell<Arc<Subject>>,
     pub reply_mode: ReplyMode,
     /// READONLY was sent (cluster: followers may serve reads).
     pub readonly: bool,
@@ -320,8 +382,10 @@ struct Watching {
 
 impl Session {
     pub fn new(server: Arc<Server>, client: Arc<Client>) -> Session {
-        let authenticated = server.password.read().is_none();
+        let authenticated = server.acl.is_open();
         Session {
+            account: client.account(),
+            subject: OnceCell::new(),
             server,
             client,
             db: 0,
@@ -336,6 +400,53 @@ impl Session {
             multi: None,
             watching: Watching::default(),
         }
+    }
+
+    /// Whether commands may be run: somebody has logged in, or need not.
+    pub fn may_run(&self) -> bool {
+        self.authenticated || self.server.acl.is_open()
+    }
+
+    /// Whose rights must be looked at; `None`: everything is allowed.
+    #[inline]
+    pub fn subject(&self) -> Option<&Arc<Subject>> {
+        match self.account.is_unrestricted() {
+            true => None,
+            false => Some(self.subject.get_or_init(|| self.make_subject())),
+        }
+    }
+
+    fn make_subject(&self) -> Arc<Subject> {
+        let (account, registry) = (self.account.clone(), self.server.acl.clone());
+        Arc::new(Subject::new(account, registry, self.client.clone()))
+    }
+
+    /// Where a refusal of now comes from.
+    pub fn context(&self) -> Context {
+        match self.nested || self.multi.is_some() {
+            true => Context::Multi,
+            false => Context::TopLevel,
+        }
+    }
+
+    /// Logs somebody in; a failure changes nothing and is noted, `command` being
+    /// what asked for it. True: it was right.
+    pub fn log_in(&mut self, name: &[u8], password: &[u8], command: &[u8]) -> bool {
+        let registry = self.server.acl.clone();
+        let entered = registry.log_in(name, password, |account| self.enter(account));
+        match entered {
+            true => self.authenticated = true,
+            false => {
+                registry.note_failed_login(&*self.client, self.context(), command, name);
+            }
+        }
+        entered
+    }
+
+    fn enter(&mut self, account: &Arc<Account>) {
+        self.client.account.store(account.clone());
+        self.account = account.clone();
+        self.subject = OnceCell::new();
     }
 
     /// Sends what others have sent so far, where that may be done now. For
@@ -420,7 +531,8 @@ impl Session {
     pub fn reset(&mut self, out: &mut ReplyWriter) {
         self.speak(Version::V2, out);
         self.select(0);
-        self.authenticated = self.server.password.read().is_none();
+        self.enter(&self.server.acl.default_user().clone());
+        self.authenticated = self.server.acl.is_open();
         self.reply_mode = ReplyMode::On;
         (self.readonly, self.asking) = (false, false);
         self.server.forget(&self.client);
@@ -440,11 +552,12 @@ impl Session {
     pub(crate) fn show_multi(&self, queued: Option<usize>) {
         let queued = queued.map_or(-1, |n| n.min(i32::MAX as usize) as i32);
         self.client.queued.store(queued, Ordering::Relaxed);
+        let bytes = self.multi.as_ref().map_or(0, |multi| multi.bytes());
+        self.client.queued_bytes.store(bytes, Ordering::Relaxed);
     }
 
-    /// Ends the open transaction, for EXEC.
+    /// Ends the open transaction, for EXEC, which shows its end when it has run.
     pub(crate) fn take_multi(&mut self) -> Box<Multi> {
-        self.show_multi(None);
         self.multi.take().expect("a transaction is open")
     }
 
@@ -465,6 +578,12 @@ impl Session {
         watching.slot = slot;
     }
 
+    /// Keys of so many bytes are watched besides.
+    pub(crate) fn note_watched(&self, bytes: usize) {
+        let watched = &self.client.watched_bytes;
+        watched.fetch_add(bytes, Ordering::Relaxed);
+    }
+
     pub(crate) fn is_watching(&self) -> bool {
         !self.watching.groups.is_empty()
     }
@@ -482,6 +601,7 @@ impl Session {
     /// UNWATCH
     pub fn unwatch(&mut self) {
         let watching = std::mem::take(&mut self.watching);
+        self.client.watched_bytes.store(0, Ordering::Relaxed);
         for group in watching.groups {
             group.unwatch(self.client.id);
         }

@@ -6,6 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+/// What a subscription costs beside its name, here and in the registry.
+const NAME_BYTES: usize = 160;
+
 /// Kinds of subscriptions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -25,6 +28,8 @@ impl Kind {
 pub struct Subscriptions {
     own: Mutex<Own>,
     counts: [AtomicUsize; 3],
+    /// What the names cost.
+    bytes: AtomicUsize,
     /// The client is in Redis's subscriber mode.
     any: AtomicBool,
 }
@@ -34,12 +39,18 @@ pub struct Subscriptions {
 pub struct Own {
     names: [HashMap<Bytes, u64>; 3],
     next: u64,
+    bytes: usize,
 }
 
 impl Subscriptions {
     /// Whether there are any.
     pub fn any(&self) -> bool {
         self.any.load(Ordering::Relaxed)
+    }
+
+    /// What they cost.
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
     }
 
     pub fn count(&self, kind: Kind) -> usize {
@@ -58,6 +69,7 @@ impl Subscriptions {
         for kind in Kind::ALL {
             self.counts[kind as usize].store(own.count(kind), Ordering::Relaxed);
         }
+        self.bytes.store(own.bytes, Ordering::Relaxed);
         let all: usize = Kind::ALL.iter().map(|kind| own.count(*kind)).sum();
         self.any.store(all > 0, Ordering::Relaxed);
         changed
@@ -90,6 +102,7 @@ impl Own {
         if names.contains_key(name) {
             return false;
         }
+        self.bytes += name.len() + NAME_BYTES;
         names.insert(name.clone(), self.next);
         self.next += 1;
         true
@@ -97,6 +110,10 @@ impl Own {
 
     /// False if it was not there.
     pub(super) fn remove(&mut self, kind: Kind, name: &[u8]) -> bool {
-        self.names[kind as usize].remove(name).is_some()
+        let removed = self.names[kind as usize].remove(name).is_some();
+        if removed {
+            self.bytes -= name.len() + NAME_BYTES;
+        }
+        removed
     }
 }

@@ -289,21 +289,22 @@ unsafe fn set_repl(state: State) -> Result<c_int, Raise> {
 /// redis.acl_check_cmd(command, ...)
 unsafe fn acl_check_cmd(state: State) -> Result<c_int, Raise> {
     unsafe {
-        if Host::run_of(state).is_none() {
+        let Some(run) = Host::run_of(state) else {
             let text = "redis.acl_check_cmd can only be called inside a script invocation";
             return Err(Raise::reply(text));
-        }
+        };
         if let Err(text) = check_arguments(state) {
             return Err(Raise::reply(text));
         }
         let mut requests = cairn_protocol::resp::Requests::default();
         requests.push_owned((1..=arguments(state)).map(|at| argument(state, at)));
-        let known = cairn_protocol::command::resolve(&requests.get(0));
-        let cairn_protocol::command::Resolved::Command(_) = known else {
+        let args = requests.get(0);
+        let known = cairn_protocol::command::resolve(&args);
+        let cairn_protocol::command::Resolved::Command(spec) = known else {
             let text = "Invalid command passed to redis.acl_check_cmd()";
             return Err(Raise::reply(text));
         };
-        ffi::lua_pushboolean(state, 1);
+        ffi::lua_pushboolean(state, run.may(spec, &args).into());
         Ok(1)
     }
 }

@@ -93,7 +93,8 @@ fn session() -> Option<Session> {
     let server = SERVER.read().upgrade()?;
     let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let live = server.live.clone();
-    let client = Arc::new(Client::new(0, nowhere, nowhere, live));
+    let account = server.acl.default_user().clone();
+    let client = Arc::new(Client::new(0, nowhere, nowhere, live, account));
     let mut session = Session::new(server, client);
     session.authenticated = true;
     Some(session)

@@ -127,6 +127,11 @@ impl<'a, 't> Run<'a, 't> {
         self.requests.push_owned(args);
     }
 
+    /// Whether the user of the script may run a command.
+    pub fn may(&self, spec: &CommandSpec, args: &Args<'_>) -> bool {
+        self.txn.subject().is_none_or(|user| user.may(spec, args))
+    }
+
     /// The reply of the last command.
     pub fn reply(&self) -> Cow<'_, [u8]> {
         let mut segments = self.reply.segments();
@@ -178,6 +183,10 @@ impl<'a, 't> Run<'a, 't> {
         let flags = spec.flags;
         if flags.contains(Flags::NOSCRIPT) && !running::everything_is_allowed() {
             return refuse("This Redis command is not allowed from script");
+        }
+        let args = self.requests.get(0);
+        if let Err(denied) = self.txn.check_rights(spec, &args) {
+            return refuse(denied.line_in_script());
         }
         if self.is_read_only() && flags.intersects(Flags::WRITE | Flags::MAY_REPLICATE) {
             return refuse("Write commands are not allowed from read-only scripts.");
@@ -272,6 +281,8 @@ impl<'a, 't> Run<'a, 't> {
                 Ok(_) => self.reply.error("ERR DB index is out of range"),
                 Err(error) => self.reply.error(error.to_string()),
             },
+            // It waits for the writer, which is running this script.
+            id::MIGRATE => return refuse("This Redis command is not allowed from script"),
             _ => return self.run_on_session(handler),
         }
         Ok(())

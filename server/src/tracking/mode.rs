@@ -1,6 +1,7 @@
 //! How one client wants to be told of changes.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
@@ -61,11 +62,21 @@ impl Redirect {
 #[derive(Default)]
 pub struct ClientTracking {
     state: Mutex<(Mode, BTreeSet<Bytes>)>,
+    /// What its prefixes cost.
+    bytes: AtomicUsize,
 }
+
+/// What a prefix costs beside its bytes.
+const PREFIX_BYTES: usize = 96;
 
 impl ClientTracking {
     pub fn mode(&self) -> Mode {
         self.state.lock().0.clone()
+    }
+
+    /// What its prefixes cost.
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
     }
 
     /// The prefixes of its broadcasts, in order.
@@ -84,11 +95,17 @@ impl ClientTracking {
     /// False if it is there already.
     pub(super) fn add_prefix(&self, prefix: &[u8]) -> bool {
         let prefix = Bytes::copy_from_slice(prefix);
-        self.state.lock().1.insert(prefix)
+        let bytes = prefix.len() + PREFIX_BYTES;
+        let added = self.state.lock().1.insert(prefix);
+        if added {
+            self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
+        added
     }
 
     /// Back to the start; gives the prefixes that were left.
     pub(super) fn clear(&self) -> BTreeSet<Bytes> {
+        self.bytes.store(0, Ordering::Relaxed);
         std::mem::take(&mut *self.state.lock()).1
     }
 }

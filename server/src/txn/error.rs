@@ -47,6 +47,34 @@ impl CommandError {
     }
 }
 
+/// The first word of an error, by which errors are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct ErrorCode {
+    bytes: [u8; ErrorCode::MOST],
+    len: u8,
+}
+
+impl ErrorCode {
+    /// Longer words are cut.
+    const MOST: usize = 15;
+
+    /// Of an error line, with or without its `-`.
+    pub fn of(line: &[u8]) -> ErrorCode {
+        let line = line.strip_prefix(b"-").unwrap_or(line);
+        let mut code = ErrorCode::default();
+        let word = line.iter().take_while(|b| b.is_ascii_graphic());
+        for (byte, place) in word.zip(&mut code.bytes) {
+            *place = *byte;
+            code.len += 1;
+        }
+        code
+    }
+
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..usize::from(self.len)]).unwrap_or_default()
+    }
+}
+
 impl std::fmt::Display for CommandError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -75,5 +103,19 @@ impl From<rocksdb::Error> for CommandError {
             rocksdb::ErrorKind::Incomplete => CommandError::Cold,
             _ => CommandError::Storage(e),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_errors_code_is_its_first_word() {
+        assert_eq!(ErrorCode::of(b"-WRONGTYPE Operation").as_str(), "WRONGTYPE");
+        assert_eq!(ErrorCode::of(b"ERR x\r\n").as_str(), "ERR");
+        assert_eq!(ErrorCode::of(b"-NOPE\r\n").as_str(), "NOPE");
+        assert_eq!(ErrorCode::of(b"").as_str(), "");
+        assert_eq!(ErrorCode::of(&[b'A'; 99]).as_str(), "A".repeat(15));
     }
 }

@@ -18,11 +18,13 @@ pub mod witness;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use cairn_protocol::acl::{Denied, Subject};
 use cairn_protocol::command::CommandSpec;
+use cairn_protocol::resp::Args;
 use rocksdb::{Direction, IteratorMode, ReadOptions};
 
 use self::effects::{Family, MapChange};
-pub use self::error::CommandError;
+pub use self::error::{CommandError, ErrorCode};
 pub use self::events::{Event, EventClass, EventKey};
 use self::overlay::{Overlay, Savepoint, State};
 pub use self::witness::Witness;
@@ -82,6 +84,9 @@ pub struct Txn<'a> {
     missed: Vec<Event>,
     witness: Witness,
     inner: Vec<InnerRun>,
+    /// Whose rights must be looked at; `None`: everything is allowed.
+    subject: Option<&'a Subject>,
+    refused: Vec<Refused>,
 }
 
 /// One command that ran within another (EXEC, a script), for the statistics.
@@ -92,6 +97,16 @@ pub struct InnerRun {
     pub nanos: u32,
     /// It answered with an error.
     pub failed: bool,
+    /// The code of that error.
+    pub code: ErrorCode,
+}
+
+/// What a script was not allowed to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    pub reason: &'static str,
+    /// The command, the key or the channel.
+    pub object: Vec<u8>,
 }
 
 /// SplitMix64's output function. Seeds go through it too: they come one step
@@ -113,6 +128,8 @@ impl<'a> Txn<'a> {
             touched: 0,
             random: mix(context.seed),
             inner: Vec::new(),
+            subject: None,
+            refused: Vec::new(),
             missed: Vec::new(),
             witness: Witness::default(),
         }
@@ -133,9 +150,49 @@ impl<'a> Txn<'a> {
             touched: 0,
             random: mix(context.seed),
             inner: Vec::new(),
+            subject: None,
+            refused: Vec::new(),
             missed: Vec::new(),
             witness: Witness::default(),
         }
+    }
+
+    /// The command is run for somebody whose rights must be looked at.
+    pub fn on_behalf_of(mut self, subject: Option<&'a Subject>) -> Txn<'a> {
+        self.subject = subject;
+        self
+    }
+
+    pub fn subject(&self) -> Option<&'a Subject> {
+        self.subject
+    }
+
+    /// Whether a script may call a command now. A refusal is noted once the
+    /// script has its outcome: it may be run again.
+    ///
+    /// # Errors
+    /// What is not allowed.
+    pub(crate) fn check_rights(
+        &mut self,
+        spec: &CommandSpec,
+        args: &Args<'_>,
+    ) -> Result<(), Denied> {
+        let Some(subject) = self.subject else {
+            return Ok(());
+        };
+        let checked = subject.account().user().check(spec, args);
+        if let Err(denied) = checked {
+            self.refused.push(Refused {
+                reason: denied.reason(),
+                object: denied.object(spec, args).to_vec(),
+            });
+        }
+        checked
+    }
+
+    /// What was refused so far.
+    pub(crate) fn take_refused(&mut self) -> Vec<Refused> {
+        std::mem::take(&mut self.refused)
     }
 
     pub fn db(&self) -> usize {

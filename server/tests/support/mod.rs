@@ -1,6 +1,6 @@
 //! A server, or a redis-server, of one's own, and clients of it.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -113,16 +113,25 @@ impl Client {
 
     /// One whole reply as it was on the wire.
     pub fn reply(&mut self) -> String {
+        let reply = self.try_reply();
+        reply.unwrap_or_else(|| panic!("closed in the middle of a reply: {:?}", self.input))
+    }
+
+    /// The same; `None`: the connection was closed.
+    pub fn try_reply(&mut self) -> Option<String> {
         let mut scanner = FrameScanner::new(ScanLimits::default());
         loop {
             if let Some(len) = scanner.scan(&self.input).unwrap() {
                 let reply: Vec<u8> = self.input.drain(..len).collect();
-                return String::from_utf8_lossy(&reply).into_owned();
+                return Some(String::from_utf8_lossy(&reply).into_owned());
             }
             let mut chunk = [0; 64 << 10];
-            let n = self.stream.read(&mut chunk).unwrap();
-            assert_ne!(n, 0, "closed in the middle of a reply: {:?}", self.input);
-            self.input.extend_from_slice(&chunk[..n]);
+            match self.stream.read(&mut chunk) {
+                Ok(0) => return None,
+                Ok(n) => self.input.extend_from_slice(&chunk[..n]),
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
+                Err(error) => panic!("{error}"),
+            }
         }
     }
 }

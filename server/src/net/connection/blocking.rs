@@ -16,6 +16,7 @@ use crate::group::blocked::{Release, Waiter};
 use crate::group::submission::QueuedCommand;
 use crate::net::session::{Client, Unblock};
 use crate::server::Server;
+use crate::txn::ErrorCode;
 
 /// Bytes read ahead of a command that waits.
 const MAX_READ_AHEAD: usize = 1 << 20;
@@ -78,6 +79,10 @@ impl Connection {
         match woken? {
             Woken::Over(Release::Served) => {
                 let (mut reply, nanos, failed) = waiter.take_reply();
+                if failed {
+                    let code = ErrorCode::of(&reply.to_vec());
+                    self.session.server.stats.error_reply(code.as_str());
+                }
                 self.out.append(&mut reply);
                 cost = (u64::from(nanos), failed);
             }

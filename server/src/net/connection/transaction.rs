@@ -7,7 +7,7 @@
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
-use cairn_protocol::command::{Flags, Resolved, id, resolve};
+use cairn_protocol::command::{Resolved, id, resolve};
 use cairn_protocol::resp::{FrameScanner, ReplyWriter};
 
 use super::{Connection, End, GroupHandle, redirection};
@@ -21,7 +21,8 @@ use crate::txn::InnerRun;
 
 const ABORTED: &str = "EXECABORT Transaction discarded because of previous errors.";
 const REFUSED: &str = "EXECABORT Transaction discarded because of: ";
-const NOT_IN_MULTI: &str = "ERR Command not allowed inside a transaction";
+/// What a watched key costs beside its name.
+const WATCH_BYTES: usize = 96;
 const TOO_LARGE: &str = "ERR the transaction is too large";
 const CROSS_SLOT: &str = "CROSSSLOT Keys in request don't hash to the same slot";
 
@@ -61,9 +62,6 @@ impl Connection {
     }
 
     fn queue(&mut self, request: usize, d: &Dispatched) -> Result<(), String> {
-        if d.spec.flags.contains(Flags::NO_MULTI) {
-            return Err(NOT_IN_MULTI.to_owned());
-        }
         if self.cluster {
             self.check_slot(d)?;
         }
@@ -118,6 +116,9 @@ impl Connection {
         if self.cluster && watched.is_some() && watched != d.slot {
             return self.answer_error(CROSS_SLOT.as_bytes()).await;
         }
+        let args = self.requests.get(request);
+        let bytes = args.payload_len() + args.len() * WATCH_BYTES;
+        self.session.note_watched(bytes);
         self.session.note_watch(&group, d.slot);
         self.enqueue(request, d, handler, group);
         let watcher = self.session.client.id;
@@ -129,11 +130,12 @@ impl Connection {
     async fn exec(&mut self) -> Result<(), End> {
         let multi = self.session.take_multi();
         let outcome = self.exec_queued(multi).await;
+        self.session.show_multi(None);
         self.session.unwatch();
         outcome
     }
 
-    async fn exec_queued(&mut self, multi: Box<Multi>) -> Result<(), End> {
+    async fn exec_queued(&mut self, mut multi: Box<Multi>) -> Result<(), End> {
         let refused = multi
             .denyoom
             .and_then(|spec| refused_when_full(spec, &self.session.server.vitals));
@@ -142,7 +144,12 @@ impl Connection {
             return self.answer_error(&line).await;
         }
         if multi.failed {
+            let stats = &self.session.server.stats;
+            self.tally.ran(stats, id::EXEC.index(), 0, true);
             return self.answer_error(ABORTED.as_bytes()).await;
+        }
+        if let Some(subject) = self.session.subject() {
+            multi.check_rights(subject);
         }
         if !multi.has_data() && !self.session.is_watching() {
             self.out.array(multi.len());
@@ -219,18 +226,25 @@ impl Connection {
         std::mem::swap(&mut self.requests, &mut multi.session_requests);
         let mut scanner = FrameScanner::default();
         let mut rest = of_data;
-        let mut mine = multi.of_session.iter().enumerate().peekable();
+        let mut mine = multi.of_session.iter().peekable();
         let mut outcome = Ok(());
         self.session.nested = true;
         for at in 0..multi.len() {
-            if let Some((request, command)) = mine.next_if(|(_, command)| command.at == at) {
-                let handler = Handler::Session(command.handler);
+            if let Some(command) = mine.next_if(|command| command.at == at) {
+                // The one before it may have logged in as somebody else.
+                let args = self.requests.get(command.request);
+                let subject = self.session.subject();
+                let run = match subject.is_none_or(|user| user.may(command.spec, &args)) {
+                    true => command.handler,
+                    false => transactions::no_longer_allowed,
+                };
+                let handler = Handler::Session(run);
                 let d = Dispatched {
                     spec: command.spec,
                     handler,
                     slot: None,
                 };
-                outcome = self.session_one(request, d, command.handler).await;
+                outcome = self.session_one(command.request, d, run).await;
                 if outcome.is_err() {
                     break;
                 }
@@ -252,6 +266,9 @@ impl Connection {
         for (_, run) in &inner {
             let stats = &self.session.server.stats;
             let nanos = u64::from(run.nanos);
+            if run.failed {
+                stats.error_reply(run.code.as_str());
+            }
             self.tally
                 .ran(stats, run.spec.id.index(), nanos, run.failed);
         }

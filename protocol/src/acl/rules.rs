@@ -58,7 +58,7 @@ pub fn merge_selectors<W: AsRef<[u8]>>(words: &[W]) -> Result<Vec<Vec<u8>>, usiz
 }
 
 /// Redis takes neither in names and patterns.
-pub(super) fn has_space_or_nul(word: &[u8]) -> bool {
+pub fn has_space_or_nul(word: &[u8]) -> bool {
     word.iter()
         .any(|b| b.is_ascii_whitespace() || *b == 0x0b || *b == 0)
 }

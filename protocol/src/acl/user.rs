@@ -1,11 +1,12 @@
 //! A user: on or off, passwords, selectors.
 
-use cairn_protocol::command::CommandSpec;
-use cairn_protocol::resp::Args;
+use bytes::BytesMut;
 use sha2::{Digest, Sha256};
 
 use super::rules::{RuleError, merge_selectors};
 use super::selector::{Denied, Selector};
+use crate::command::CommandSpec;
+use crate::resp::{Args, Limits, RequestParser, Requests};
 
 /// Hexadecimal digits of a hashed password.
 const HASH_LEN: usize = 64;
@@ -23,8 +24,8 @@ pub struct User {
     pub name: Vec<u8>,
     pub enabled: bool,
     pub no_password: bool,
-    /// `skip-sanitize-payload`.
-    skip_sanitize: bool,
+    /// `sanitize-payload` or `skip-sanitize-payload` was said.
+    sanitize: Option<bool>,
     /// SHA-256 in lower-case hexadecimal digits.
     passwords: Vec<String>,
     /// The root selector, then those in parentheses.
@@ -40,7 +41,7 @@ impl User {
             name: name.to_vec(),
             enabled: false,
             no_password: false,
-            skip_sanitize: false,
+            sanitize: None,
             passwords: Vec::new(),
             selectors: vec![Selector::new(defaults.all_channels)],
             unrestricted: false,
@@ -72,8 +73,8 @@ impl User {
             b"" => {}
             b"on" => self.enabled = true,
             b"off" => self.enabled = false,
-            b"skip-sanitize-payload" => self.skip_sanitize = true,
-            b"sanitize-payload" => self.skip_sanitize = false,
+            b"skip-sanitize-payload" => self.sanitize = Some(false),
+            b"sanitize-payload" => self.sanitize = Some(true),
             b"nopass" => {
                 self.no_password = true;
                 self.passwords.clear();
@@ -86,6 +87,7 @@ impl User {
             b"reset" => {
                 let name = std::mem::take(&mut self.name);
                 *self = User::new(&name, defaults);
+                self.sanitize = Some(true);
             }
             _ => return self.apply_other(rule, defaults),
         }
@@ -100,9 +102,8 @@ impl User {
             (b'!', _) => return self.remove_password(&given_hash(&rule[1..])?),
             (b'(', Some(b')')) => {
                 let mut selector = Selector::new(defaults.all_channels);
-                let inner = &rule[1..rule.len() - 1];
-                for word in inner.split(|b| *b == b' ').filter(|w| !w.is_empty()) {
-                    selector.apply(word)?;
+                for word in split_words(&rule[1..rule.len() - 1]) {
+                    selector.apply(&word)?;
                 }
                 self.selectors.push(selector);
             }
@@ -124,26 +125,45 @@ impl User {
         Ok(())
     }
 
-    /// Applies the words of a line, parentheses joined, all or none.
+    /// Applies the words of ACL SETUSER, parentheses joined, all or none.
     ///
     /// # Errors
-    /// The word that was not taken, and why. A parenthesis that is not closed is a
-    /// syntax error of its word.
+    /// Redis's text: the word that was not taken, and why.
     pub fn apply_all<W: AsRef<[u8]>>(
         &mut self,
         words: &[W],
         defaults: Defaults,
-    ) -> Result<(), (Vec<u8>, RuleError)> {
-        let merged = merge_selectors(words)
-            .map_err(|at| (words[at].as_ref().to_vec(), RuleError::Syntax))?;
+    ) -> Result<(), String> {
+        let merged = merge_selectors(words).map_err(|at| {
+            let word = String::from_utf8_lossy(words[at].as_ref());
+            format!("Unmatched parenthesis in acl selector starting at '{word}'.")
+        })?;
         let mut changed = self.clone();
         for word in merged {
-            changed
-                .apply(&word, defaults)
-                .map_err(|error| (word, error))?;
+            changed.apply(&word, defaults).map_err(|error| {
+                let word = String::from_utf8_lossy(&word);
+                format!("Error in ACL SETUSER modifier '{word}': {error}")
+            })?;
         }
         *self = changed;
         Ok(())
+    }
+
+    /// Makes `password` the only one, or none necessary.
+    pub fn set_password(&mut self, password: Option<&[u8]>) {
+        self.passwords.clear();
+        self.no_password = password.is_none();
+        self.passwords.extend(password.map(hashed));
+    }
+
+    /// Whether nothing needs to be looked at: everything is allowed.
+    pub fn is_unrestricted(&self) -> bool {
+        self.unrestricted
+    }
+
+    /// Whether somebody may log in with this password.
+    pub fn lets_in(&self, password: &[u8]) -> bool {
+        self.enabled && self.accepts(password)
     }
 
     /// Whether this password lets somebody in. Takes the same time for all.
@@ -179,6 +199,31 @@ impl User {
         Err(closest)
     }
 
+    /// Whether one selector allows a request and lets it read whatever key.
+    pub fn may_read_all(&self, spec: &CommandSpec, args: &Args<'_>) -> bool {
+        self.unrestricted
+            || self
+                .selectors
+                .iter()
+                .any(|selector| selector.reads_all_keys() && selector.check(spec, args).is_ok())
+    }
+
+    /// Whether every channel of `old` is one of this user's, as it stands:
+    /// subscriptions need not be looked at then.
+    pub fn keeps_channels_of(&self, old: &User) -> bool {
+        let mine: Option<Vec<&[Vec<u8>]>> = self.selectors.iter().map(Selector::channels).collect();
+        let Some(mine) = mine else {
+            return true;
+        };
+        let has = |channel: &Vec<u8>| mine.iter().any(|some| some.contains(channel));
+        old.selectors
+            .iter()
+            .all(|selector| match selector.channels() {
+                None => false,
+                Some(channels) => channels.iter().all(has),
+            })
+    }
+
     /// Whether some selector lets the user listen to a channel.
     pub fn may_listen(&self, channel: &[u8], is_pattern: bool) -> bool {
         self.selectors
@@ -189,7 +234,10 @@ impl User {
     pub fn flags(&self) -> Vec<&'static str> {
         let mut flags = vec![if self.enabled { "on" } else { "off" }];
         flags.extend(self.no_password.then_some("nopass"));
-        flags.extend(self.skip_sanitize.then_some("skip-sanitize-payload"));
+        flags.extend(self.sanitize.map(|sanitize| match sanitize {
+            true => "sanitize-payload",
+            false => "skip-sanitize-payload",
+        }));
         flags
     }
 
@@ -200,6 +248,11 @@ impl User {
     /// The root selector first.
     pub fn selectors(&self) -> &[Selector] {
         &self.selectors
+    }
+
+    /// The user as a line of a file: `user NAME rules...`.
+    pub fn line(&self) -> Vec<u8> {
+        [b"user ", &self.name[..], b" ", &self.describe()].concat()
     }
 
     /// The rules that make this user, as in a configuration file.
@@ -213,6 +266,24 @@ impl User {
             });
         }
         words.join(&b' ')
+    }
+}
+
+/// Words parted by blanks, perhaps in quotes. None at all if a quote is not closed.
+fn split_words(text: &[u8]) -> Vec<Vec<u8>> {
+    // An inline request is such a line; the blank keeps a `*` from being a header.
+    let mut input = BytesMut::with_capacity(text.len() + 2);
+    input.extend_from_slice(b" ");
+    input.extend_from_slice(text);
+    input.extend_from_slice(b"\n");
+    let limits = Limits {
+        max_inline: input.len(),
+        ..Limits::default()
+    };
+    let mut requests = Requests::default();
+    match RequestParser::new().parse(&mut input, &limits, 1, &mut requests) {
+        Ok(1..) => requests.get(0).iter().map(<[u8]>::to_vec).collect(),
+        _ => Vec::new(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cairn_protocol::command::{self, AclCategories, COUNT, CommandSpec};
+use crate::command::{self, AclCategories, COUNT, CommandSpec};
 
 use super::rules::RuleError;
 

@@ -1,5 +1,5 @@
-use cairn_protocol::command::{Resolved, resolve};
-use cairn_protocol::resp::Requests;
+use crate::command::{Resolved, resolve};
+use crate::resp::Requests;
 
 use super::*;
 
@@ -20,10 +20,14 @@ fn check(user: &User, line: &str) -> Result<(), Denied> {
     user.check(spec, &args)
 }
 
-fn refused(rules: &str) -> RuleError {
+fn refused(rules: &str) -> String {
     let mut user = User::new(b"u", Defaults::default());
     let words: Vec<&str> = rules.split(' ').collect();
-    user.apply_all(&words, Defaults::default()).unwrap_err().1
+    user.apply_all(&words, Defaults::default()).unwrap_err()
+}
+
+fn refusal(word: &str, error: RuleError) -> String {
+    format!("Error in ACL SETUSER modifier '{word}': {error}")
 }
 
 #[test]
@@ -104,15 +108,24 @@ fn descriptions_read_as_those_of_redis() {
 
 #[test]
 fn wrong_rules_are_named_and_change_nothing() {
-    assert_eq!(refused("+nosuch"), RuleError::Unknown);
-    assert_eq!(refused("+@nosuch"), RuleError::Unknown);
-    assert_eq!(refused("~* ~a"), RuleError::AllKeys);
-    assert_eq!(refused("&* &a"), RuleError::AllChannels);
-    assert_eq!(refused("<pass"), RuleError::NoSuchPassword);
-    assert_eq!(refused("#abc"), RuleError::BadHash);
-    assert_eq!(refused("+config|get|x"), RuleError::FirstArgOfSubcommand);
-    assert_eq!(refused("+select|"), RuleError::Syntax);
-    assert_eq!(refused("(+get"), RuleError::Syntax);
+    assert_eq!(refused("+nosuch"), refusal("+nosuch", RuleError::Unknown));
+    assert_eq!(refused("+@nosuch"), refusal("+@nosuch", RuleError::Unknown));
+    assert_eq!(refused("~* ~a"), refusal("~a", RuleError::AllKeys));
+    assert_eq!(refused("&* &a"), refusal("&a", RuleError::AllChannels));
+    assert_eq!(
+        refused("<pass"),
+        refusal("<pass", RuleError::NoSuchPassword)
+    );
+    assert_eq!(refused("#abc"), refusal("#abc", RuleError::BadHash));
+    assert_eq!(
+        refused("+config|get|x"),
+        refusal("+config|get|x", RuleError::FirstArgOfSubcommand)
+    );
+    assert_eq!(refused("+select|"), refusal("+select|", RuleError::Syntax));
+    assert_eq!(
+        refused("(+get"),
+        "Unmatched parenthesis in acl selector starting at '(+get'."
+    );
     let mut user = user("on");
     let before = user.clone();
     let words = ["off", "+nosuch"];
@@ -156,19 +169,14 @@ fn alike_refusals_are_counted_and_the_log_is_bounded() {
 
 #[test]
 fn a_file_is_read_whole_or_not_at_all() {
-    let users = load(
-        b"user a on nopass\n\nuser b off\n",
-        "f",
-        Defaults::default(),
-    )
-    .unwrap();
-    assert_eq!(users.len(), 2);
-    let errors = load(
-        b"user a on\nuser a on\nusr\nuser c +x",
-        "f",
-        Defaults::default(),
-    );
-    let errors = errors.unwrap_err();
+    let registry = Registry::default();
+    registry
+        .load(b"user a on nopass\n\nuser b off\n", "f")
+        .unwrap();
+    assert_eq!(registry.all().len(), 3);
+    let errors = registry.load(b"user a on\nuser a on\nusr\nuser c +x", "f");
+    let errors = errors.err().unwrap();
+    assert_eq!(registry.all().len(), 3);
     for part in [
         "Duplicate user 'a'",
         "f:3 should start",
@@ -176,4 +184,95 @@ fn a_file_is_read_whole_or_not_at_all() {
     ] {
         assert!(errors.contains(part), "{errors}");
     }
+}
+
+#[test]
+fn who_is_logged_in_follows_the_rules_as_they_change() {
+    let registry = Registry::default();
+    registry.set(b"u", &["on", ">p", "+get", "~a"]).unwrap();
+    let mut entered = None;
+    assert!(!registry.log_in(b"u", b"x", |_| panic!("a wrong password")));
+    assert!(!registry.log_in(b"nobody", b"x", |_| panic!("nobody")));
+    assert!(registry.log_in(b"u", b"p", |account| entered = Some(account.clone())));
+    let account = entered.unwrap();
+    assert!(!account.is_unrestricted());
+    registry
+        .set(b"u", &["allcommands", "allkeys", "allchannels"])
+        .unwrap();
+    assert!(account.is_unrestricted());
+    registry.set(b"u", &["off", "-get"]).unwrap();
+    assert!(!account.is_unrestricted());
+    assert_eq!(check(&account.user(), "GET a"), Err(Denied::Command));
+    assert!(!registry.log_in(b"u", b"p", |_| panic!("it is off")));
+    assert!(registry.delete(b"u").is_some());
+    assert!(registry.delete(DEFAULT_USER).is_none());
+}
+
+#[test]
+fn channels_that_are_lost_are_told() {
+    let registry = Registry::default();
+    registry.set(b"u", &["&a", "&b*"]).unwrap();
+    assert!(registry.set(b"u", &["&c"]).unwrap().is_none());
+    let revoked = registry.set(b"u", &["resetchannels", "&b*", "&c"]).unwrap();
+    let user = revoked.unwrap().user;
+    assert!(user.may_listen(b"b1", false) && !user.may_listen(b"a", false));
+    assert!(user.may_listen(b"b*", true) && !user.may_listen(b"b1", true));
+    assert!(registry.set(b"u", &["allchannels"]).unwrap().is_none());
+    assert!(
+        registry
+            .set(b"u", &["resetchannels", "&c"])
+            .unwrap()
+            .is_some()
+    );
+}
+
+#[test]
+fn the_default_user_is_open_until_it_has_a_password_or_is_off() {
+    let registry = Registry::default();
+    assert!(registry.is_open());
+    registry.set_default_password(Some(b"p"));
+    assert!(!registry.is_open() && !registry.default_has_no_password());
+    registry.set_default_password(None);
+    assert!(registry.is_open());
+    registry.set(DEFAULT_USER, &["off"]).unwrap();
+    assert!(!registry.is_open() && registry.default_has_no_password());
+}
+
+#[test]
+fn reading_whatever_key_needs_one_selector_that_may() {
+    let sort = |rules: &str| {
+        let user = user(rules);
+        let mut requests = Requests::default();
+        requests.push_owned(["SORT", "l", "BY", "v*"]);
+        let args = requests.get(0);
+        let Resolved::Command(spec) = resolve(&args) else {
+            panic!("SORT is known");
+        };
+        user.may_read_all(spec, &args)
+    };
+    assert!(!sort("on +sort ~l ~v*"));
+    assert!(!sort("on +sort ~l %W~*"));
+    assert!(!sort("on +sort ~l (+get %R~*)"));
+    assert!(sort("on +sort ~l %R~*"));
+    assert!(sort("on +@all ~* &*"));
+}
+
+#[test]
+fn a_selector_may_have_words_in_quotes() {
+    let user = user_of(&["on", "(\"~a\" +get)", "(\"~b)"]);
+    assert_eq!(user.selectors().len(), 3);
+    assert_eq!(check(&user, "GET a"), Ok(()));
+    assert_eq!(user.selectors()[2].describe_commands(), "-@all");
+}
+
+fn user_of(words: &[&str]) -> User {
+    let mut user = User::new(b"u", Defaults::default());
+    user.apply_all(words, Defaults::default()).unwrap();
+    user
+}
+
+#[test]
+fn a_reset_says_that_payloads_are_looked_at() {
+    assert_eq!(user("on reset").flags(), ["off", "sanitize-payload"]);
+    assert_eq!(user("on").flags(), ["on"]);
 }

@@ -1,7 +1,7 @@
 //! One selector: commands, keys and channels that go together.
 
-use cairn_protocol::command::{CommandSpec, Flags, KeyFlags, glob_match};
-use cairn_protocol::resp::Args;
+use crate::command::{CommandSpec, Flags, KeyFlags, glob_match};
+use crate::resp::Args;
 
 use super::commands::CommandSet;
 use super::rules::{RuleError, has_space_or_nul};
@@ -14,6 +14,76 @@ pub enum Denied {
     Key(usize),
     /// The argument that is the channel.
     Channel(usize),
+}
+
+impl Denied {
+    /// What ACL LOG calls it.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Denied::Command => "command",
+            Denied::Key(_) => "key",
+            Denied::Channel(_) => "channel",
+        }
+    }
+
+    /// What ACL LOG shows: the command, the key or the channel.
+    pub fn object<'a>(self, spec: &CommandSpec, args: &Args<'a>) -> &'a [u8] {
+        match self {
+            Denied::Command => spec.name.as_bytes(),
+            Denied::Key(at) | Denied::Channel(at) => args.get(at),
+        }
+    }
+
+    /// The error that a request gets.
+    pub fn line(self, spec: &CommandSpec) -> String {
+        match self {
+            Denied::Command => format!(
+                "NOPERM this user has no permissions to run the '{}' command",
+                spec.name
+            ),
+            Denied::Key(_) => "NOPERM this user has no permissions to access one of the keys used \
+                               as arguments"
+                .into(),
+            Denied::Channel(_) => "NOPERM this user has no permissions to access one of the \
+                                   channels used as arguments"
+                .into(),
+        }
+    }
+
+    /// The error that a script is told.
+    pub fn line_in_script(self) -> &'static str {
+        match self {
+            Denied::Command => "The user executing the script can't run this command or subcommand",
+            Denied::Key(_) => {
+                "The user executing the script can't access at least one of the keys mentioned in \
+                 the command arguments"
+            }
+            Denied::Channel(_) => {
+                "The user executing the script can't publish to the channel mentioned in the command"
+            }
+        }
+    }
+
+    /// The error of a command that was queued and is not allowed any more.
+    pub fn line_at_exec(self) -> &'static str {
+        match self {
+            Denied::Command => {
+                "NOPERM ACLs rules changed between the moment the transaction was accumulated and \
+                 the EXEC call. This command is no longer allowed for the following reason: no \
+                 permission to execute the command or subcommand"
+            }
+            Denied::Key(_) => {
+                "NOPERM ACLs rules changed between the moment the transaction was accumulated and \
+                 the EXEC call. This command is no longer allowed for the following reason: no \
+                 permission to touch the specified keys"
+            }
+            Denied::Channel(_) => {
+                "NOPERM ACLs rules changed between the moment the transaction was accumulated and \
+                 the EXEC call. This command is no longer allowed for the following reason: no \
+                 permission to access one of the channels used as arguments"
+            }
+        }
+    }
 }
 
 /// Keys of a pattern, and what may be done to them.
@@ -178,8 +248,12 @@ impl Selector {
             })
     }
 
-    /// Whether every channel of `self` is one of `other`'s: subscriptions made under
-    /// `self` may stay under `other`.
+    /// Whether whatever key may be read, by `~*` or a pattern that is `*`.
+    pub fn reads_all_keys(&self) -> bool {
+        self.all_keys || self.keys.iter().any(|k| k.read && k.pattern == b"*")
+    }
+
+    /// The patterns of channels; `None`: all channels.
     pub fn channels(&self) -> Option<&[Vec<u8>]> {
         (!self.all_channels).then_some(&self.channels)
     }

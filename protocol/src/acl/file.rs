@@ -3,18 +3,19 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::rules::{RuleError, has_space_or_nul, merge_selectors};
 use super::user::{Defaults, User};
 
 /// Users by name.
-pub type Users = BTreeMap<Vec<u8>, User>;
+pub(super) type Users = BTreeMap<Vec<u8>, User>;
 
 /// Reads the users of a file's text; `name` is the file's, for messages.
 ///
 /// # Errors
 /// Redis's message with everything that is wrong, line by line.
-pub fn load(text: &[u8], name: &str, defaults: Defaults) -> Result<Users, String> {
+pub(super) fn load(text: &[u8], name: &str, defaults: Defaults) -> Result<Users, String> {
     let mut users = Users::new();
     let mut errors = String::new();
     for (at, line) in text.split(|b| *b == b'\n').enumerate() {
@@ -80,13 +81,13 @@ fn read_user(words: &[&[u8]], place: &str, defaults: Defaults, errors: &mut Stri
 ///
 /// # Errors
 /// The file cannot be written; the old one is still there.
-pub fn save<'a>(path: &Path, users: impl Iterator<Item = &'a User>) -> std::io::Result<()> {
+pub fn save(path: &Path, users: impl Iterator<Item = Arc<User>>) -> std::io::Result<()> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(format!(".tmp-{}", std::process::id()));
     let written = (|| {
         let mut file = std::fs::File::create(&temporary)?;
         for user in users {
-            let line = [b"user ", &user.name[..], b" ", &user.describe(), b"\n"].concat();
+            let line = [&user.line()[..], b"\n"].concat();
             file.write_all(&line)?;
         }
         file.sync_all()?;
