@@ -349,7 +349,13 @@ pub static PARAMETERS: &[Parameter] = &[
     row("hll-sparse-max-bytes", "", Memory(0, LONG), "3000", LIVE),
     // Cairn's own.
     row("data-dir", "", Text, "./data", FIXED | OWN),
-    row("memory-limit", "", MemoryOrPercent(-90, LONG), "40%", FIXED | OWN),
+    row(
+        "memory-limit",
+        "",
+        MemoryOrPercent(-90, LONG),
+        "40%",
+        FIXED | OWN,
+    ),
     row(
         "string-inline-max",
         "",
@@ -365,7 +371,13 @@ pub static PARAMETERS: &[Parameter] = &[
     row("peer-port", "", Integer(0, 65_535), "0", FIXED | OWN),
     row("advertise", "", Text, "", FIXED | OWN),
     row("zone", "", Text, "", FIXED | OWN),
-    row("cluster-secret", "", Text, "", FIXED | SENSITIVE | HIDDEN | OWN),
+    row(
+        "cluster-secret",
+        "",
+        Text,
+        "",
+        FIXED | SENSITIVE | HIDDEN | OWN,
+    ),
     row("max-pause", "", Millis, "200ms", FIXED | OWN),
     // Redis's, without effect here.
     ignored(

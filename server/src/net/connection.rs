@@ -18,7 +18,9 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use cairn_protocol::acl::Subject;
 use cairn_protocol::command::{AclCategories, Flags, Resolved, id, resolve};
-use cairn_protocol::resp::{Args, Limits, Mark, ProtocolError, ReplyWriter, RequestParser, Requests};
+use cairn_protocol::resp::{
+    Args, Limits, Mark, ProtocolError, ReplyWriter, RequestParser, Requests,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
