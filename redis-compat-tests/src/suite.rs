@@ -85,6 +85,15 @@ pub fn judge(name: &str, start: Start<'_>) {
         failed += outcome.failed.len();
         skipped += outcome.skipped;
         of += wanted.redis;
+        if renews {
+            for (name, said) in &outcome.failed {
+                println!("    {name}: {said}");
+            }
+            outcome
+                .aborted
+                .iter()
+                .for_each(|why| println!("    ends early: {why}"));
+        }
         let found = wanted.differences(outcome, again.get(unit)).into_iter();
         differences.extend(found.map(|difference| format!("{unit}: {difference}")));
         let mut renewed = wanted.renewed(outcome);

@@ -63,6 +63,11 @@ impl Subject {
         self.account.user().check(spec, args).is_ok()
     }
 
+    /// Whether the client may listen to a channel.
+    pub fn may_listen(&self, channel: &[u8], is_pattern: bool) -> bool {
+        self.account.user().may_listen(channel, is_pattern)
+    }
+
     /// Whether the request may be run by a selector that lets it read whatever key.
     pub fn may_read_all(&self, spec: &CommandSpec, args: &Args<'_>) -> bool {
         self.account.user().may_read_all(spec, args)

@@ -34,11 +34,11 @@ fn dump(txn: &mut Txn<'_>, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
     Ok(())
 }
 
+/// A payload, and when its key expires (unix ms).
+pub(super) type Payload = (Vec<u8>, Option<u64>);
+
 /// What DUMP answers of a key, and when the key expires.
-pub(super) fn payload(
-    txn: &mut Txn<'_>,
-    name: &[u8],
-) -> Result<Option<(Vec<u8>, Option<u64>)>, CommandError> {
+pub(super) fn payload(txn: &mut Txn<'_>, name: &[u8]) -> Result<Option<Payload>, CommandError> {
     let key = txn.key(name);
     let Some(record) = txn.get(&key)? else {
         return Ok(None);

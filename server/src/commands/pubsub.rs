@@ -4,6 +4,9 @@
 //! outbox, so that they come in order with what others publish, and even to a
 //! client that wants no replies.
 
+use std::sync::Arc;
+
+use cairn_protocol::acl::Subject;
 use cairn_protocol::resp::{Args, ReplyWriter};
 
 use super::{Handler, container, help, subcommand_syntax};
@@ -132,6 +135,12 @@ fn begin(
             .server
             .pubsub()
             .subscribe(client, kind, name, confirm);
+        // The right may have been taken away after it was asked for, when there
+        // was no subscription yet to be found.
+        let may = |user: &Arc<Subject>| user.may_listen(name, kind == Kind::Pattern);
+        if !session.subject().is_none_or(may) {
+            session.client.kill();
+        }
     }
     session.deliver(out);
     Ok(Next::Continue)

@@ -70,6 +70,10 @@ impl<'a> Node<'a> {
     }
 
     /// Size as Redis counts it, bytes.
+    #[expect(
+        clippy::len_without_is_empty,
+        reason = "a node has its header at least"
+    )]
     pub fn len(&self) -> usize {
         self.bytes.len()
     }
