@@ -12,9 +12,11 @@ use crate::config::Settings;
 use crate::group::EventListener;
 use crate::monitor::{self, Monitors, Sender};
 use crate::pubsub::PubSub;
+use crate::replication::Feed;
 use crate::tracking::Tracking;
 use crate::txn::Witness;
 use crate::txn::events::{Event, EventClass};
+use crate::txn::tape::Tape;
 
 /// Bits of `classes` beside those of the event classes.
 const KEYSPACE: u32 = 1 << 30;
@@ -26,6 +28,8 @@ pub struct Announcer {
     pub pubsub: PubSub,
     pub tracking: Tracking,
     pub monitors: Monitors,
+    /// Replicas that speak Redis's protocol.
+    pub feed: Feed,
     /// `notify-keyspace-events`; 0 if no kind of channel is chosen.
     classes: AtomicU32,
 }
@@ -42,6 +46,7 @@ impl Announcer {
         let classes = classes(settings.bytes("notify-keyspace-events"));
         self.classes.store(classes, Ordering::Relaxed);
         self.tracking.follow(settings);
+        self.feed.follow(settings);
     }
 
     fn notify(&self, event: &Event, classes: u32) {
@@ -69,6 +74,14 @@ impl EventListener for Announcer {
 
     fn misses_wanted(&self) -> bool {
         self.pubsub.any() && self.classes.load(Ordering::Relaxed) & bit(EventClass::Miss) != 0
+    }
+
+    fn recording(&self) -> bool {
+        self.feed.is_recording()
+    }
+
+    fn recorded(&self, tape: &Tape) {
+        self.feed.tell(tape);
     }
 
     fn fire(&self, events: &[Event]) {

@@ -13,6 +13,7 @@ use cairn_protocol::command::{
 use cairn_protocol::resp::Args;
 
 use crate::commands::{self, Handler};
+use crate::replication::Feed;
 use crate::scripting::refused_when_busy;
 use crate::upkeep::Vitals;
 
@@ -41,6 +42,8 @@ const DISK_FULL: &[u8] = b"DISKFULL less than min-free-disk is left on the disk 
 directory, so commands that need space are refused; free space there, delete keys (DEL and reads \
 are served), or lower min-free-disk";
 
+pub const NO_REPLICAS: &str = "NOREPLICAS Not enough good replicas to write.";
+
 const MEMORY_FULL: &[u8] = b"OOM command not allowed when used memory > 'memory-limit'.";
 
 /// What a command is refused with at the process's limits; `None`: it runs.
@@ -56,6 +59,12 @@ pub fn refused_when_full(spec: &CommandSpec, vitals: &Vitals) -> Option<&'static
         .memory_full
         .load(Ordering::Relaxed)
         .then_some(MEMORY_FULL)
+}
+
+/// What a command that writes is refused with while too few replicas have been
+/// heard of (`min-replicas-to-write`).
+pub fn refused_without_replicas(spec: &CommandSpec, feed: &Feed) -> Option<&'static [u8]> {
+    (spec.flags.contains(Flags::WRITE) && feed.forbids_writes()).then_some(NO_REPLICAS.as_bytes())
 }
 
 /// Finds the handler of `args`, or the error line that answers them.

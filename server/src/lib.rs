@@ -22,6 +22,7 @@ pub mod pause;
 pub mod pubsub;
 pub mod raft;
 pub mod rdb;
+pub mod replication;
 pub mod run;
 pub mod saves;
 pub mod scripting;

@@ -1,12 +1,14 @@
 //! SAVE, BGSAVE and LASTSAVE: what "saved" means where all is on disk.
 //!
 //! A save writes the memtables to files and syncs the log, so that a restart
-//! replays nothing. Nothing is lost without it.
+//! replays nothing. Nothing is lost without it. Standalone it also exports the
+//! data set in Redis's form, as the file `dbfilename` in `dir`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use crate::replication::dump_file;
 use crate::server::{Home, Server};
 use crate::storage::Log;
 
@@ -59,7 +61,8 @@ impl Saves {
     /// What a client is told.
     pub fn run(&self, server: &Arc<Server>) -> Result<(), String> {
         let (started, position) = (Instant::now(), positions(server));
-        let outcome = flush_all(server);
+        let exported = || dump_file::save(server).map_err(|e| e.to_string());
+        let outcome = flush_all(server).and_then(|()| exported());
         self.failed.store(outcome.is_err(), Ordering::Relaxed);
         if outcome.is_ok() {
             self.position.store(position, Ordering::Relaxed);

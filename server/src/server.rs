@@ -261,6 +261,7 @@ impl Server {
         self.pubsub().forget(client);
         self.announcer.tracking.disable(client);
         self.announcer.monitors.remove(client);
+        self.announcer.feed.detach(client);
     }
 
     /// Waits until no batch is under way that began before now: from then on
@@ -313,7 +314,7 @@ impl Server {
 }
 
 /// 40 random hex digits, as Redis's ids are.
-fn new_id() -> String {
+pub(crate) fn new_id() -> String {
     (0..40)
         .map(|_| char::from(b"0123456789abcdef"[rand::random_range(0..16)]))
         .collect()

@@ -66,6 +66,7 @@ pub fn run(server: &Arc<Server>, stop: &AtomicBool) {
             shown.store(rate.sample(total), Ordering::Relaxed);
         }
         server.announcer.tracking.keep_to_limit();
+        server.announcer.feed.look();
         if tick.is_multiple_of(SLOW_EVERY) {
             look_at_disk(server);
             look_at_memory(server);

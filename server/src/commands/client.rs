@@ -246,6 +246,7 @@ enum ClientType {
 impl ClientType {
     fn of(client: &Client) -> ClientType {
         match client.subscriptions.any() {
+            _ if client.is_replica() => ClientType::Replica,
             true => ClientType::PubSub,
             false => ClientType::Normal,
         }
@@ -375,6 +376,7 @@ fn describe(client: &Client, readonly: bool, text: &mut String) {
     let (tracking, own) = (client.tracking.mode(), &client.subscriptions);
     for (set, flag) in [
         (client.monitoring.load(Ordering::Relaxed), 'O'),
+        (client.is_replica(), 'S'),
         (own.any(), 'P'),
         (tracking.kind != Kind::Off, 't'),
         (tracking.broken, 'R'),

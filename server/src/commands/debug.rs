@@ -6,13 +6,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use cairn_protocol::resp::number::{parse_f64, parse_i64};
-use cairn_protocol::resp::{Args, ReplyWriter, Version};
+use cairn_protocol::resp::{Args, ReplyWriter, Requests, Version};
 
 use super::digest;
 use super::{Handler, help};
 use crate::net::session::{Next, Session};
+use crate::replication::dump_file;
 use crate::saves::flush_all;
-use crate::server::Server;
+use crate::server::{Home, Server};
 use crate::txn::{CommandError, Txn};
 use crate::types;
 
@@ -47,7 +48,9 @@ fn debug(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Done 
         (b"flush", 2) => return Ok(work(session, flush)),
         (b"htstats", 3) => htstats(session, args, out)?,
         // Everything was synced and is read from the disk again.
-        (b"reload" | b"loadaof", _) => return Ok(work(session, reload)),
+        (b"loadaof", _) => return Ok(work(session, reopen)),
+        (b"populate", 3..=5) => return populate(session, args),
+        (b"reload", _) => return reload(session, args),
         (b"log", 3) => {
             tracing::warn!("DEBUG LOG: {}", String::from_utf8_lossy(args.get(2)));
             out.ok();
@@ -119,9 +122,102 @@ fn compact(server: &Arc<Server>, out: &mut ReplyWriter) -> Result<(), String> {
     Ok(())
 }
 
-/// DEBUG RELOAD, as far as there is something to reload: the caches are
-/// emptied, so that everything comes from the disk.
-fn reload(server: &Arc<Server>, out: &mut ReplyWriter) -> Result<(), String> {
+/// DEBUG RELOAD [MERGE] [NOFLUSH] [NOSAVE]
+///
+/// The data set is saved to a file and read from the disk again. With NOSAVE it
+/// is replaced by what the file has, with NOFLUSH that is added.
+fn reload(session: &mut Session, args: &Args<'_>) -> Done {
+    let (mut merge, mut flush, mut save) = (false, true, true);
+    for option in args.iter().skip(2) {
+        match option {
+            o if o.eq_ignore_ascii_case(b"merge") => merge = true,
+            o if o.eq_ignore_ascii_case(b"noflush") => flush = false,
+            o if o.eq_ignore_ascii_case(b"nosave") => save = false,
+            _ => {
+                return Err(CommandError::fixed(
+                    "ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.",
+                ));
+            }
+        }
+    }
+    Ok(work(session, move |server, out| {
+        if save {
+            dump_file::save(server).map_err(|e| e.to_string())?;
+            if flush {
+                // What would be read is what there is.
+                return reopen(server, out);
+            }
+        }
+        let loaded = match flush {
+            true => clear(server),
+            false => Ok(()),
+        };
+        let loaded = loaded.and_then(|()| dump_file::load(server, merge));
+        loaded.map_err(|why| {
+            tracing::error!(why, "an RDB file could not be loaded");
+            "Error trying to load the RDB dump, check server logs.".to_owned()
+        })?;
+        out.ok();
+        Ok(())
+    }))
+}
+
+/// Nothing is left, functions neither.
+fn clear(server: &Server) -> Result<(), String> {
+    crate::scripting::forget_libraries()?;
+    let mut requests = Requests::default();
+    requests.push_owned(["FLUSHALL"]);
+    match &server.home {
+        Home::Standalone(group) => group.run_own(0, requests),
+        Home::Node(_) => Err("a node of a cluster loads no RDB file".to_owned()),
+    }
+}
+
+/// DEBUG POPULATE count [prefix] [size]
+fn populate(session: &mut Session, args: &Args<'_>) -> Done {
+    /// Keys of one batch.
+    const BATCH: usize = 1000;
+    let number = |at: usize| super::arguments::integer(args.get(at)).map(|n| n.max(0) as usize);
+    let count = number(2)?;
+    let prefix = args.try_get(3).unwrap_or(b"key").to_vec();
+    let size = match args.len() {
+        5 => number(4)?,
+        _ => 0,
+    };
+    if size
+        > session
+            .server
+            .live
+            .proto_max_bulk_len
+            .load(Ordering::Relaxed)
+    {
+        return Err(CommandError::fixed("ERR the values would be too large"));
+    }
+    let db = session.db;
+    Ok(work(session, move |server, out| {
+        let batch = BATCH.min((4 << 20) / size.max(1) + 1);
+        for first in (0..count).step_by(batch) {
+            let mut requests = Requests::default();
+            for n in first..count.min(first + batch) {
+                let key = [&prefix[..], format!(":{n}").as_bytes()].concat();
+                let mut value = format!("value:{n}").into_bytes();
+                if size > 0 {
+                    value.resize(size, 0);
+                }
+                requests.push_owned([&b"SETNX"[..], &key, &value]);
+            }
+            match &server.home {
+                Home::Standalone(group) => group.run_own(db, requests)?,
+                Home::Node(_) => return Err("only a standalone server is populated".into()),
+            }
+        }
+        out.ok();
+        Ok(())
+    }))
+}
+
+/// The caches are emptied, so that everything comes from the disk.
+fn reopen(server: &Arc<Server>, out: &mut ReplyWriter) -> Result<(), String> {
     flush_all(server)?;
     server
         .groups()
@@ -336,8 +432,14 @@ const HELP: &[&str] = &[
     "    true, false.",
     "QUICKLIST-PACKED-THRESHOLD <size>",
     "    Accepted; lists have no such threshold here.",
+    "POPULATE <count> [<prefix>] [<size>]",
+    "    Create <count> string keys named key:<num>. If <prefix> is specified then",
+    "    it is used instead of the 'key' prefix.",
     "RELOAD [option ...]",
-    "    Flush everything and empty the caches, so that all is read from the disk.",
+    "    Save the data set to a file, and read everything from the disk again. Options:",
+    "    * MERGE: replace what is there already when a file is loaded.",
+    "    * NOFLUSH: keep what there is, and load the file in addition.",
+    "    * NOSAVE: write no file: load the one that there is.",
     "SEGFAULT",
     "    Crash the server.",
     "SET-ACTIVE-EXPIRE <0|1>",

@@ -68,6 +68,33 @@ fn work(run: impl FnOnce(&mut ReplyWriter) -> Result<(), String> + Send + 'stati
     }))
 }
 
+/// The same for a change of the libraries, of which replicas are told too.
+/// `told` is what they do.
+fn change(
+    session: &Session,
+    told: impl FnOnce() -> Vec<Vec<u8>> + Send + 'static,
+    run: impl FnOnce(&mut ReplyWriter) -> Result<(), String> + Send + 'static,
+) -> Next {
+    let (server, db) = (session.server.clone(), session.db);
+    work(move |out| {
+        let feed = &server.announcer.feed;
+        let _in_order = feed.hold_functions();
+        run(out)?;
+        if feed.is_recording() {
+            let words = [b"FUNCTION".to_vec()].into_iter().chain(told());
+            let words: Vec<Vec<u8>> = words.collect();
+            feed.tell_command(db, words.iter().map(Vec::as_slice));
+        }
+        Ok(())
+    })
+}
+
+/// All libraries as they are now, which does no harm twice.
+fn all_of_them() -> Vec<Vec<u8>> {
+    let payload = dump::encode(&scripting::libraries());
+    vec![b"RESTORE".to_vec(), payload, b"FLUSH".to_vec()]
+}
+
 /// An error text with the code ERR, unless it has one.
 fn with_code(text: &str) -> String {
     match text.starts_with("ERR ") {
@@ -77,7 +104,7 @@ fn with_code(text: &str) -> String {
 }
 
 /// FUNCTION LOAD [REPLACE] function-code
-fn function_load(_: &mut Session, args: &Args<'_>, _: &mut ReplyWriter) -> Done {
+fn function_load(session: &mut Session, args: &Args<'_>, _: &mut ReplyWriter) -> Done {
     let last = args.len() - 1;
     let mut replace = false;
     for option in args.iter().take(last).skip(2) {
@@ -89,16 +116,18 @@ fn function_load(_: &mut Session, args: &Args<'_>, _: &mut ReplyWriter) -> Done 
         replace = true;
     }
     let code = args.get(last).to_vec();
-    Ok(work(move |out| {
+    let told = code.clone();
+    let told = || vec![b"LOAD".to_vec(), b"REPLACE".to_vec(), told];
+    Ok(change(session, told, move |out| {
         out.bulk(&scripting::load_library(&code, replace)?);
         Ok(())
     }))
 }
 
 /// FUNCTION DELETE library
-fn function_delete(_: &mut Session, args: &Args<'_>, _: &mut ReplyWriter) -> Done {
+fn function_delete(session: &mut Session, args: &Args<'_>, _: &mut ReplyWriter) -> Done {
     let name = args.get(2).to_vec();
-    Ok(work(move |out| {
+    Ok(change(session, all_of_them, move |out| {
         scripting::delete_library(&name)?;
         out.ok();
         Ok(())
@@ -106,7 +135,7 @@ fn function_delete(_: &mut Session, args: &Args<'_>, _: &mut ReplyWriter) -> Don
 }
 
 /// FUNCTION FLUSH [ASYNC | SYNC]
-fn function_flush(_: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
+fn function_flush(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
     if args.len() > 3 {
         return Err(subcommand_syntax(args, "function|flush"));
     }
@@ -120,7 +149,8 @@ fn function_flush(_: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Do
         out.ok();
         return Ok(Next::Continue);
     }
-    Ok(work(|out| {
+    let told = || vec![b"FLUSH".to_vec()];
+    Ok(change(session, told, |out| {
         scripting::forget_libraries()?;
         out.ok();
         Ok(())
@@ -134,7 +164,7 @@ fn function_dump(_: &mut Session, _: &Args<'_>, out: &mut ReplyWriter) -> Done {
 }
 
 /// FUNCTION RESTORE serialized-value [FLUSH | APPEND | REPLACE]
-fn function_restore(_: &mut Session, args: &Args<'_>, _: &mut ReplyWriter) -> Done {
+fn function_restore(session: &mut Session, args: &Args<'_>, _: &mut ReplyWriter) -> Done {
     if args.len() > 4 {
         return Err(subcommand_syntax(args, "function|restore"));
     }
@@ -150,7 +180,7 @@ fn function_restore(_: &mut Session, args: &Args<'_>, _: &mut ReplyWriter) -> Do
         }
     };
     let payload = args.get(2).to_vec();
-    Ok(work(move |out| {
+    Ok(change(session, all_of_them, move |out| {
         scripting::restore_libraries(&payload, policy)?;
         out.ok();
         Ok(())

@@ -370,13 +370,31 @@ fn stats(facts: &Facts, out: &mut String) {
 }
 
 fn replication(facts: &Facts, out: &mut String) {
+    let feed = &facts.server.announcer.feed;
+    let replicas = feed.replicas();
     lines! { out;
         "role" => "master",
-        "connected_slaves" => 0,
+        "connected_slaves" => replicas.len(),
+    }
+    if feed.min_replicas() > 0 {
+        lines! { out; "min_slaves_good_slaves" => feed.good_replicas() }
+    }
+    for (at, replica) in replicas.iter().enumerate() {
+        let _ = write!(
+            out,
+            "slave{at}:ip={},port={},state={},offset={},lag={}\r\n",
+            replica.host,
+            replica.port,
+            replica.state().name(),
+            replica.acknowledged(),
+            replica.lag().as_secs()
+        );
+    }
+    lines! { out;
         "master_failover_state" => "no-failover",
         "master_replid" => facts.server.replication_id(),
         "master_replid2" => "0".repeat(40),
-        "master_repl_offset" => 0,
+        "master_repl_offset" => feed.offset(),
         "second_repl_offset" => -1,
         "repl_backlog_active" => 0,
         "repl_backlog_size" => facts.text("repl-backlog-size"),

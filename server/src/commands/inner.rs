@@ -16,6 +16,7 @@ use cairn_protocol::command::{
 use cairn_protocol::resp::{Args, ReplyWriter};
 
 use super::{DataHandler, Handler, SessionHandler, handler};
+use crate::replication;
 use crate::txn::{CommandError, ErrorCode, InnerRun, Txn};
 
 /// A command that [`run`] can run.
@@ -105,9 +106,13 @@ pub(crate) fn run(
     }
     let started = Instant::now();
     let mark = out.mark();
+    let changes = txn.changes();
     let scope = txn.begin_inner(db);
     txn.witness_begin(command.spec, args);
-    let outcome = (command.handler)(txn, args, out);
+    let mut outcome = (command.handler)(txn, args, out);
+    if txn.is_recorded() && outcome.is_ok() {
+        outcome = replication::record(txn, command.spec, args, (&*out, mark), changes);
+    }
     txn.witness_end(command.spec, args);
     txn.end_inner(scope, outcome.is_err());
     let answer = match outcome {

@@ -37,6 +37,7 @@ mod memory;
 mod migrate;
 mod monitor;
 mod pubsub;
+mod replication;
 mod scan;
 pub(crate) mod scripting;
 mod server;
@@ -49,7 +50,7 @@ pub mod streams;
 mod strings;
 mod subcommands;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod tracking;
 pub(crate) mod transactions;
 
@@ -109,6 +110,7 @@ static HANDLERS: LazyLock<Vec<Option<Handler>>> = LazyLock::new(|| {
         migrate::HANDLERS,
         monitor::HANDLERS,
         pubsub::HANDLERS,
+        replication::HANDLERS,
         scan::HANDLERS,
         scripting::HANDLERS,
         server::HANDLERS,

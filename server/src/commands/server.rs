@@ -1,8 +1,7 @@
-//! Commands on the server as a whole: its life, its role, its clock.
+//! Commands on the server as a whole: its life, its clock.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use cairn_protocol::resp::number::parse_i64;
 use cairn_protocol::resp::{Args, ReplyWriter};
 
 use super::Handler;
@@ -16,13 +15,9 @@ pub(super) const HANDLERS: &[(&str, Handler)] = &[
     ("bgsave", Handler::Session(bgsave)),
     ("lastsave", Handler::Session(lastsave)),
     ("lolwut", Handler::Session(lolwut)),
-    ("replicaof", Handler::Session(replicaof)),
-    ("role", Handler::Session(role)),
     ("save", Handler::Session(save)),
     ("shutdown", Handler::Session(shutdown)),
-    ("slaveof", Handler::Session(replicaof)),
     ("time", Handler::Session(time)),
-    ("wait", Handler::Session(wait)),
 ];
 
 type Done = Result<Next, CommandError>;
@@ -68,35 +63,6 @@ fn lolwut(_: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
         env!("CARGO_PKG_VERSION")
     );
     out.verbatim("txt", text.as_bytes());
-    Ok(Next::Continue)
-}
-
-/// REPLICAOF host port | NO ONE, and SLAVEOF
-fn replicaof(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
-    if session.server.is_cluster() {
-        return Err(CommandError::fixed(
-            "ERR REPLICAOF not allowed in cluster mode.",
-        ));
-    }
-    if is(args.get(1), "NO") && is(args.get(2), "ONE") {
-        out.ok();
-        return Ok(Next::Continue);
-    }
-    match parse_i64(args.get(2)) {
-        Some(0..=65535) => Err(CommandError::fixed(
-            "ERR REPLICAOF is not supported: replicas belong to a cluster (see cluster-admin) \
-             and follow by Raft",
-        )),
-        _ => Err(CommandError::fixed("ERR Invalid master port")),
-    }
-}
-
-/// ROLE
-fn role(_: &mut Session, _: &Args<'_>, out: &mut ReplyWriter) -> Done {
-    out.array(3);
-    out.bulk(b"master");
-    out.integer(0);
-    out.array(0);
     Ok(Next::Continue)
 }
 
@@ -151,26 +117,6 @@ fn time(_: &mut Session, _: &Args<'_>, out: &mut ReplyWriter) -> Done {
     out.bulk_integer(now.as_secs() as i64);
     out.bulk_integer(i64::from(now.subsec_micros()));
     Ok(Next::Continue)
-}
-
-/// WAIT numreplicas timeout
-///
-/// Replies 0: there are no replicas in the sense of Redis. What a reply
-/// promises does not depend on WAIT.
-fn wait(_: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
-    let wanted = integer(args.get(1))?;
-    let timeout = parse_i64(args.get(2)).ok_or(CommandError::fixed(
-        "ERR timeout is not an integer or out of range",
-    ))?;
-    let timeout =
-        u64::try_from(timeout).map_err(|_| CommandError::fixed("ERR timeout is negative"))?;
-    out.integer(0);
-    if wanted <= 0 || timeout == 0 {
-        return Ok(Next::Continue);
-    }
-    // As in Redis the client is held until the time is over.
-    let timeout = std::time::Duration::from_millis(timeout);
-    Ok(Next::Wait(Box::pin(tokio::time::sleep(timeout))))
 }
 
 /// Starts a save on a thread of its own; false if one is running.

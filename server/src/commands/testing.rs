@@ -15,7 +15,7 @@ use crate::txn::overlay::Overlay;
 use crate::txn::{CommandError, EventClass, Txn, TxnContext};
 
 /// A store with one client. See the module's documentation.
-pub(super) struct Bench {
+pub(crate) struct Bench {
     pub store: Arc<Store>,
     pub context: TxnContext,
     pub version: Version,
@@ -63,6 +63,7 @@ impl Bench {
                 misses: false,
                 track: false,
                 monitored: false,
+                recorded: false,
             },
             version: Version::V2,
             events: Vec::new(),

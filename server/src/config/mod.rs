@@ -146,7 +146,7 @@ impl Config {
             found.push("daemonize: run the server under a service manager instead".into());
         }
         if !s.bytes("replicaof").is_empty() {
-            found.push("replicaof: replicas belong to a cluster; see --cluster".into());
+            found.push("replicaof: a server follows no master; for replicas see --cluster".into());
         }
         match &self.cluster {
             Some(cluster) => found.extend(cluster.problems(self.port)),
@@ -316,6 +316,8 @@ pub struct LiveSettings {
     pub output: OutputLimits,
     /// `maxmemory-clients`.
     pub client_memory: ClientMemory,
+    /// `repl-diskless-sync`.
+    diskless_sync: AtomicBool,
     /// Bytes of one request at most (`client-query-buffer-limit`).
     pub query_buffer_limit: AtomicUsize,
 }
@@ -337,6 +339,7 @@ impl LiveSettings {
             min_free_disk: AtomicU64::new(0),
             output: OutputLimits::default(),
             client_memory: ClientMemory::default(),
+            diskless_sync: AtomicBool::new(true),
             query_buffer_limit: AtomicUsize::new(0),
         };
         live.follow(&config.settings);
@@ -382,6 +385,8 @@ impl LiveSettings {
             .for_each(|(n, name)| n.store(settings.count(name) as u64, Ordering::Relaxed));
         self.output.follow(settings);
         self.client_memory.follow(settings);
+        self.diskless_sync
+            .store(settings.flag("repl-diskless-sync"), Ordering::Relaxed);
         self.protected_mode
             .store(settings.flag("protected-mode"), Ordering::Relaxed);
         self.latency_tracking
@@ -394,6 +399,11 @@ impl LiveSettings {
             1 => AppendFsync::Everysec,
             _ => AppendFsync::No,
         }
+    }
+
+    /// Whether replicas get their data set without a file, if they can.
+    pub fn is_diskless_sync(&self) -> bool {
+        self.diskless_sync.load(Ordering::Relaxed)
     }
 
     pub fn set_appendfsync(&self, mode: AppendFsync) {

@@ -201,9 +201,9 @@ const fn ignored(
     }
 }
 
-const NO_RDB: &str = "there is no RDB file: the data is always on disk";
+const NO_RDB: &str = "an RDB file is only an export: the data is always on disk";
 const NO_AOF: &str = "RocksDB's log takes the place of the AOF; see appendfsync";
-const NO_REPLICATION: &str = "replicas belong to a cluster and follow by Raft";
+const NO_REPLICATION: &str = "a server follows no master, and keeps no backlog for its replicas";
 const NO_BUS: &str = "a Cairn cluster keeps its topology in etcd, not on a cluster bus";
 const NO_TLS: &str = "TLS is not served by this program";
 const NO_EVICTION: &str = "nothing is evicted: what memory-limit does not hold is on disk";
@@ -718,7 +718,7 @@ pub static PARAMETERS: &[Parameter] = &[
     ignored("rdb-del-sync-files", "", Bool, "no", LIVE, NO_RDB),
     ignored("stop-writes-on-bgsave-error", "", Bool, "yes", LIVE, NO_RDB),
     ignored("rdb-save-incremental-fsync", "", Bool, "yes", LIVE, NO_RDB),
-    ignored("dbfilename", "", FileName, "dump.rdb", PROTECTED, NO_RDB),
+    row("dbfilename", "", FileName, "dump.rdb", PROTECTED),
     ignored(
         "rdb-key-save-delay",
         "",
@@ -759,7 +759,7 @@ pub static PARAMETERS: &[Parameter] = &[
         LIVE,
         NO_REPLICATION,
     ),
-    ignored("repl-diskless-sync", "", Bool, "yes", LIVE, NO_REPLICATION),
+    row("repl-diskless-sync", "", Bool, "yes", LIVE),
     ignored(
         "replica-lazy-flush",
         "slave-lazy-flush",
@@ -851,37 +851,27 @@ pub static PARAMETERS: &[Parameter] = &[
         LIVE,
         NO_REPLICATION,
     ),
-    ignored(
-        "repl-timeout",
-        "",
-        Integer(1, INT),
-        "60",
-        LIVE,
-        NO_REPLICATION,
-    ),
-    ignored(
+    row("repl-timeout", "", Integer(1, INT), "60", LIVE),
+    row(
         "repl-ping-replica-period",
         "repl-ping-slave-period",
         Integer(1, INT),
         "10",
         LIVE,
-        NO_REPLICATION,
     ),
-    ignored(
+    row(
         "min-replicas-to-write",
         "min-slaves-to-write",
         Integer(0, INT),
         "0",
         LIVE,
-        NO_REPLICATION,
     ),
-    ignored(
+    row(
         "min-replicas-max-lag",
         "min-slaves-max-lag",
         Integer(0, INT),
         "10",
         LIVE,
-        NO_REPLICATION,
     ),
     ignored(
         "shutdown-timeout",

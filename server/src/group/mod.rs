@@ -11,6 +11,7 @@
 pub(crate) mod blocked;
 pub mod commit;
 pub mod expiry;
+mod own;
 mod scripts;
 mod serve;
 #[cfg(test)]
@@ -41,6 +42,7 @@ use crate::storage::generations::DATABASES;
 use crate::storage::{MetaKey, Store};
 use crate::txn::clock::LogClock;
 use crate::txn::events::Event;
+use crate::txn::tape::Tape;
 use crate::txn::{TxnContext, Witness};
 
 /// Numbers a group. Standalone: 0.
@@ -83,6 +85,9 @@ pub(crate) enum Job {
         done: StepDone,
         before: Box<dyn FnOnce() + Send>,
     },
+    /// Runs between two entries: all that was evaluated before is applied,
+    /// nothing behind it is evaluated.
+    Between(Box<dyn FnOnce() + Send>),
 }
 
 /// Settings that evaluation reads; they may change while the group lives.
@@ -117,6 +122,14 @@ pub trait EventListener: Send + Sync {
     fn monitored(&self) -> bool {
         false
     }
+
+    /// Whether replicas are to be told what changes.
+    fn recording(&self) -> bool {
+        false
+    }
+
+    /// What replicas are told of one entry.
+    fn recorded(&self, _tape: &Tape) {}
 
     /// What one entry did, in order.
     fn fire(&self, events: &[Event]);
@@ -246,6 +259,7 @@ impl Group {
                 Job::Client(submission) => refuse(&submission),
                 Job::Expire(_, done) => done.store(true, Ordering::Release),
                 Job::Step { done, .. } => done(Commit::Refused),
+                Job::Between(run) => drop(run),
             }
         }
     }
@@ -307,6 +321,7 @@ impl Group {
             misses: self.events.misses_wanted(),
             track: false,
             monitored: self.events.monitored(),
+            recorded: self.events.recording(),
         }
     }
 
@@ -354,6 +369,13 @@ impl Group {
         self.turn();
         self.refuse_if_unready();
         passed
+    }
+
+    /// Runs `run` between two entries of the log; dropped if the writer falls.
+    pub(crate) fn between_entries(self: &Arc<Self>, run: Box<dyn FnOnce() + Send>) {
+        self.submit_job(Job::Between(run));
+        self.turn();
+        self.refuse_if_unready();
     }
 
     pub(crate) fn submit_job(&self, job: Job) {

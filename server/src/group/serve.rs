@@ -16,6 +16,7 @@ use super::watch::{Seen, WatcherId};
 use super::writer::{Commit, Writer};
 use super::{Group, SlotVerdict};
 use crate::commands::streams::resolve_blocking_args;
+use crate::replication;
 use crate::storage::keys::slot_of;
 use crate::storage::{Header, KeyType, MetaKey};
 use crate::txn::effects::MapChange;
@@ -208,12 +209,20 @@ impl Group {
         let context = self.context(waiter.db, waiter.slot, now, disk);
         let maps = self.store.maps();
         let savepoint = writer.overlay.savepoint();
+        let (taped, changes) = (writer.overlay.tape.len(), writer.overlay.changes());
         let mark = reply.mark();
         let mut txn = Txn::write(&self.store, &maps, &mut writer.overlay, context);
-        let outcome = (waiter.handler)(&mut txn, args, reply);
-        if outcome.is_err() {
-            reply.truncate(mark);
-            writer.overlay.roll_back(savepoint);
+        let mut outcome = (waiter.handler)(&mut txn, args, reply);
+        if context.recorded && outcome.is_ok() {
+            let said = (&*reply, mark);
+            outcome = replication::record(&mut txn, waiter.spec, args, said, changes);
+        }
+        match outcome {
+            Ok(()) => writer.overlay.tape.end_unit(taped),
+            Err(_) => {
+                reply.truncate(mark);
+                writer.overlay.roll_back(savepoint);
+            }
         }
         outcome
     }

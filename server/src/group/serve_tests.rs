@@ -2,6 +2,7 @@
 //! so that no type's commands are needed.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use cairn_protocol::command::lookup;
 use cairn_protocol::resp::{Args, ReplyWriter, Version};
@@ -10,10 +11,10 @@ use tempfile::TempDir;
 
 use super::blocked::{Release, Waiter};
 use super::submission::{Outcome, QueuedCommand, Submission};
-use super::{Commit, CommitSink, Entry, Group};
+use super::{Commit, CommitSink, Entry, Group, Job};
 use crate::commands::{DataHandler, transactions};
 use crate::storage::generations::GenerationMap;
-use crate::storage::{Header, KeyType, Log, MemoryPlan, Record, Resources, Store};
+use crate::storage::{Header, KeyType, Log, MemoryPlan, MetaKey, Record, Resources, Store};
 use crate::txn::{CommandError, EventClass, Txn};
 
 struct Sink(Arc<Mutex<Commit>>);
@@ -390,4 +391,32 @@ fn flushes_and_lost_terms_touch_what_is_watched() {
     bench.reply("set other 1");
     *bench.fate.lock() = Commit::Applied;
     assert_eq!(bench.exec(&["set x 1"], 7), NIL);
+}
+
+/// Keys were counted out twice: by the command that met them and by the task.
+#[test]
+fn a_key_that_was_met_before_the_expiry_task_came_to_it_is_counted_once() {
+    let bench = Bench::new();
+    bench.reply("psetex k 1 v");
+    let maps = bench.group.store.maps();
+    let slot = crate::storage::keys::slot_of(b"k");
+    let key = MetaKey::new(slot, maps.live.get(0, slot), b"k");
+    let record = bench.group.store.record(&key, true).unwrap().unwrap();
+    let at = record.header().unwrap().expires_at.unwrap();
+    while bench.group.now() <= at {
+        std::thread::yield_now();
+    }
+    assert_eq!(bench.reply("setnx k w"), ":1\r\n");
+    let expire = || {
+        let done = Arc::new(AtomicBool::new(false));
+        let due = vec![(key.clone(), at)];
+        bench.group.submit_job(Job::Expire(due, done.clone()));
+        bench.group.turn();
+        assert!(done.load(Ordering::Acquire));
+    };
+    expire();
+    assert_eq!(bench.group.key_count(), 1);
+    assert_eq!(bench.reply("del k"), ":1\r\n");
+    expire();
+    assert_eq!(bench.group.key_count(), 0);
 }

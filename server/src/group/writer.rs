@@ -10,16 +10,19 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use cairn_protocol::acl::{self, Subject};
+use cairn_protocol::command::Flags;
 
 use super::blocked::Waiter;
 use super::serve::{Progress, is_exec};
 use super::submission::{Outcome, QueuedCommand, Submission, SubmissionState};
 use super::{Group, Job, SlotVerdict};
+use crate::replication;
 use crate::storage::generations::GenerationMap;
 use crate::storage::{MetaKey, Position, Record};
 use crate::txn::effects::Effects;
 use crate::txn::events::Event;
 use crate::txn::overlay::{Overlay, State};
+use crate::txn::tape::Tape;
 use crate::txn::{CommandError, EventClass, EventKey, Refused, Txn, TxnContext};
 
 /// Commands evaluated in one turn at most.
@@ -68,6 +71,7 @@ struct Turn {
     submissions: Vec<Arc<Submission>>,
     flags: Vec<Arc<AtomicBool>>,
     events: Vec<Event>,
+    tape: Tape,
     /// Those who waited and got something.
     served: Vec<Arc<Waiter>>,
     step: Option<StepDone>,
@@ -180,6 +184,10 @@ impl Group {
                     );
                     return true;
                 }
+                Job::Between(run) => {
+                    run();
+                    return true;
+                }
                 Job::Expire(due, done) => {
                     let seen = Progress::of(&writer.overlay);
                     self.expire(writer, &due, now);
@@ -196,6 +204,9 @@ impl Group {
             return false;
         }
         turn.events = std::mem::take(&mut writer.overlay.events);
+        if !writer.overlay.tape.is_empty() {
+            turn.tape = std::mem::take(&mut writer.overlay.tape);
+        }
         if !writer.overlay.is_dirty() {
             self.conclude(writer, turn, Commit::Applied);
             return true;
@@ -208,11 +219,11 @@ impl Group {
     }
 
     /// The next job; a step of a move is an entry of its own, so it is taken
-    /// only by a turn that has nothing yet. Scripts are taken where they may run.
+    /// only by a turn that has nothing yet, and so is what runs between entries. Scripts are taken where they may run.
     fn next_job(&self, first: bool, scripts: bool) -> Option<Job> {
         let mut queue = self.queue.lock();
         match queue.front()? {
-            Job::Step { .. } if !first => None,
+            Job::Step { .. } | Job::Between(_) if !first => None,
             Job::Client(submission) if !scripts && submission.has_scripts() => None,
             _ => queue.pop_front(),
         }
@@ -315,6 +326,7 @@ impl Group {
             ..context
         };
         let savepoint = writer.overlay.savepoint();
+        let (taped, changes) = (writer.overlay.tape.len(), writer.overlay.changes());
         let mark = state.replies.mark();
         state.replies.set_version(command.version);
         if command.watcher != 0 && is_exec(&command) && !self.is_unchanged(command.watcher, now) {
@@ -325,7 +337,11 @@ impl Group {
         let mut txn = Txn::write(&self.store, maps, &mut writer.overlay, context)
             .on_behalf_of(state.subject.as_deref());
         txn.witness_begin(command.spec, &args);
-        let outcome = (command.handler)(&mut txn, &args, &mut state.replies);
+        let mut outcome = (command.handler)(&mut txn, &args, &mut state.replies);
+        if context.recorded && outcome.is_ok() {
+            let reply = (&state.replies, mark);
+            outcome = replication::record(&mut txn, command.spec, &args, reply, changes);
+        }
         txn.witness_end(command.spec, &args);
         let witness = txn.take_witness();
         if !witness.is_empty() && !matches!(outcome, Err(CommandError::Cold)) {
@@ -340,7 +356,13 @@ impl Group {
             state.inner.extend(inner.into_iter().map(|run| (at, run)));
         }
         match outcome {
-            Ok(()) => (Outcome::Done, false),
+            Ok(()) => {
+                // What looks at any key is no unit with those that were due.
+                if !command.spec.flags.contains(Flags::TOUCHES_ARBITRARY_KEYS) {
+                    writer.overlay.tape.end_unit(taped);
+                }
+                (Outcome::Done, false)
+            }
             Err(error) => {
                 state.replies.truncate(mark);
                 writer.overlay.roll_back(savepoint);
@@ -372,6 +394,7 @@ impl Group {
     /// Removes due keys. A row whose record is gone or has another expiry
     /// stands for an incarnation that the compaction filter dropped.
     fn expire(&self, writer: &mut Writer, due: &[(MetaKey, u64)], now: u64) {
+        let recorded = self.events.recording();
         for (key, at) in due.iter().filter(|(_, at)| *at < now) {
             let known = writer.overlay.get(key).map(|r| r.cloned());
             let record = match known {
@@ -397,6 +420,9 @@ impl Group {
                     .live
                     .database_of(key.slot(), key.generation());
                 if let Some(db) = slot_db {
+                    if recorded {
+                        writer.overlay.tape.push(db, [b"DEL", key.user_key()]);
+                    }
                     let key = EventKey::from_slice(key.user_key());
                     let class = EventClass::Expired;
                     writer.overlay.events.push(Event {
@@ -408,10 +434,25 @@ impl Group {
                     });
                 }
                 self.expired_keys.fetch_add(1, Ordering::Relaxed);
-            } else {
+            } else if self.is_stray(&writer.overlay, key, *at) {
                 writer.overlay.drop_expiry(key.clone(), *at);
             }
         }
+    }
+
+    /// Whether a due row stands for no record. It does not if it is gone with
+    /// its record since the task saw it, or goes within this batch: a command
+    /// met the key, and perhaps it came back.
+    fn is_stray(&self, overlay: &Overlay, key: &MetaKey, at: u64) -> bool {
+        let found = overlay.base(key).and_then(|record| record.header());
+        if found.and_then(|header| header.expires_at) == Some(at) {
+            return false;
+        }
+        let there = self.store.has_expiry_row(key, at);
+        there.unwrap_or_else(|error| {
+            tracing::error!(%error, "the expiry index cannot be read");
+            false
+        })
     }
 
     fn conclude(&self, writer: &mut Writer, mut turn: Turn, outcome: Commit) {
@@ -425,8 +466,13 @@ impl Group {
         if outcome != Commit::Applied {
             self.lineage.fetch_add(1, Ordering::AcqRel);
             self.dismiss_listeners();
-        } else if !turn.events.is_empty() {
-            self.events.fire(&turn.events);
+        } else {
+            if !turn.tape.is_empty() {
+                self.events.recorded(&turn.tape);
+            }
+            if !turn.events.is_empty() {
+                self.events.fire(&turn.events);
+            }
         }
         // The emptied list keeps its room.
         turn.events.clear();

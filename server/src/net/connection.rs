@@ -7,6 +7,7 @@
 
 mod ahead;
 mod blocking;
+mod sync;
 mod transaction;
 
 use std::io::ErrorKind;
@@ -29,11 +30,12 @@ use super::read::{ReadJob, ReadOutcome};
 use super::session::{Client, Next, ReplyMode, Session};
 use super::turns::Turns;
 use crate::commands::{DataHandler, Handler};
-use crate::dispatch::{Caller, Dispatched, dispatch, refused_when_full};
+use crate::dispatch::{Caller, Dispatched, dispatch, refused_when_full, refused_without_replicas};
 use crate::group::blocked::Waiter;
 use crate::group::submission::{Outcome, QueuedCommand, Submission};
 use crate::group::{Group, GroupId};
 use crate::monitor::Sender;
+use crate::replication::Feed;
 use crate::scripting::{self, running::busy_line};
 use crate::server::{Home, Route, Server};
 use crate::stats::Tally;
@@ -456,6 +458,11 @@ impl Connection {
         {
             dispatched = Err(line.to_vec());
         }
+        if let Ok(d) = &dispatched
+            && let Some(line) = refused_without_replicas(d.spec, self.feed())
+        {
+            dispatched = Err(line.to_vec());
+        }
         if dispatched.is_err() {
             self.count_rejected(request);
             if self.session.multi.is_some() {
@@ -640,12 +647,18 @@ impl Connection {
         let failed = outcome.is_err();
         self.account(request, d, started.elapsed().as_nanos() as u64, failed);
         self.pace = Pace::default();
+        if outcome.is_ok() && [id::PUBLISH, id::SPUBLISH].contains(&d.spec.id) {
+            let args = self.requests.get(request);
+            self.feed().tell_command(self.session.db, args.iter());
+        }
         match outcome {
             Ok(Next::Continue) => {}
             Ok(Next::Close) => {
                 self.flush().await?;
                 return Err(End::Closed);
             }
+            Ok(Next::Answer(answer)) => self.wait_answer(answer).await?,
+            Ok(Next::Sync { psync }) => return Box::pin(self.sync(psync)).await,
             Ok(Next::Wait(wait)) => {
                 self.flush().await?;
                 wait.await;
@@ -665,6 +678,10 @@ impl Connection {
             }
         }
         Ok(())
+    }
+
+    fn feed(&self) -> &Feed {
+        &self.session.server.announcer.feed
     }
 
     fn report(&mut self, error: &CommandError) {

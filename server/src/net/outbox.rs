@@ -26,6 +26,7 @@ const MOST: usize = 256 << 20;
 pub struct OutputLimits {
     pub normal: OutputLimit,
     pub pubsub: OutputLimit,
+    pub replica: OutputLimit,
 }
 
 /// The limits of one class of clients; 0: none.
@@ -47,6 +48,7 @@ impl OutputLimits {
             let limit = match class[0] {
                 "normal" => &self.normal,
                 "pubsub" => &self.pubsub,
+                "slave" => &self.replica,
                 _ => continue,
             };
             let number = |at: usize| class[at].parse().unwrap_or(0);

@@ -20,6 +20,7 @@ use super::outbox::{Message, Outbox, OutputLimit, Put};
 use crate::config::LiveSettings;
 use crate::group::Group;
 use crate::pubsub::Subscriptions;
+use crate::replication::Handshake;
 use crate::server::Server;
 use crate::tracking::{self, ClientTracking};
 
@@ -52,6 +53,8 @@ pub struct Client {
     pub no_evict: AtomicBool,
     /// The socket's number, for CLIENT LIST; -1 until it is known.
     pub descriptor: AtomicI32,
+    /// It is sent what changes (SYNC).
+    replica: AtomicBool,
     /// Its MONITOR lines are wanted.
     pub monitoring: AtomicBool,
     pub subscriptions: Subscriptions,
@@ -124,6 +127,7 @@ impl Client {
             counted: AtomicUsize::new(0),
             no_evict: AtomicBool::new(false),
             descriptor: AtomicI32::new(-1),
+            replica: AtomicBool::new(false),
             monitoring: AtomicBool::new(false),
             subscriptions: Subscriptions::default(),
             tracking: ClientTracking::default(),
@@ -161,9 +165,19 @@ impl Client {
     /// The output buffer limits of the client's class.
     pub fn limit(&self) -> &OutputLimit {
         match self.subscriptions.any() {
+            _ if self.is_replica() => &self.live.output.replica,
             true => &self.live.output.pubsub,
             false => &self.live.output.normal,
         }
+    }
+
+    /// Whether it is sent what changes (SYNC).
+    pub fn is_replica(&self) -> bool {
+        self.replica.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn be_replica(&self, is_one: bool) {
+        self.replica.store(is_one, Ordering::Relaxed);
     }
 
     /// Bytes that wait to be sent.
@@ -329,6 +343,12 @@ pub enum Next {
     Close,
     /// Run off the network threads; the closure writes the reply.
     Work(Box<dyn FnOnce(&mut ReplyWriter) + Send>),
+    /// Answer with a number, later.
+    Answer(Pin<Box<dyn Future<Output = i64>>>),
+    /// Become a replica's connection.
+    Sync {
+        psync: bool,
+    },
     /// Wait; the future writes nothing, what is to be answered is in the reply already.
     Wait(Pin<Box<dyn Future<Output = ()>>>),
 }
@@ -367,6 +387,8 @@ pub struct Session {
     pub tracking: tracking::Kind,
     /// CLIENT CACHING, for the next command.
     pub caching: bool,
+    /// What a replica has said about itself (REPLCONF).
+    pub handshake: Handshake,
     /// What was queued since MULTI.
     pub multi: Option<Box<Multi>>,
     watching: Watching,
@@ -397,6 +419,7 @@ impl Session {
             nested: false,
             tracking: tracking::Kind::Off,
             caching: false,
+            handshake: Handshake::default(),
             multi: None,
             watching: Watching::default(),
         }

@@ -14,6 +14,16 @@ const NODE_PACKED: u64 = 2;
 
 /// The payload of a value, with version and checksum.
 pub fn encode(value: &Value, form: Form) -> Vec<u8> {
+    seal(typed(value, form))
+}
+
+/// The type and the value, as they lie apart in a file.
+pub fn encode_body(value: &Value, form: Form) -> (u8, Vec<u8>) {
+    let mut body = typed(value, form);
+    (body.remove(0), body)
+}
+
+fn typed(value: &Value, form: Form) -> Vec<u8> {
     let mut out = Vec::new();
     match (value, form) {
         (Value::String(string), _) => {
@@ -65,7 +75,7 @@ pub fn encode(value: &Value, form: Form) -> Vec<u8> {
             stream::encode(&mut out, value);
         }
     }
-    seal(out)
+    out
 }
 
 fn list(out: &mut Vec<u8>, elements: &[Vec<u8>]) {

@@ -14,12 +14,14 @@
 
 mod decode;
 mod encode;
+pub mod file;
 mod primitives;
 mod stream;
 mod ziplist;
 
 pub use decode::decode;
-pub use encode::encode;
+pub use encode::{encode, encode_body};
+pub(crate) use primitives::{put_length, put_string};
 pub use stream::{StreamConsumer, StreamEntry, StreamGroup, StreamPending, StreamValue};
 
 use crc::{Crc, Table};
@@ -37,7 +39,7 @@ const FOOTER: usize = 10;
 static CRC64: Crc<u64, Table<16>> = Crc::<u64, Table<16>>::new(&crc::CRC_64_REDIS);
 
 /// Numbers of the types in a payload's first byte.
-mod kind {
+pub(crate) mod kind {
     pub const STRING: u8 = 0;
     pub const LIST: u8 = 1;
     pub const SET: u8 = 2;
@@ -89,6 +91,25 @@ pub struct Malformed;
 /// All elements of a listpack.
 fn listpack(bytes: &[u8]) -> Result<Vec<Element<'_>>, Malformed> {
     crate::listpack::elements(bytes).ok_or(Malformed)
+}
+
+/// The checksum at the end of a file, taken piece by piece.
+pub(crate) struct Checksum(crc::Digest<'static, u64, Table<16>>);
+
+impl Default for Checksum {
+    fn default() -> Checksum {
+        Checksum(CRC64.digest())
+    }
+}
+
+impl Checksum {
+    pub fn add(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    pub fn value(self) -> u64 {
+        self.0.finalize()
+    }
 }
 
 /// Adds version and checksum to a serialised value.

@@ -114,7 +114,7 @@ impl<'a> Reader<'a> {
 }
 
 /// Appends a length or number in its shortest form.
-pub(super) fn put_length(out: &mut Vec<u8>, length: u64) {
+pub(crate) fn put_length(out: &mut Vec<u8>, length: u64) {
     match length {
         0..0x40 => out.push(length as u8),
         0x40..0x4000 => out.extend_from_slice(&(0x4000 | length as u16).to_be_bytes()),
@@ -131,7 +131,7 @@ pub(super) fn put_length(out: &mut Vec<u8>, length: u64) {
 
 /// Appends a string as Redis does: a small integer as such, a longer text
 /// compressed where that is shorter.
-pub(super) fn put_string(out: &mut Vec<u8>, string: &[u8]) {
+pub(crate) fn put_string(out: &mut Vec<u8>, string: &[u8]) {
     if string.len() <= INTEGER_TEXT
         && let Some(n) = parse_i64(string)
         && put_integer(out, n)

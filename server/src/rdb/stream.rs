@@ -68,6 +68,8 @@ pub struct StreamValue {
     pub last_id: StreamId,
     pub max_deleted: StreamId,
     pub entries_added: u64,
+    /// From before 7.0: what groups have read is to be told from their last ids.
+    pub before_7: bool,
     pub groups: Vec<StreamGroup>,
 }
 
@@ -186,6 +188,7 @@ pub(super) fn decode(reader: &mut Reader<'_>, since_7: bool) -> Result<StreamVal
     let length = reader.length()?;
     stream.last_id = read_id(reader)?;
     stream.entries_added = length;
+    stream.before_7 = !since_7;
     if since_7 {
         let _first = read_id(reader)?;
         stream.max_deleted = read_id(reader)?;

@@ -107,6 +107,12 @@ fn full() -> Option<&'static [u8]> {
     crate::dispatch::refused_when_full(set, &server.vitals)
 }
 
+/// Whether `min-replicas-to-write` forbids writes now.
+fn too_few_replicas() -> bool {
+    let server = SERVER.read().upgrade();
+    server.is_some_and(|server| server.announcer.feed.forbids_writes())
+}
+
 /// Runs `work` with this thread's state for scripts.
 fn with_scripts<T>(work: impl FnOnce(&mut ScriptVm) -> T) -> Result<T, CommandError> {
     SCRIPTS.with(|cell| {
@@ -303,6 +309,9 @@ fn may_run(script: &Script<'_>, txn: &Txn<'_>) -> Result<Option<&'static [u8]>, 
         return Err(CommandError::fixed(
             "ERR Can not execute a script with write flag using *_ro command.",
         ));
+    }
+    if writes && too_few_replicas() {
+        return Err(CommandError::fixed(crate::dispatch::NO_REPLICAS));
     }
     match full {
         Some(line) if writes && !flags.has(ScriptFlags::ALLOW_OOM) => Err(CommandError::line(

@@ -12,6 +12,7 @@ use cairn_protocol::slot::key_slot;
 use super::running::{self, Slow};
 use crate::commands::SessionHandler;
 use crate::commands::inner::{self, Answer, NotInner};
+use crate::dispatch::NO_REPLICAS;
 use crate::net::session::{Next, Session};
 use crate::storage::generations::DATABASES;
 use crate::txn::{CommandError, Txn};
@@ -199,6 +200,9 @@ impl<'a, 't> Run<'a, 't> {
             let line = String::from_utf8_lossy(line);
             return Err(Refusal::Text(format!("-{line}").into()));
         }
+        if flags.contains(Flags::WRITE) && !self.dirty && super::too_few_replicas() {
+            return Err(Refusal::Text(format!("-{NO_REPLICAS}").into()));
+        }
         if flags.contains(Flags::WRITE) && !self.dirty {
             self.dirty = true;
             if let Some(slow) = &self.slow {
@@ -283,7 +287,12 @@ impl<'a, 't> Run<'a, 't> {
             },
             // It waits for the writer, which is running this script.
             id::MIGRATE => return refuse("This Redis command is not allowed from script"),
-            _ => return self.run_on_session(handler),
+            _ => {
+                self.run_on_session(handler)?;
+                if [id::PUBLISH, id::SPUBLISH].contains(&spec.id) && self.txn.is_recorded() {
+                    self.txn.record(self.requests.get(0).iter());
+                }
+            }
         }
         Ok(())
     }

@@ -13,7 +13,7 @@ use rocksdb::compaction_filter_factory::{CompactionFilterContext, CompactionFilt
 
 use super::header::{Header, KeyType};
 use super::keys::{VERSION_LEN, Version, split};
-use super::view::{DurableView, ViewCell};
+use super::view::{DurableView, Judgement, ViewCell};
 
 /// Filters of the family `meta`.
 pub struct MetaFilterFactory {
@@ -28,7 +28,7 @@ impl MetaFilterFactory {
 
 /// Judges `meta` records.
 pub struct MetaFilter {
-    view: Option<Arc<DurableView>>,
+    by: Judgement,
 }
 
 impl CompactionFilterFactory for MetaFilterFactory {
@@ -36,7 +36,7 @@ impl CompactionFilterFactory for MetaFilterFactory {
 
     fn create(&mut self, _: CompactionFilterContext) -> MetaFilter {
         MetaFilter {
-            view: self.views.latest(),
+            by: self.views.judgement(),
         }
     }
 
@@ -47,8 +47,10 @@ impl CompactionFilterFactory for MetaFilterFactory {
 
 impl CompactionFilter for MetaFilter {
     fn filter(&mut self, _: u32, key: &[u8], value: &[u8]) -> Decision {
-        match &self.view {
-            Some(view) if meta_is_garbage(view, key, value) => Decision::Remove,
+        match &self.by.view {
+            Some(view) if meta_is_garbage(view, self.by.keeps_expired, key, value) => {
+                Decision::Remove
+            }
             _ => Decision::Keep,
         }
     }
@@ -58,7 +60,7 @@ impl CompactionFilter for MetaFilter {
     }
 }
 
-fn meta_is_garbage(view: &DurableView, key: &[u8], value: &[u8]) -> bool {
+fn meta_is_garbage(view: &DurableView, keeps_expired: bool, key: &[u8], value: &[u8]) -> bool {
     let Some((slot, generation, _)) = split(key) else {
         return false;
     };
@@ -67,7 +69,7 @@ fn meta_is_garbage(view: &DurableView, key: &[u8], value: &[u8]) -> bool {
     }
     // An import's increments are evaluated on what it holds, alike on every
     // replica: nothing of it goes before it is owned.
-    if view.maps.importing(slot, generation) {
+    if keeps_expired || view.maps.importing(slot, generation) {
         return false;
     }
     // Expired strictly before the view's time; what cannot be decoded is kept.
@@ -95,7 +97,7 @@ impl DataFilterFactory {
 
 /// Judges sub-keys; one answer serves all rows of one version.
 pub struct DataFilter {
-    view: Option<Arc<DurableView>>,
+    by: Judgement,
     has_parents: bool,
     last: Option<(u16, u32, Version, bool)>,
 }
@@ -106,7 +108,7 @@ impl CompactionFilterFactory for DataFilterFactory {
     fn create(&mut self, _: CompactionFilterContext) -> DataFilter {
         let has_parents = super::engine::FAMILIES[self.family] != "expiry";
         DataFilter {
-            view: self.views.latest(),
+            by: self.views.judgement(),
             has_parents,
             last: None,
         }
@@ -132,7 +134,7 @@ impl CompactionFilter for DataFilter {
 
 impl DataFilter {
     fn is_garbage(&mut self, key: &[u8]) -> bool {
-        let (Some(view), Some((slot, generation, rest))) = (&self.view, split(key)) else {
+        let (Some(view), Some((slot, generation, rest))) = (&self.by.view, split(key)) else {
             return false;
         };
         if view.maps.is_garbage(slot, generation) {

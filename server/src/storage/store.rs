@@ -24,7 +24,7 @@ use super::keys::{MetaKey, expiry_key, slot_of};
 use super::limits::TypeLimits;
 use super::record::Record;
 use super::scan_positions::ScanPositions;
-use super::view::{DurableView, ViewCell};
+use super::view::{DurableView, Held, Hold, ViewCell};
 use crate::txn::effects::{Effects, Family, MetaEffect, RowEffect, change_map};
 use crate::txn::error::CommandError;
 
@@ -287,6 +287,13 @@ impl Store {
     ) -> Result<Option<Bytes>, CommandError> {
         let value = self.engine.get(self.engine.family(family), key, disk)?;
         Ok(value.map(|v| Bytes::copy_from_slice(&v)))
+    }
+
+    /// Whether the expiry index has a row for `key` at this time.
+    pub fn has_expiry_row(&self, key: &MetaKey, at: u64) -> Result<bool, rocksdb::Error> {
+        let row = expiry_key(key.physical(), at);
+        let found = self.engine.get(self.engine.expiry, &row, true)?;
+        Ok(found.is_some())
     }
 
     /// Applies one entry: one RocksDB write, then cache, counters and maps.
@@ -602,6 +609,11 @@ impl Store {
         let maps = self.maps();
         let dead = |g| g < maps.next && !maps.names_anywhere(g);
         self.hints.retain(|g| !dead(g));
+    }
+
+    /// Keeps garbage from being collected until the hold is dropped.
+    pub fn hold_garbage(&self, what: Held) -> Hold {
+        self.views.hold(what)
     }
 
     /// Whether generations became garbage since this was last asked.

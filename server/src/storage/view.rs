@@ -4,10 +4,15 @@
 //! taken once when a filter is created. Never the wall clock, never state
 //! that could still be lost. Held weakly against the engine: the store stops
 //! compactions before it closes.
+//!
+//! Compaction filters ignore snapshots. Whoever reads one that must be whole
+//! holds the garbage first ([`ViewCell::hold`]): filters made from then on drop
+//! nothing, and those that run already can be waited for.
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
 use rocksdb::{DB, SnapshotWithThreadMode};
 
 use super::engine::FamilyHandle;
@@ -76,14 +81,118 @@ impl DurableView {
 
 /// Where the newest view is; empty until the first sync.
 #[derive(Default)]
-pub struct ViewCell(ArcSwapOption<DurableView>);
+pub struct ViewCell {
+    newest: ArcSwapOption<DurableView>,
+    /// Guards who holds what; touched when a compaction begins.
+    holds: Mutex<Holds>,
+}
+
+#[derive(Default)]
+struct Holds {
+    /// How many hold everything, and how many only what is expired.
+    all: usize,
+    expired: usize,
+    /// Shared by the filters that were made since the last hold.
+    running: Arc<()>,
+}
+
+/// What garbage is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    Everything,
+    /// Records whose expiry has passed: they go by the log alone.
+    Expired,
+}
+
+/// What one filter judges by.
+pub(super) struct Judgement {
+    /// `None`: it drops nothing.
+    pub view: Option<Arc<DurableView>>,
+    pub keeps_expired: bool,
+    /// Dropped with the filter.
+    _running: Arc<()>,
+}
 
 impl ViewCell {
     pub fn publish(&self, view: Option<DurableView>) {
-        self.0.store(view.map(Arc::new));
+        self.newest.store(view.map(Arc::new));
     }
 
     pub fn latest(&self) -> Option<Arc<DurableView>> {
-        self.0.load_full()
+        self.newest.load_full()
+    }
+
+    /// For a filter that begins now.
+    pub(super) fn judgement(&self) -> Judgement {
+        let holds = self.holds.lock();
+        Judgement {
+            view: (holds.all == 0).then(|| self.latest()).flatten(),
+            keeps_expired: holds.expired > 0,
+            _running: holds.running.clone(),
+        }
+    }
+
+    /// Holds garbage until the hold is dropped.
+    pub fn hold(self: &Arc<Self>, what: Held) -> Hold {
+        let mut holds = self.holds.lock();
+        match what {
+            Held::Everything => holds.all += 1,
+            Held::Expired => holds.expired += 1,
+        }
+        let earlier = std::mem::take(&mut holds.running);
+        drop(holds);
+        Hold {
+            cell: self.clone(),
+            what,
+            earlier,
+        }
+    }
+}
+
+/// Garbage that is held.
+pub struct Hold {
+    cell: Arc<ViewCell>,
+    what: Held,
+    earlier: Arc<()>,
+}
+
+impl Hold {
+    /// Whether a filter that began before the hold may still be dropping.
+    pub fn is_pending(&self) -> bool {
+        Arc::strong_count(&self.earlier) > 1
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut holds = self.cell.holds.lock();
+        match self.what {
+            Held::Everything => holds.all -= 1,
+            Held::Expired => holds.expired -= 1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hold_waits_for_filters_that_began_before_it() {
+        let cell = Arc::new(ViewCell::default());
+        let before = cell.judgement();
+        assert!(!before.keeps_expired);
+        let first = cell.hold(Held::Expired);
+        assert!(first.is_pending());
+        let after = cell.judgement();
+        assert!(after.keeps_expired);
+        drop(before);
+        assert!(!first.is_pending(), "only those from before count");
+        let second = cell.hold(Held::Everything);
+        assert!(second.is_pending() && !first.is_pending());
+        drop(after);
+        assert!(!second.is_pending());
+        drop(first);
+        assert!(!cell.judgement().keeps_expired);
     }
 }

@@ -12,6 +12,7 @@ pub mod error;
 pub mod events;
 pub mod overlay;
 pub mod rows;
+pub mod tape;
 pub mod walk;
 pub mod witness;
 
@@ -30,7 +31,7 @@ use self::overlay::{Overlay, Savepoint, State};
 pub use self::witness::Witness;
 use crate::storage::generations::{DATABASES, GenerationMap};
 use crate::storage::keys::slot_of;
-use crate::storage::{Header, MetaKey, Record, Store, TypeLimits, Version};
+use crate::storage::{Header, MetaKey, Pin, Record, Store, TypeLimits, Version};
 
 /// What the dispatcher fixes for one command.
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +65,8 @@ pub struct TxnContext {
     pub track: bool,
     /// Whether MONITOR wants to see what scripts call.
     pub monitored: bool,
+    /// Whether replicas are to be told what changes (`tape`).
+    pub recorded: bool,
 }
 
 /// What was in force before an inner command.
@@ -76,6 +79,8 @@ pub(crate) struct InnerScope {
 pub struct Txn<'a> {
     store: &'a Store,
     maps: &'a GenerationMap,
+    /// Reads are of this moment, not of what is applied now.
+    pin: Option<&'a Pin>,
     overlay: Option<&'a mut Overlay>,
     context: TxnContext,
     touched: u32,
@@ -123,6 +128,7 @@ impl<'a> Txn<'a> {
         Txn {
             store,
             maps,
+            pin: None,
             overlay: None,
             context,
             touched: 0,
@@ -132,6 +138,14 @@ impl<'a> Txn<'a> {
             refused: Vec::new(),
             missed: Vec::new(),
             witness: Witness::default(),
+        }
+    }
+
+    /// A reader of what is pinned. It may wait for the disk.
+    pub fn pinned(pin: &'a Pin, context: TxnContext) -> Txn<'a> {
+        Txn {
+            pin: Some(pin),
+            ..Txn::read(pin.store(), pin.maps(), context)
         }
     }
 
@@ -145,6 +159,7 @@ impl<'a> Txn<'a> {
         Txn {
             store,
             maps,
+            pin: None,
             overlay: Some(overlay),
             context,
             touched: 0,
@@ -328,6 +343,9 @@ impl<'a> Txn<'a> {
 
     fn get_raw(&mut self, key: &MetaKey) -> Result<Option<Record>, CommandError> {
         self.touched += 1;
+        if let Some(pin) = self.pin {
+            return Ok(pin.record(key)?);
+        }
         let Some(overlay) = &mut self.overlay else {
             return self.store.record(key, self.context.disk);
         };
@@ -351,10 +369,16 @@ impl<'a> Txn<'a> {
         let Some(overlay) = &mut self.overlay else {
             return Ok(());
         };
+        let changes = overlay.changes();
         overlay.delete_payload(key, record);
         overlay.set(key, State::Deleted);
         let db = overlay.map().live.database_of(key.slot(), key.generation());
         let db = db.unwrap_or(self.context.db);
+        if self.context.recorded {
+            // Not the command's doing: replicas are told apart from it.
+            overlay.set_changes(changes);
+            overlay.tape.push(db, [b"DEL", key.user_key()]);
+        }
         self.event_in(db, EventClass::Expired, "expired", key.user_key());
         Ok(())
     }
@@ -362,7 +386,10 @@ impl<'a> Txn<'a> {
     /// A key with this expiry is about to be treated as absent.
     pub(super) fn note_expired(&mut self, at: u64) -> Result<(), CommandError> {
         match &mut self.overlay {
+            None if self.pin.is_some() => Ok(()),
             None if at >= self.store.log_time() => Err(CommandError::NeedsTick),
+            // Replicas keep it until they are told, which the writer does.
+            None if self.context.recorded => Err(CommandError::NeedsTick),
             None => Ok(()),
             Some(overlay) => {
                 overlay.tick = true;
@@ -409,7 +436,10 @@ impl<'a> Txn<'a> {
         {
             return Ok(known.cloned());
         }
-        self.store.row(family, key, self.context.disk)
+        match self.pin {
+            Some(pin) => Ok(pin.row(family, key)?),
+            None => self.store.row(family, key, self.context.disk),
+        }
     }
 
     /// All rows with `first <= key < end`, in order. Waits for the disk: for
@@ -425,6 +455,9 @@ impl<'a> Txn<'a> {
         let engine = self.store.engine();
         let mut options = ReadOptions::default();
         options.set_iterate_upper_bound(end);
+        if let Some(pin) = self.pin {
+            pin.apply_to(&mut options);
+        }
         let from = IteratorMode::From(first, Direction::Forward);
         let mut rows = BTreeMap::new();
         for row in engine

@@ -14,6 +14,7 @@ use hashbrown::HashTable;
 
 use super::effects::{Effects, Family, MapChange, MetaEffect, RowEffect, change_map};
 use super::events::Event;
+use super::tape::Tape;
 use crate::storage::generations::GenerationMap;
 use crate::storage::header::{Header, KeyType};
 use crate::storage::keys::{MetaKey, PREFIX_LEN, Version, split, sub_key};
@@ -51,6 +52,8 @@ pub struct Savepoint {
     bytes: usize,
     next_version: u64,
     tick: bool,
+    changes: u64,
+    taped: usize,
 }
 
 /// See the module's documentation.
@@ -68,7 +71,11 @@ pub struct Overlay {
     /// The entry must be committed even if it changes nothing: a reply has
     /// shown a key as expired.
     pub tick: bool,
+    /// What replicas are to be told, if there are any.
+    pub tape: Tape,
     bytes: usize,
+    /// How often something was changed, as a measure of whether a command did.
+    changes: u64,
 }
 
 impl Overlay {
@@ -85,8 +92,20 @@ impl Overlay {
             events: Vec::new(),
             next_version,
             tick: false,
+            tape: Tape::default(),
             bytes: 0,
+            changes: 0,
         }
+    }
+
+    /// How many changes were made so far: another number means that there was one.
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// Takes changes for none: an expired key that was met is no command's doing.
+    pub fn set_changes(&mut self, changes: u64) {
+        self.changes = changes;
     }
 
     /// The generation map with the batch's own changes.
@@ -124,6 +143,8 @@ impl Overlay {
             bytes: self.bytes,
             next_version: self.next_version,
             tick: self.tick,
+            changes: self.changes,
+            taped: self.tape.len(),
         }
     }
 
@@ -136,6 +157,8 @@ impl Overlay {
             bytes: self.bytes,
             next_version: self.next_version,
             tick: self.tick,
+            changes: self.changes,
+            taped: self.tape.len(),
         }
     }
 
@@ -162,6 +185,8 @@ impl Overlay {
         self.bytes = to.bytes;
         self.next_version = to.next_version;
         self.tick = to.tick;
+        self.changes = to.changes;
+        self.tape.truncate(to.taped);
     }
 
     fn forget_last_meta(&mut self) {
@@ -193,6 +218,12 @@ impl Overlay {
         })
     }
 
+    /// What the store holds for `key`, if that was asked.
+    pub fn base(&self, key: &MetaKey) -> Option<&Record> {
+        let entry = &self.entries[self.find(key)? as usize];
+        entry.base.as_ref()
+    }
+
     /// Remembers what the store holds for `key`.
     pub fn load(&mut self, key: &MetaKey, base: Option<Record>) {
         debug_assert!(self.find(key).is_none());
@@ -211,6 +242,7 @@ impl Overlay {
     /// Sets the new state of a key that was loaded.
     pub fn set(&mut self, key: &MetaKey, state: State) {
         let at = self.find(key).expect("a key is read before it is written");
+        self.changes += 1;
         if let State::Put(record) = &state {
             self.bytes += record.memory() + 32;
         } else {
@@ -284,6 +316,7 @@ impl Overlay {
         for key in doomed {
             self.row_changed(family, &key, None);
         }
+        self.changes += 1;
         self.undo.push(Undo::RowLog(self.row_log.len()));
         self.row_log
             .push(RowEffect::DeleteRange { family, first, end });
@@ -317,6 +350,7 @@ impl Overlay {
     }
 
     fn row_changed(&mut self, family: Family, key: &[u8], value: Option<Bytes>) {
+        self.changes += 1;
         self.undo.push(Undo::RowLog(self.row_log.len()));
         let old = self.rows.insert((family, key.to_vec()), value);
         self.undo.push(Undo::Row(family, key.to_vec(), old));
@@ -332,6 +366,7 @@ impl Overlay {
     /// Changes the generation map; what the batch put into generations that
     /// are no longer named will be left out of its effects.
     pub fn change_map(&mut self, changes: &[MapChange]) {
+        self.changes += 1;
         self.undo.push(Undo::Map(
             Box::new(self.map.clone()),
             self.map_changes.len(),

@@ -73,6 +73,9 @@ impl Txn<'_> {
         if !self.context.disk {
             options.set_read_tier(ReadTier::BlockCache);
         }
+        if let Some(pin) = self.pin {
+            pin.apply_to(&mut options);
+        }
         let engine = self.store.engine();
         let mut rows = engine
             .db

@@ -71,13 +71,13 @@ impl Txn<'_> {
                     stored.rows.next();
                 }
                 match header {
-                    Some(header) => self.meet(slot, &key, header, visit)?,
+                    Some(header) => self.meet(db, (slot, &key), header, visit)?,
                     None => ControlFlow::Continue(()),
                 }
             } else {
                 let flow = {
                     let (slot, key) = next_stored.expect("one of the two is there");
-                    self.meet(slot, key, stored.header()?, visit)?
+                    self.meet(db, (slot, key), stored.header()?, visit)?
                 };
                 stored.rows.next();
                 flow
@@ -90,14 +90,19 @@ impl Txn<'_> {
 
     fn meet(
         &mut self,
-        slot: u16,
-        key: &[u8],
+        db: usize,
+        (slot, key): (u16, &[u8]),
         header: Header,
         visit: &mut dyn FnMut(Met<'_>) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, CommandError> {
         let expired = match header.expires_at {
             Some(at) if at < self.now() => {
                 self.note_expired(at)?;
+                if self.context.recorded && self.is_write() {
+                    // Read, it goes, and replicas are told so.
+                    let key = self.key_in(db, key);
+                    self.get(&key)?;
+                }
                 true
             }
             _ => false,

@@ -117,6 +117,7 @@ fn read_stream(
         last_id: stream.last_id,
         max_deleted: stream.max_deleted_id,
         entries_added: stream.entries_added,
+        before_7: false,
         groups: Vec::new(),
     };
     let (first, last) = (StreamId::MIN, StreamId::MAX);
@@ -180,7 +181,11 @@ fn write_stream(
     stream.max_deleted_id = value.max_deleted;
     stream.entries_added = value.entries_added;
     for group in &value.groups {
-        write_group(txn, &mut stream, group)?;
+        let read = match value.before_7 {
+            true => stream.entries_up_to(group.last_id),
+            false => group.entries_read,
+        };
+        write_group(txn, &mut stream, group, read)?;
     }
     stream.store(txn)
 }
@@ -189,8 +194,9 @@ fn write_group(
     txn: &mut Txn<'_>,
     stream: &mut Stream,
     value: &StreamGroup,
+    entries_read: Option<u64>,
 ) -> Result<(), CommandError> {
-    let read = value.entries_read.map_or(-1, |read| read as i64);
+    let read = entries_read.map_or(-1, |read| read as i64);
     let mut group = stream.create_group(txn, &value.name, value.last_id, read);
     let mut numbers = Vec::with_capacity(value.consumers.len());
     for consumer in &value.consumers {

@@ -6,6 +6,7 @@ use cairn_protocol::resp::Args;
 use cairn_protocol::resp::number::parse_u64;
 
 use super::super::arguments::{integer, is};
+use crate::replication::streams::TrimArgs;
 use crate::storage::TypeLimits;
 use crate::txn::CommandError;
 use crate::types::stream::{StreamId, Trim, TrimTo};
@@ -107,6 +108,9 @@ pub(super) struct Options {
     pub to: Option<TrimTo>,
     pub approximate: bool,
     pub limit: Option<u64>,
+    /// Where the threshold is, and the number behind LIMIT.
+    threshold_at: usize,
+    limit_at: Option<usize>,
     pub no_mkstream: bool,
     /// XADD: the id that was given, if it was not `*`.
     pub id: Option<(StreamId, Sequence)>,
@@ -126,6 +130,7 @@ impl Options {
                 at = options.threshold(args, at)?;
             } else if more > 0 && is(word, "LIMIT") {
                 at += 1;
+                options.limit_at = Some(at);
                 let limit = u64::try_from(integer(args.get(at))?);
                 options.limit =
                     Some(limit.map_err(|_| {
@@ -158,6 +163,7 @@ impl Options {
         let has_sign = at + 1 < args.len() && matches!(args.get(at), b"~" | b"=");
         self.approximate = has_sign && args.get(at) == b"~";
         at += usize::from(has_sign);
+        self.threshold_at = at;
         self.to = Some(match is(word, "MAXLEN") {
             true => {
                 let max = u64::try_from(integer(args.get(at))?);
@@ -186,6 +192,15 @@ impl Options {
             ));
         }
         Ok(())
+    }
+
+    /// What replicas are told exactly, because it was not.
+    pub(super) fn inexact(&self) -> Option<TrimArgs> {
+        self.approximate.then(|| TrimArgs {
+            at: self.threshold_at,
+            limit_at: self.limit_at,
+            by_length: matches!(self.to, Some(TrimTo::MaxLen(_))),
+        })
     }
 
     /// What to trim, if anything.

@@ -10,6 +10,7 @@ use super::super::arguments::{integer, is};
 use super::arguments::{id, range_end, range_start};
 use super::read::active_consumer;
 use super::{Done, Escape, reply_entry, reply_id, stream_and_group};
+use crate::replication::streams as told;
 use crate::storage::MetaKey;
 use crate::txn::{CommandError, Txn};
 use crate::types::stream::{Consumer, Edit, Group, Lookup, Pending, Stream, StreamId};
@@ -395,6 +396,8 @@ struct Claim<'c> {
     consumer: Option<u32>,
     lookup: Lookup,
     changed: bool,
+    /// The last id was raised, and replicas have not been told.
+    raised: bool,
 }
 
 impl<'c> Claim<'c> {
@@ -407,6 +410,7 @@ impl<'c> Claim<'c> {
             consumer: None,
             lookup: Lookup::default(),
             changed: false,
+            raised: false,
         }
     }
 
@@ -414,6 +418,7 @@ impl<'c> Claim<'c> {
         if id > self.edit.group.last_id {
             self.edit.group.last_id = id;
             self.changed = true;
+            self.raised = true;
         }
     }
 
@@ -424,6 +429,11 @@ impl<'c> Claim<'c> {
     /// The entry is no longer in the stream: nor is it pending then.
     fn forget(&mut self, txn: &mut Txn<'_>, old: Pending) -> Done {
         self.changed = true;
+        if txn.is_recorded() {
+            let owner = self.edit.group.consumer_of(txn, old.consumer)?;
+            told::pending(txn, self.key, &self.edit.group, &owner.name, &old);
+            self.raised = false;
+        }
         self.edit.remove(txn, old)
     }
 
@@ -447,6 +457,10 @@ impl<'c> Claim<'c> {
             delivered_at,
             deliveries,
         };
+        if txn.is_recorded() {
+            told::pending(txn, self.key, &self.edit.group, self.name, &new);
+            self.raised = false;
+        }
         self.edit.put(txn, old, new)
     }
 
@@ -517,6 +531,9 @@ impl<'c> Claim<'c> {
 
     fn finish(self, txn: &mut Txn<'_>) {
         if self.changed {
+            if self.raised && txn.is_recorded() {
+                told::group_position(txn, self.key, &self.edit.group);
+            }
             self.edit.store(txn);
         }
     }

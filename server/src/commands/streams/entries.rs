@@ -9,6 +9,7 @@ use rocksdb::Direction;
 use super::super::arguments::{integer, is};
 use super::arguments::{self, Options, Sequence, id, ids};
 use super::{Done, event, reply_entry, reply_id};
+use crate::replication::streams as told;
 use crate::storage::MetaKey;
 use crate::txn::{CommandError, EventClass, Txn};
 use crate::types::stream::{Stream, StreamId};
@@ -58,7 +59,12 @@ pub(super) fn xadd(txn: &mut Txn<'_>, args: &Args<'_>, out: &mut ReplyWriter) ->
     {
         event(txn, &key, "xtrim");
     }
-    stream.store(txn)
+    stream.store(txn)?;
+    if txn.is_recorded() {
+        let id = Some((options.id_at, id));
+        told::trimmed(txn, args, &stream, id, options.inexact())?;
+    }
+    Ok(())
 }
 
 /// The id of a new entry.
@@ -258,6 +264,9 @@ pub(super) fn xtrim(txn: &mut Txn<'_>, args: &Args<'_>, out: &mut ReplyWriter) -
     let deleted = stream.trim(txn, &trim)?;
     if deleted > 0 {
         finish(txn, &key, &stream, "xtrim")?;
+        if txn.is_recorded() {
+            told::trimmed(txn, args, &stream, None, options.inexact())?;
+        }
     }
     out.integer(deleted as i64);
     Ok(())

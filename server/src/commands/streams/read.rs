@@ -9,6 +9,7 @@ use super::super::arguments::{integer, is, timeout_millis};
 use super::arguments::id;
 use super::entries::reply_range;
 use super::{Done, Escape, event, reply_entry, reply_id};
+use crate::replication::streams as told;
 use crate::storage::MetaKey;
 use crate::txn::{CommandError, Txn};
 use crate::types::stream::{Consumer, Group, Lookup, Pending, Stream, StreamId};
@@ -153,11 +154,15 @@ impl GroupRead<'_> {
     /// What nobody of the group has read.
     fn news(self, txn: &mut Txn<'_>, options: &Options<'_>, out: &mut ReplyWriter) -> Done {
         let mut edit = self.group.edit();
+        let (recorded, known) = (txn.is_recorded(), edit.group.consumers);
         let consumer = active_consumer(txn, self.key, &mut edit.group, self.consumer)?;
         let number = consumer.number;
         edit.with(consumer);
         let start = edit.group.last_id.next().unwrap_or(StreamId::MAX);
         let ids = reply_news(txn, &self.stream, start, options.count, out)?;
+        if recorded && (options.no_ack || ids.is_empty()) && edit.group.consumers != known {
+            told::consumer_created(txn, self.key, &edit.group, self.consumer);
+        }
         for id in ids {
             edit.group.deliver(&self.stream, id);
             if options.no_ack {
@@ -172,6 +177,12 @@ impl GroupRead<'_> {
                 deliveries: 1,
             };
             edit.put(txn, old, new)?;
+            if recorded {
+                told::pending(txn, self.key, &edit.group, self.consumer, &new);
+            }
+        }
+        if recorded && options.no_ack {
+            told::group_position(txn, self.key, &edit.group);
         }
         edit.store(txn);
         Ok(())
@@ -186,7 +197,11 @@ impl GroupRead<'_> {
         out: &mut ReplyWriter,
     ) -> Done {
         let mut edit = self.group.edit();
+        let (recorded, known) = (txn.is_recorded(), edit.group.consumers);
         let consumer = active_consumer(txn, self.key, &mut edit.group, self.consumer)?;
+        if recorded && edit.group.consumers != known {
+            told::consumer_created(txn, self.key, &edit.group, self.consumer);
+        }
         let max = match count {
             0 => usize::MAX,
             count => count as usize,
@@ -213,6 +228,9 @@ impl GroupRead<'_> {
                     ..old
                 };
                 edit.put(txn, Some(old), new)?;
+                if recorded {
+                    told::pending(txn, self.key, &edit.group, self.consumer, &new);
+                }
             }
         }
         edit.store(txn);

@@ -4,6 +4,8 @@
 //! read, so that a client that goes is noticed; what it sends is kept, up to
 //! a bound.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -103,6 +105,41 @@ impl Connection {
             cost.1,
         );
         Ok(true)
+    }
+
+    /// Answers a command with a number that comes later (WAIT), as a client that
+    /// is blocked.
+    pub(super) async fn wait_answer(
+        &mut self,
+        mut answer: Pin<Box<dyn Future<Output = i64>>>,
+    ) -> Result<(), End> {
+        self.flush().await?;
+        let client = self.session.client.clone();
+        let _counted = BlockedClient::new(&self.session.server, &client);
+        client.begin_blocked();
+        loop {
+            let reading = self.input.len() < MAX_READ_AHEAD;
+            // Every branch only tells why to stop; a cancelled read has taken nothing.
+            tokio::select! {
+                biased;
+                number = &mut answer => {
+                    self.out.integer(number);
+                    return Ok(());
+                }
+                () = client.killed() => return Err(End::Closed),
+                how = client.unblocked() => {
+                    match how {
+                        Unblock::TimeOut => self.out.integer(0),
+                        Unblock::Error => self.out.error(UNBLOCKED),
+                    }
+                    return Ok(());
+                }
+                n = self.stream.read_buf(&mut self.input), if reading => match n? {
+                    0 => return Err(End::Closed),
+                    _ => {}
+                },
+            }
+        }
     }
 
     async fn wait_woken(

@@ -14,7 +14,7 @@ use super::{Connection, End, GroupHandle, redirection};
 use crate::commands::Handler;
 use crate::commands::arguments::database;
 use crate::commands::transactions::{self, Part};
-use crate::dispatch::{Dispatched, refused_when_full};
+use crate::dispatch::{Dispatched, refused_when_full, refused_without_replicas};
 use crate::net::multi::Multi;
 use crate::server::Route;
 use crate::txn::InnerRun;
@@ -139,6 +139,10 @@ impl Connection {
         let refused = multi
             .denyoom
             .and_then(|spec| refused_when_full(spec, &self.session.server.vitals));
+        let few = multi
+            .write
+            .and_then(|spec| refused_without_replicas(spec, self.feed()));
+        let refused = refused.or(few);
         if let Some(line) = refused {
             let line = [REFUSED.as_bytes(), line].concat();
             return self.answer_error(&line).await;

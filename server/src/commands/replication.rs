@@ -1,0 +1,208 @@
+//! Replication as Redis speaks it. Wire side only: what replicas get is
+//! `crate::replication`.
+
+use std::time::Duration;
+
+use cairn_protocol::resp::number::parse_i64;
+use cairn_protocol::resp::{Args, ReplyWriter};
+
+use super::Handler;
+use super::arguments::{integer, is};
+use crate::net::session::{Next, Session};
+use crate::replication::{Contents, ReplicaState};
+use crate::txn::CommandError;
+
+pub(super) const HANDLERS: &[(&str, Handler)] = &[
+    ("psync", Handler::Session(psync)),
+    ("replconf", Handler::Session(replconf)),
+    ("replicaof", Handler::Session(replicaof)),
+    ("role", Handler::Session(role)),
+    ("slaveof", Handler::Session(replicaof)),
+    ("sync", Handler::Session(sync)),
+    ("wait", Handler::Session(wait)),
+];
+
+type Done = Result<Next, CommandError>;
+
+/// PSYNC replication-id offset
+///
+/// There is no backlog: the answer is a full synchronisation always.
+fn psync(session: &mut Session, args: &Args<'_>, _: &mut ReplyWriter) -> Done {
+    if args.try_get(3).is_some_and(|word| is(word, "FAILOVER")) {
+        return Err(CommandError::fixed(
+            "ERR PSYNC FAILOVER can't be sent to a master.",
+        ));
+    }
+    integer(args.get(2))?;
+    begin(session, true)
+}
+
+/// SYNC
+fn sync(session: &mut Session, _: &Args<'_>, _: &mut ReplyWriter) -> Done {
+    begin(session, false)
+}
+
+fn begin(session: &mut Session, psync: bool) -> Done {
+    if session.client.is_replica() {
+        return Ok(Next::Continue);
+    }
+    let wish = &session.handshake;
+    if !wish.contents.is_all() && !wish.eof {
+        return Err(CommandError::fixed(
+            "ERR Filtered replica requires EOF capability",
+        ));
+    }
+    Ok(Next::Sync { psync })
+}
+
+/// REPLCONF [option value ...]
+///
+/// What a replica says about itself before it synchronises, and how far it is
+/// afterwards (ACK, which has no reply).
+fn replconf(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
+    if args.len() % 2 == 0 {
+        return Err(CommandError::SYNTAX);
+    }
+    for at in (1..args.len()).step_by(2) {
+        let (option, value) = (args.get(at), args.get(at + 1));
+        match option {
+            o if is(o, "ACK") => {
+                if let Some(offset) = parse_i64(value).and_then(|n| u64::try_from(n).ok()) {
+                    let feed = &session.server.announcer.feed;
+                    feed.acknowledge(session.client.id, offset);
+                }
+                return Ok(Next::Continue);
+            }
+            // A master asks its replicas; this one follows nobody.
+            o if is(o, "GETACK") => return Ok(Next::Continue),
+            o if is(o, "RDB-FILTER-ONLY") => session.handshake.contents = filter(value)?,
+            _ => set_option(session, option, value)?,
+        }
+    }
+    out.ok();
+    Ok(Next::Continue)
+}
+
+fn set_option(session: &mut Session, option: &[u8], value: &[u8]) -> Result<(), CommandError> {
+    /// Redis keeps addresses in buffers of this size.
+    const HOST_MAX: usize = 255;
+    let wish = &mut session.handshake;
+    match option {
+        o if is(o, "LISTENING-PORT") => wish.port = integer(value)? as u16,
+        o if is(o, "IP-ADDRESS") && value.len() > HOST_MAX => {
+            return Err(CommandError::line(format!(
+                "ERR REPLCONF ip-address provided by replica instance is too long: {} bytes",
+                value.len()
+            )));
+        }
+        o if is(o, "IP-ADDRESS") => wish.host = Some(String::from_utf8_lossy(value).into_owned()),
+        o if is(o, "CAPA") => wish.eof |= is(value, "EOF"),
+        o if is(o, "RDB-ONLY") => {
+            wish.rdb_only = match integer(value)? {
+                0 => false,
+                1 => true,
+                _ => {
+                    return Err(CommandError::fixed(
+                        "ERR value is out of range, value must between 0 and 1",
+                    ));
+                }
+            }
+        }
+        other => {
+            let other = String::from_utf8_lossy(other);
+            return Err(CommandError::line(format!(
+                "ERR Unrecognized REPLCONF option: {other}"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// What is left of the data set if only these parts are wanted.
+fn filter(value: &[u8]) -> Result<Contents, CommandError> {
+    let mut contents = Contents {
+        data: false,
+        functions: false,
+    };
+    let words = value.split(u8::is_ascii_whitespace);
+    for word in words.filter(|word| !word.is_empty()) {
+        if !is(word, "functions") {
+            let word = String::from_utf8_lossy(word);
+            return Err(CommandError::line(format!(
+                "ERR Unsupported rdb-filter-only option: {word}"
+            )));
+        }
+        contents.functions = true;
+    }
+    Ok(contents)
+}
+
+/// REPLICAOF host port | NO ONE, and SLAVEOF
+fn replicaof(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
+    if session.server.is_cluster() {
+        return Err(CommandError::fixed(
+            "ERR REPLICAOF not allowed in cluster mode.",
+        ));
+    }
+    if is(args.get(1), "NO") && is(args.get(2), "ONE") {
+        out.ok();
+        return Ok(Next::Continue);
+    }
+    match parse_i64(args.get(2)) {
+        Some(0..=65535) => Err(CommandError::fixed(
+            "ERR REPLICAOF is not supported: a server follows nobody. It feeds replicas \
+             (REPLICAOF there), and nodes of a cluster follow by Raft (see cluster-admin)",
+        )),
+        _ => Err(CommandError::fixed("ERR Invalid master port")),
+    }
+}
+
+/// ROLE
+fn role(session: &mut Session, _: &Args<'_>, out: &mut ReplyWriter) -> Done {
+    let feed = &session.server.announcer.feed;
+    let mut online = feed.replicas();
+    online.retain(|replica| replica.state() == ReplicaState::Online);
+    out.array(3);
+    out.bulk(b"master");
+    out.integer(feed.offset() as i64);
+    out.array(online.len());
+    for replica in online {
+        out.array(3);
+        out.bulk(replica.host.as_bytes());
+        out.bulk_integer(i64::from(replica.port));
+        out.bulk_integer(replica.acknowledged() as i64);
+    }
+    Ok(Next::Continue)
+}
+
+/// WAIT numreplicas timeout
+///
+/// Replies with how many replicas have worked through all that was done before.
+/// What a reply promises does not depend on it.
+fn wait(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
+    let wanted = integer(args.get(1))?;
+    let timeout = parse_i64(args.get(2)).ok_or(CommandError::fixed(
+        "ERR timeout is not an integer or out of range",
+    ))?;
+    let timeout =
+        u64::try_from(timeout).map_err(|_| CommandError::fixed("ERR timeout is negative"))?;
+    let announcer = session.server.announcer.clone();
+    let offset = announcer.feed.offset();
+    let there = announcer.feed.caught_up(offset);
+    let enough = there as i64 >= wanted;
+    if enough || session.nested {
+        out.integer(there as i64);
+        return Ok(Next::Continue);
+    }
+    // As in Redis the client is held until they have, or the time is over.
+    Ok(Next::Answer(Box::pin(async move {
+        let caught_up = announcer.feed.wait_caught_up(wanted as usize, offset);
+        match timeout {
+            0 => caught_up.await,
+            ms => {
+                let _ = tokio::time::timeout(Duration::from_millis(ms), caught_up).await;
+            }
+        }
+        announcer.feed.caught_up(offset) as i64
+    })))
+}

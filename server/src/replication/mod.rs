@@ -1,0 +1,42 @@
+//! Replicas that speak Redis's protocol: a real redis-server, or whoever reads
+//! along, gets the data set and then every change.
+//!
+//! Standalone only. The writer tapes what it evaluates as commands (`forms`,
+//! `streams`; the tape itself is `txn::tape`), but only while somebody is attached.
+//! Once the entry is applied the tape goes to the [`Feed`], which numbers its bytes
+//! and puts them into each replica's outbox. A replica is attached between two
+//! entries, at which moment a snapshot is pinned too: what it gets as data ends
+//! exactly where its stream begins.
+//!
+//! Invariants:
+//! - a replica gets every change after its snapshot once, in order, and none before
+//!   it is applied here;
+//! - what a replica has not read is bounded by `client-output-buffer-limit replica`:
+//!   beyond it the replica is cut off, and begins anew when it comes back;
+//! - while one is attached, what has expired leaves by the log alone.
+
+pub(crate) mod dump_file;
+pub(crate) mod export;
+mod feed;
+mod forms;
+mod leaves;
+mod snapshot;
+pub(crate) mod streams;
+
+pub(crate) use export::Transfer;
+pub use feed::{Feed, Replica, ReplicaState};
+pub(crate) use forms::record;
+pub use snapshot::Contents;
+
+/// What a replica says about itself before it synchronises (REPLCONF).
+#[derive(Clone, Debug, Default)]
+pub struct Handshake {
+    /// Where clients reach it.
+    pub host: Option<String>,
+    pub port: u16,
+    /// It can tell the end of the data set from a mark.
+    pub eof: bool,
+    /// It wants the data set and no stream.
+    pub rdb_only: bool,
+    pub contents: Contents,
+}
