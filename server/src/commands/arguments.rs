@@ -1,5 +1,7 @@
 //! Reading of arguments that many commands share.
 
+use std::borrow::Cow;
+
 use cairn_protocol::resp::number::parse_i64;
 
 use super::long_double;
@@ -12,6 +14,13 @@ pub(super) const DB_OUT_OF_RANGE: CommandError =
 /// Whether an argument is this word, in any case.
 pub(super) fn is(arg: &[u8], word: &str) -> bool {
     arg.eq_ignore_ascii_case(word.as_bytes())
+}
+
+/// A client's word in an error line: nothing from a NUL byte on, because Redis prints
+/// it as a C string. What is no UTF-8 is replaced.
+pub(super) fn shown(word: &[u8]) -> Cow<'_, str> {
+    let end = word.iter().position(|byte| *byte == 0);
+    String::from_utf8_lossy(&word[..end.unwrap_or(word.len())])
 }
 
 /// A 64-bit integer.

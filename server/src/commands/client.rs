@@ -262,7 +262,7 @@ impl ClientType {
         ];
         let known = words.iter().find(|(name, _)| is(word, name));
         known.map(|(_, kind)| *kind).ok_or_else(|| {
-            let word = String::from_utf8_lossy(word);
+            let word = super::arguments::shown(word);
             CommandError::line(format!("ERR Unknown client type '{word}'"))
         })
     }

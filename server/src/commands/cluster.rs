@@ -10,7 +10,7 @@ use cairn_protocol::topology::{NodeAddress, Topology};
 use rocksdb::ReadOptions;
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::{Handler, SessionHandler};
+use super::{Handler, SessionHandler, help};
 use crate::cluster::Node;
 use crate::net::session::{Next, Session};
 use crate::server::Home;
@@ -19,14 +19,30 @@ use crate::txn::CommandError;
 
 pub(super) const HANDLERS: &[(&str, Handler)] = &[
     ("asking", session(asking)),
+    ("cluster|addslots", session(elsewhere)),
+    ("cluster|addslotsrange", session(elsewhere)),
+    ("cluster|bumpepoch", session(elsewhere)),
+    ("cluster|count-failure-reports", session(elsewhere)),
     ("cluster|countkeysinslot", session(countkeysinslot)),
+    ("cluster|delslots", session(elsewhere)),
+    ("cluster|delslotsrange", session(elsewhere)),
+    ("cluster|failover", session(elsewhere)),
+    ("cluster|flushslots", session(elsewhere)),
+    ("cluster|forget", session(elsewhere)),
     ("cluster|getkeysinslot", session(getkeysinslot)),
+    ("cluster|help", session(help_text)),
     ("cluster|info", session(info)),
     ("cluster|keyslot", session(keyslot)),
     ("cluster|links", session(links)),
+    ("cluster|meet", session(elsewhere)),
     ("cluster|myid", session(myid)),
     ("cluster|nodes", session(nodes)),
     ("cluster|replicas", session(replicas)),
+    ("cluster|replicate", session(elsewhere)),
+    ("cluster|reset", session(elsewhere)),
+    ("cluster|saveconfig", session(elsewhere)),
+    ("cluster|set-config-epoch", session(elsewhere)),
+    ("cluster|setslot", session(elsewhere)),
     ("cluster|shards", session(shards)),
     ("cluster|slaves", session(replicas)),
     ("cluster|slots", session(slots)),
@@ -94,6 +110,44 @@ fn keyslot(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Ans
 fn myid(session: &mut Session, _: &Args<'_>, out: &mut ReplyWriter) -> Answer {
     let node = node_of(session)?;
     out.bulk(client_id(&node.config.node_id).as_bytes());
+    Ok(Next::Continue)
+}
+
+/// What changes the topology in Redis Cluster. Here it is in etcd, and cluster-admin
+/// changes it.
+fn elsewhere(session: &mut Session, _: &Args<'_>, _: &mut ReplyWriter) -> Answer {
+    node_of(session)?;
+    Err(CommandError::fixed(
+        "ERR the topology is changed by cluster-admin, not by commands of a client",
+    ))
+}
+
+/// CLUSTER HELP: the subcommands that answer here.
+fn help_text(session: &mut Session, _: &Args<'_>, out: &mut ReplyWriter) -> Answer {
+    const LINES: [&str; 20] = [
+        "COUNTKEYSINSLOT <slot>",
+        "    Return the number of keys in <slot>.",
+        "GETKEYSINSLOT <slot> <count>",
+        "    Return key names stored by current node in a slot.",
+        "INFO",
+        "    Return information about the cluster.",
+        "KEYSLOT <key>",
+        "    Return the hash slot for <key>.",
+        "LINKS",
+        "    Return information about all network links between this node and its peers.",
+        "MYID",
+        "    Return the node id.",
+        "NODES",
+        "    Return cluster configuration seen by node.",
+        "REPLICAS <node-id>",
+        "    Return <node-id> replicas.",
+        "SHARDS",
+        "    Return information about slot ranges and the nodes that serve them.",
+        "SLOTS",
+        "    Return information about slots range mappings.",
+    ];
+    node_of(session)?;
+    help(out, "CLUSTER", &LINES);
     Ok(Next::Continue)
 }
 

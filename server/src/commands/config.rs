@@ -127,7 +127,7 @@ fn chosen_parameters(
 ) -> Result<Vec<usize>, CommandError> {
     let mut chosen: Vec<usize> = Vec::new();
     for (i, name) in args.iter().skip(2).step_by(2).enumerate() {
-        let shown = String::from_utf8_lossy(name);
+        let shown = super::arguments::shown(name);
         let at = find(name).ok_or_else(|| {
             CommandError::line(format!(
                 "ERR Unknown option or number of arguments for CONFIG SET - '{shown}'"

@@ -70,7 +70,7 @@ fn hello(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Done 
             client::set_name(session, args.get(at + 1))?;
             at += 1;
         } else {
-            let option = String::from_utf8_lossy(option);
+            let option = super::arguments::shown(option);
             return Err(CommandError::line(format!(
                 "ERR Syntax error in HELLO option '{option}'"
             )));

@@ -69,10 +69,14 @@ fn restore(txn: &mut Txn<'_>, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
     let expires_at = match (ttl, options.absolute) {
         (0, _) => None,
         (ttl, true) => Some(ttl),
-        (ttl, false) => Some(txn.now().saturating_add(ttl)),
+        // Redis lets this sum wrap: what lies beyond the end of time is over already.
+        (ttl, false) => {
+            let sum = txn.now().saturating_add(ttl);
+            Some(if sum > i64::MAX as u64 { 0 } else { sum })
+        }
     };
     let deleted = exists && delete_key(txn, &key)?;
-    if expires_at.is_some_and(|at| at < txn.now()) {
+    if expires_at.is_some_and(|at| at <= txn.now()) {
         // It is over already: what it would have replaced is gone.
         if deleted {
             txn.event(EventClass::Generic, "del", args.get(1));
@@ -100,13 +104,16 @@ struct Options {
 impl Options {
     fn read(args: &Args<'_>) -> Result<Options, CommandError> {
         let mut options = Options::default();
+        // One policy of eviction at most: the other's option is a syntax error.
+        let (mut idle, mut frequent) = (false, false);
         let mut at = 4;
         while at < args.len() {
             let (word, next) = (args.get(at), args.try_get(at + 1));
             match next {
                 _ if is(word, "REPLACE") => options.replace = true,
                 _ if is(word, "ABSTTL") => options.absolute = true,
-                Some(seconds) if is(word, "IDLETIME") => {
+                Some(seconds) if !frequent && is(word, "IDLETIME") => {
+                    idle = true;
                     at += 1;
                     if integer(seconds)? < 0 {
                         return Err(CommandError::fixed(
@@ -114,7 +121,8 @@ impl Options {
                         ));
                     }
                 }
-                Some(frequency) if is(word, "FREQ") => {
+                Some(frequency) if !idle && is(word, "FREQ") => {
+                    frequent = true;
                     at += 1;
                     let known = parse_i64(frequency).ok_or(CommandError::NOT_AN_INTEGER)?;
                     if !(0..=255).contains(&known) {

@@ -140,7 +140,7 @@ impl Conditions {
 fn unsupported(word: &[u8]) -> CommandError {
     CommandError::line(format!(
         "ERR Unsupported option {}",
-        String::from_utf8_lossy(word)
+        super::arguments::shown(word)
     ))
 }
 

@@ -109,7 +109,7 @@ fn function_load(session: &mut Session, args: &Args<'_>, _: &mut ReplyWriter) ->
     let mut replace = false;
     for option in args.iter().take(last).skip(2) {
         if !is(option, "REPLACE") {
-            let shown = String::from_utf8_lossy(option).into_owned();
+            let shown = super::arguments::shown(option);
             let line = format!("ERR Unknown option given: {shown}");
             return Err(CommandError::line(line));
         }
@@ -212,7 +212,7 @@ fn function_list(_: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Don
             pattern = Some(given);
             at += 1;
         } else {
-            let shown = String::from_utf8_lossy(word).into_owned();
+            let shown = super::arguments::shown(word);
             return Err(CommandError::line(format!("ERR Unknown argument {shown}")));
         }
     }

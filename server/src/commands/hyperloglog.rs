@@ -112,7 +112,7 @@ fn pfdebug(txn: &mut Txn<'_>, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
     } else if is(word, "ENCODING") {
         out.simple(if hll.is_sparse() { "sparse" } else { "dense" });
     } else {
-        let word = String::from_utf8_lossy(word);
+        let word = super::arguments::shown(word);
         return Err(CommandError::line(format!(
             "ERR Unknown PFDEBUG subcommand '{word}'"
         )));

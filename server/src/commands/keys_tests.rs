@@ -277,3 +277,39 @@ fn memory_usage_answers_for_every_form_and_checks_its_options() {
         assert_eq!(bench.run(line), want, "{line}");
     }
 }
+
+/// Regressions found by the differential runner.
+#[test]
+fn restore_takes_one_policys_option_and_no_expiry_beyond_the_end_of_time() {
+    let mut bench = Bench::new();
+    bench.run("SET s v");
+    let dump = bench.run_args(&["DUMP", "s"]);
+    let head = dump.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+    let payload = &dump[head..dump.len() - 2];
+    let mut restore = |more: &[&str], ttl: &str| {
+        let mut args: Vec<&[u8]> = vec![b"RESTORE", b"k", ttl.as_bytes(), payload];
+        args.extend(more.iter().map(|word| word.as_bytes()));
+        String::from_utf8(bench.run_args(&args)).unwrap()
+    };
+    let both = ["IDLETIME", "1", "FREQ", "5"];
+    assert_eq!(restore(&both, "0"), SYNTAX);
+    assert_eq!(restore(&["FREQ", "5", "IDLETIME", "-1"], "0"), SYNTAX);
+    assert_eq!(restore(&["IDLETIME", "1", "IDLETIME", "2"], "0"), "+OK\r\n");
+    let end = i64::MAX.to_string();
+    assert_eq!(restore(&["REPLACE"], &end), "+OK\r\n");
+    assert_eq!(bench.run("EXISTS k"), ":0\r\n");
+}
+
+/// Redis prints a client's word as a C string.
+#[test]
+fn an_error_shows_a_word_up_to_its_first_nul_byte() {
+    let mut bench = Bench::new();
+    let expire: [&[u8]; 4] = [b"EXPIRE", b"k", b"1", b"what\0more"];
+    let want = b"-ERR Unsupported option what\r\n";
+    assert_eq!(bench.run_args(&expire), want);
+    let ack: [&[u8]; 4] = [b"XGROUP", b"CREATECONSUMER", b"x\0y", b"g\0h"];
+    let args: Vec<&[u8]> = ack.iter().copied().chain([b"c".as_slice()]).collect();
+    bench.run_args(&[b"XADD".as_slice(), b"x\0y", b"1-1", b"f", b"v"]);
+    let want = b"-NOGROUP No such consumer group 'g' for key name 'x'\r\n";
+    assert_eq!(bench.run_args(&args), want);
+}

@@ -40,7 +40,7 @@ fn doctor(session: &mut Session, _: &Args<'_>, out: &mut ReplyWriter) -> Done {
 
 /// LATENCY GRAPH event
 fn graph(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
-    let event = String::from_utf8_lossy(args.get(2));
+    let event = super::arguments::shown(args.get(2));
     let series = session.server.latency.get(&event).ok_or_else(|| {
         CommandError::line(format!("ERR No samples available for event '{event}'"))
     })?;
@@ -83,7 +83,7 @@ fn histogram(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> D
 
 /// LATENCY HISTORY event
 fn history(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
-    let event = String::from_utf8_lossy(args.get(2));
+    let event = super::arguments::shown(args.get(2));
     let series = session.server.latency.get(&event).unwrap_or_default();
     out.array(series.samples.len());
     for sample in &series.samples {

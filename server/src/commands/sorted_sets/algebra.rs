@@ -281,7 +281,7 @@ impl Query {
                 })?;
                 items
             }
-            Operation::Diff => return self.subtract(txn),
+            Operation::Diff => self.subtract(txn)?,
         };
         sort(&mut items);
         Ok(items)
@@ -338,7 +338,7 @@ impl Query {
         Ok(())
     }
 
-    /// What is in the first input only, in order.
+    /// What is in the first input only. A set has no order by score and member.
     fn subtract(&self, txn: &mut Txn<'_>) -> Result<Vec<Item>, CommandError> {
         let (first, others) = self.first_and_others();
         off_network_thread(txn, first.len)?;

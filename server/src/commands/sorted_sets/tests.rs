@@ -737,3 +737,17 @@ fn sets_take_part_as_if_all_their_scores_were_one() {
         assert_eq!(bench.run("TYPE s"), "+zset\r\n");
     });
 }
+
+/// Regression: a set's members came in the order of the set, and ZDIFFSTORE stored a
+/// sorted set that was not sorted.
+#[test]
+fn a_difference_of_sets_is_in_the_order_of_a_sorted_set() {
+    in_both_forms(|bench| {
+        bench.run("SADD s m0 bin m5 12 -4");
+        let sorted = &["-4", "12", "bin", "m0", "m5"];
+        lists(bench, &[("ZDIFF 1 s", sorted), ("ZDIFF 2 s none", sorted)]);
+        assert_eq!(bench.run("ZDIFFSTORE z 1 s"), ":5\r\n");
+        lists(bench, &[("ZRANGE z 0 -1", sorted)]);
+        assert_eq!(bench.run("ZRANK z bin"), ":2\r\n");
+    });
+}

@@ -122,7 +122,7 @@ trait Escape {
 
 impl Escape for [u8] {
     fn escape(&self) -> std::borrow::Cow<'_, str> {
-        String::from_utf8_lossy(self)
+        crate::commands::arguments::shown(self)
     }
 }
 
