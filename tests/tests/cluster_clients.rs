@@ -1,12 +1,12 @@
 //! Cluster-aware clients of other people, talking to the nodes directly:
 //! redis-rs's cluster client, redis-py's RedisCluster, `redis-cli -c`.
 
-use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::LazyLock;
 
 use cairn_tests::binaries;
 use cairn_tests::cluster::{Cluster, key_in_slot, slot_of};
+use cairn_tests::python;
 use cairn_tests::resp::Value;
 use redis::TypedCommands;
 use redis::cluster::ClusterClient;
@@ -130,23 +130,8 @@ fn redis_cli_follows_redirections() {
 
 #[test]
 fn redis_py_cluster_client_works_against_the_nodes() {
-    let python = match redis_py() {
-        Ok(python) => python,
-        Err(reason) => {
-            println!("SKIPPED: redis-py is not available: {reason}");
-            return;
-        }
-    };
     let port = CLUSTER.nodes.values().next().expect("a node").port;
-    let output = Command::new(python)
-        .args(["-c", PYTHON_FLOW, &port.to_string()])
-        .output()
-        .expect("python starts");
-    assert!(output.status.success(), "{}", text(&output));
-    assert_eq!(
-        String::from_utf8_lossy(&output.stdout).trim(),
-        "all flows passed"
-    );
+    python::flow("RedisCluster", PYTHON_FLOW, &[&port.to_string()]);
 }
 
 const PYTHON_FLOW: &str = r#"
@@ -166,6 +151,15 @@ with r.pipeline() as p:
     for n in range(50):
         p.get(f"py:{n + 100}")
     assert p.execute() == [str(n + 100) for n in range(50)]
+# Collections, a stream's group, a script: everything that one slot allows.
+assert r.hset("{c}h", mapping={"a": 1, "b": 2}) == 2 and r.hgetall("{c}h") == {"a": "1", "b": "2"}
+assert r.rpush("{c}l", 1, 2, 3) == 3 and r.lmove("{c}l", "{c}m", "LEFT", "RIGHT") == "1"
+assert r.sadd("{c}s", "x", "y") == 2 and r.sunionstore("{c}u", "{c}s", "{c}v") == 2
+assert r.zadd("{c}z", {"a": 1, "b": 2}) == 2 and r.zrange("{c}z", 0, -1) == ["a", "b"]
+assert r.xadd("{c}x", {"f": "v"}) and r.xgroup_create("{c}x", "g", "0")
+assert r.xreadgroup("g", "me", {"{c}x": ">"})[0][1][0][1] == {"f": "v"}
+assert r.blpop(["{c}l"], timeout=1) == ("{c}l", "2")
+assert r.eval("return redis.call('INCRBY', KEYS[1], ARGV[1])", 1, "{c}n", 4) == 4
 assert sum(1 for _ in r.scan_iter(match="py:*", count=100)) == 301
 r.close()
 print("all flows passed")
@@ -179,49 +173,6 @@ fn redis_cli(port: u16, arguments: &[&str]) -> String {
         .expect("redis-cli starts");
     assert!(output.status.success(), "{}", text(&output));
     String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-/// A python with redis-py: the system's, or one of a virtual environment that is
-/// made once in the cache folder.
-fn redis_py() -> Result<PathBuf, String> {
-    let system = binaries::find_system("python3").ok_or("there is no python3")?;
-    if imports_redis(&system) {
-        return Ok(system);
-    }
-    let folder = tools_folder().join("redis-py");
-    let python = folder.join("bin/python3");
-    if !imports_redis(&python) {
-        run(Command::new(&system)
-            .args(["-m", "venv", "--clear"])
-            .arg(&folder))?;
-        run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "redis"]))?;
-    }
-    Ok(python)
-}
-
-fn tools_folder() -> PathBuf {
-    let cache = || {
-        let home = std::env::var_os("HOME").map_or_else(std::env::temp_dir, PathBuf::from);
-        std::env::var_os("XDG_CACHE_HOME").map_or_else(|| home.join(".cache"), PathBuf::from)
-    };
-    std::env::var_os("CAIRN_TOOLS").map_or_else(|| cache().join("cairn-tools"), PathBuf::from)
-}
-
-fn imports_redis(python: &Path) -> bool {
-    let import = ["-c", "import redis.cluster"];
-    Command::new(python)
-        .args(import)
-        .output()
-        .is_ok_and(|output| output.status.success())
-}
-
-fn run(command: &mut Command) -> Result<(), String> {
-    let output = command.output().map_err(|error| error.to_string())?;
-    if output.status.success() {
-        Ok(())
-    } else {
-        Err(text(&output))
-    }
 }
 
 fn text(output: &Output) -> String {

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use cairn_tests::admin::Plan;
 use cairn_tests::cluster::Cluster;
+use cairn_tests::collections::{Collector, Consumer, Witness};
 use cairn_tests::resp::{Client, Value, encode};
 use cairn_tests::server::info;
 use cairn_tests::workload::{Certainty, OnError, Reader, SharedCounters, Writer};
@@ -22,6 +23,7 @@ use rand::{Rng, RngCore};
 
 const WRITERS: u32 = 6;
 const READERS: u32 = 3;
+const COLLECTORS: u32 = 3;
 const MAX_PIPELINE: usize = 8;
 /// All of group 1's slots in a playground of two groups: half of all.
 const HALF: &str = "0-8191";
@@ -215,6 +217,7 @@ fn under_load(cluster: &mut Cluster, on_error: OnError, events: impl FnOnce(&mut
     let mut readers: Vec<Reader> = (0..READERS)
         .map(|id| Reader::new(id, seed, WRITERS))
         .collect();
+    let mut collections = collections(seed, &mut cluster.client());
     let (stop, port) = (AtomicBool::new(false), cluster.proxy_port);
     std::thread::scope(|scope| {
         for writer in &mut writers {
@@ -231,6 +234,21 @@ fn under_load(cluster: &mut Cluster, on_error: OnError, events: impl FnOnce(&mut
                 end.expect("the proxy keeps its connections");
             });
         }
+        for (collector, consumer, witness) in &mut collections {
+            let stop = &stop;
+            scope.spawn(move || {
+                let end = collector.run(&mut Client::connect(port), stop, on_error);
+                end.expect("the proxy keeps its connections");
+            });
+            scope.spawn(move || {
+                let end = consumer.run(&mut Client::connect(port), stop, on_error);
+                end.expect("the proxy keeps its connections");
+            });
+            scope.spawn(move || {
+                let end = witness.run(&mut Client::connect(port), stop, on_error);
+                end.expect("the proxy keeps its connections");
+            });
+        }
         // The load must end even when `events` panics, or the scope waits for ever.
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| events(cluster)));
         stop.store(true, Ordering::Relaxed);
@@ -239,6 +257,7 @@ fn under_load(cluster: &mut Cluster, on_error: OnError, events: impl FnOnce(&mut
         }
     });
     verify(cluster, &mut writers, &shared);
+    verify_collections(cluster, &mut collections);
     let longest = readers
         .iter()
         .map(|reader| reader.longest_wait)
@@ -249,6 +268,32 @@ fn under_load(cluster: &mut Cluster, on_error: OnError, events: impl FnOnce(&mut
     let unknown: u64 = writers.iter().map(|writer| writer.unknown).sum();
     println!("{written} writes, {unknown} unknown, {reads} reads, longest wait {longest:?}");
     assert!(longest < LONGEST_WAIT, "a read waited {longest:?}");
+}
+
+type Collections = Vec<(Collector, Consumer, Witness)>;
+
+/// Writers of collections, each with a consumer of its queue and a witness.
+fn collections(seed: u64, client: &mut Client) -> Collections {
+    let all = (0..COLLECTORS).map(|id| {
+        let collector = Collector::new(id, seed, MAX_PIPELINE);
+        collector.prepare(client);
+        (collector, Consumer::new(id), Witness::new(id))
+    });
+    all.collect()
+}
+
+fn verify_collections(cluster: &Cluster, collections: &mut Collections) {
+    let mut client = cluster.client();
+    for (collector, consumer, witness) in collections {
+        collector.verify(&mut client, Certainty::Each, Some(consumer));
+        println!(
+            "collector: {} operations, {} unknown; {} taken from its queue, {} looks",
+            collector.acknowledged,
+            collector.unknown,
+            consumer.taken(),
+            witness.looks
+        );
+    }
 }
 
 fn verify(cluster: &Cluster, writers: &mut [Writer], shared: &SharedCounters) {
