@@ -114,7 +114,8 @@ pub fn rows() -> impl Iterator<Item = &'static Row> {
         SERVER,
         WRONG,
     ]
-    .into_iter().flatten()
+    .into_iter()
+    .flatten()
 }
 
 static STRINGS: &[Row] = &[
@@ -189,7 +190,9 @@ static HASHES: &[Row] = &[
     row(4, "HINCRBY <h> <m> <int>"),
     row(3, "HINCRBYFLOAT <h> <m> <float>"),
     row(2, "HRANDFIELD <h> [ <count> [ WITHVALUES ] ]").shape(),
-    row(2, "HSCAN <h> 0 COUNT 1000000 [ MATCH <pattern> ]").with(|| Compare::IfHashed(Box::new(Compare::ScanPairs))).timed(),
+    row(2, "HSCAN <h> 0 COUNT 1000000 [ MATCH <pattern> ]")
+        .with(|| Compare::IfHashed(Box::new(Compare::ScanPairs)))
+        .timed(),
     row(1, "HSCAN <h> ( x | 0 | -1 ) COUNT ( 0 | x )"),
 ];
 
@@ -204,14 +207,24 @@ static LISTS: &[Row] = &[
     row(3, "LINSERT <l> ( BEFORE | AFTER | MIDDLE ) <v> <v>"),
     row(3, "LREM <l> <index> <v>"),
     row(2, "LTRIM <l> <index> <index>"),
-    row(3, "LPOS <l> <v> & ( RANK <index> | COUNT <count> | MAXLEN <count> )"),
+    row(
+        3,
+        "LPOS <l> <v> & ( RANK <index> | COUNT <count> | MAXLEN <count> )",
+    ),
     row(3, "LMOVE <l> <l> ( LEFT | RIGHT | UP ) ( LEFT | RIGHT )"),
     row(2, "RPOPLPUSH <l> <l>"),
-    row(3, "LMPOP <numkeys:l> ( LEFT | RIGHT | UP ) [ COUNT <count> ]"),
+    row(
+        3,
+        "LMPOP <numkeys:l> ( LEFT | RIGHT | UP ) [ COUNT <count> ]",
+    ),
     row(1, "( BLPOP | BRPOP ) { <l> } 0.01").unspoiled(),
     row(1, "BLMOVE <l> <l> ( LEFT | RIGHT ) ( LEFT | RIGHT ) 0.01").unspoiled(),
     row(1, "BRPOPLPUSH <l> <l> 0.01").unspoiled(),
-    row(1, "BLMPOP 0.01 <numkeys:l> ( LEFT | RIGHT ) [ COUNT <count> ]").unspoiled(),
+    row(
+        1,
+        "BLMPOP 0.01 <numkeys:l> ( LEFT | RIGHT ) [ COUNT <count> ]",
+    )
+    .unspoiled(),
 ];
 
 static SETS: &[Row] = &[
@@ -226,7 +239,9 @@ static SETS: &[Row] = &[
     row(4, "( SINTERSTORE | SUNIONSTORE | SDIFFSTORE ) <s> { <s> }"),
     row(3, "SINTERCARD <numkeys:s> [ LIMIT <count> ]"),
     row(2, "SRANDMEMBER <s> [ <count> ]").shape(),
-    row(2, "SSCAN <s> 0 COUNT 1000000 [ MATCH <pattern> ]").with(|| Compare::IfHashed(Box::new(Compare::Scan))).timed(),
+    row(2, "SSCAN <s> 0 COUNT 1000000 [ MATCH <pattern> ]")
+        .with(|| Compare::IfHashed(Box::new(Compare::Scan)))
+        .timed(),
     row(1, "SSCAN <s> ( x | 0 | -1 ) COUNT ( 0 | x )"),
 ];
 
@@ -271,13 +286,34 @@ static GEO: &[Row] = &[
     row(3, "GEODIST <g> <m> <m> [ ( m | km | mi | ft | cm ) ]"),
     row(2, "GEOHASH <g> { <m> }"),
     row(2, "GEOPOS <g> { <m> }"),
-    row(4, "GEOSEARCH <g> & ( FROMMEMBER <m> | FROMLONLAT <lon> <lat> ) & ( BYRADIUS <radius> km | BYBOX <radius> <radius> km ) & ( ASC | DESC | COUNT <count> | COUNT <count> ANY | WITHCOORD | WITHDIST | WITHHASH )"),
-    row(5, "GEOSEARCH <g> ( FROMMEMBER <m> | FROMLONLAT <lon> <lat> ) ( BYRADIUS <radius> ( km | m | mi | ft ) | BYBOX <radius> <radius> ( km | m ) ) & ( ASC | DESC | COUNT <count> | COUNT <count> ANY | WITHCOORD | WITHDIST | WITHHASH )"),
-    row(3, "GEOSEARCHSTORE <g> <g> ( FROMMEMBER <m> | FROMLONLAT <lon> <lat> ) ( BYRADIUS <radius> km | BYBOX <radius> <radius> km ) & ( ASC | DESC | COUNT <count> | STOREDIST | WITHDIST )"),
-    row(2, "( GEORADIUS | GEORADIUS_RO ) <g> <lon> <lat> <radius> ( km | m | mi | ft ) & ( ASC | DESC | COUNT <count> | WITHCOORD | WITHDIST | WITHHASH )"),
-    row(2, "( GEORADIUSBYMEMBER | GEORADIUSBYMEMBER_RO ) <g> <m> <radius> ( km | m | mi | ft ) & ( ASC | DESC | COUNT <count> | WITHCOORD | WITHDIST | WITHHASH )"),
-    row(1, "( GEORADIUS | GEORADIUS_RO ) <g> <lon> <lat> <radius> km & ( ASC | COUNT <count> | STORE <g> | STOREDIST <g> | WITHDIST )"),
-    row(1, "( GEORADIUSBYMEMBER | GEORADIUSBYMEMBER_RO ) <g> <m> <radius> km & ( ASC | COUNT <count> | STORE <g> | STOREDIST <g> | WITHDIST )"),
+    row(
+        4,
+        "GEOSEARCH <g> & ( FROMMEMBER <m> | FROMLONLAT <lon> <lat> ) & ( BYRADIUS <radius> km | BYBOX <radius> <radius> km ) & ( ASC | DESC | COUNT <count> | COUNT <count> ANY | WITHCOORD | WITHDIST | WITHHASH )",
+    ),
+    row(
+        5,
+        "GEOSEARCH <g> ( FROMMEMBER <m> | FROMLONLAT <lon> <lat> ) ( BYRADIUS <radius> ( km | m | mi | ft ) | BYBOX <radius> <radius> ( km | m ) ) & ( ASC | DESC | COUNT <count> | COUNT <count> ANY | WITHCOORD | WITHDIST | WITHHASH )",
+    ),
+    row(
+        3,
+        "GEOSEARCHSTORE <g> <g> ( FROMMEMBER <m> | FROMLONLAT <lon> <lat> ) ( BYRADIUS <radius> km | BYBOX <radius> <radius> km ) & ( ASC | DESC | COUNT <count> | STOREDIST | WITHDIST )",
+    ),
+    row(
+        2,
+        "( GEORADIUS | GEORADIUS_RO ) <g> <lon> <lat> <radius> ( km | m | mi | ft ) & ( ASC | DESC | COUNT <count> | WITHCOORD | WITHDIST | WITHHASH )",
+    ),
+    row(
+        2,
+        "( GEORADIUSBYMEMBER | GEORADIUSBYMEMBER_RO ) <g> <m> <radius> ( km | m | mi | ft ) & ( ASC | DESC | COUNT <count> | WITHCOORD | WITHDIST | WITHHASH )",
+    ),
+    row(
+        1,
+        "( GEORADIUS | GEORADIUS_RO ) <g> <lon> <lat> <radius> km & ( ASC | COUNT <count> | STORE <g> | STOREDIST <g> | WITHDIST )",
+    ),
+    row(
+        1,
+        "( GEORADIUSBYMEMBER | GEORADIUSBYMEMBER_RO ) <g> <m> <radius> km & ( ASC | COUNT <count> | STORE <g> | STOREDIST <g> | WITHDIST )",
+    ),
     row(1, "ZRANGE <g> 0 -1 WITHSCORES"),
 ];
 

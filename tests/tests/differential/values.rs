@@ -168,7 +168,6 @@ pub fn float(rng: &mut StdRng) -> Vec<u8> {
         " 1",
         "0x10",
         "+1",
-       
         "-0",
         "infinity",
         "",
