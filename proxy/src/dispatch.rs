@@ -3,11 +3,10 @@
 //! Imports run one way: connection → dispatch → local, merge, backend.
 
 use crate::backend::{Call, retry};
-use crate::local;
 use crate::merge::{self, Join, Merge};
 use crate::net::{Connection, Silence};
 use crate::route::Lane;
-use crate::transaction;
+use crate::{monitor, nodes, pubsub, scripts, transaction};
 use bytes::{Bytes, BytesMut};
 use cairn_protocol::command::{
     self, COUNT, CommandSpec, Flags, Merge as Over, Resolved, Routing, Split, id,
@@ -47,6 +46,31 @@ pub(crate) fn dispatch(to: &mut Connection, args: Args<'_>) -> Step {
             return refuse(to, error);
         }
     };
+    if to.is_paused(spec, args) {
+        return Step::Wait;
+    }
+    to.client.info.runs(spec, args.wire().map_or(0, <[u8]>::len));
+    let step = serve(to, spec, args);
+    if step == Step::Routed {
+        passed(to, spec, args);
+    }
+    step
+}
+
+/// A command has its place in the order of replies.
+fn passed(to: &mut Connection, spec: &'static CommandSpec, args: Args<'_>) {
+    to.client.info.has_run();
+    if to.thread.shared.monitors.any() {
+        monitor::show(to, spec, args);
+    }
+    if !spec.name.starts_with("client") && to.session.multi.is_none() {
+        let mut state = to.client.state.borrow_mut();
+        state.tracking.iter_mut().for_each(|t| t.command_passed());
+    }
+}
+
+/// Routes a command that this client may run.
+pub(crate) fn serve(to: &mut Connection, spec: &'static CommandSpec, args: Args<'_>) -> Step {
     if to.session.multi.is_some() && !transaction::is_immediate(spec.id) {
         return transaction::queue(to, spec, args);
     }
@@ -59,32 +83,21 @@ pub(crate) fn dispatch(to: &mut Connection, args: Args<'_>) -> Step {
         Routing::SplitKeys(split) => by_slot(to, spec, args, split),
         Routing::AllGroups(Over::Cursor) => scan(to, spec, args),
         Routing::AllGroups(over) => all_groups(to, spec, args, over),
-        Routing::Proxy => local::serve(to, spec, args),
+        Routing::AllNodes(over) => nodes::all(to, spec, args, over.into()),
+        Routing::Proxy => nodes::or_proxy(to, spec, args),
         Routing::AnyNode => any_node(to, spec, args),
         Routing::Session(_) if spec.id == id::SPUBLISH => after_all(to, |to| {
             forward(to, spec, args, Lane::slot(key_slot(args.get(1))))
         }),
-        Routing::Session(_) if is_publishing(spec) => after_all(to, |to| any_node(to, spec, args)),
-        Routing::Session(command::Session::Transaction) => transaction::serve(to, spec),
-        Routing::Session(_) => {
-            let name = spec.name.replace('|', " ");
-            refuse(
-                to,
-                format!("ERR '{name}' is not available through the proxy yet").into(),
-            )
-        }
+        Routing::Session(command::Session::PubSub) => pubsub::serve(to, spec, args),
+        Routing::Session(command::Session::Transaction) => transaction::serve(to, spec, args),
         Routing::Refused => refuse(to, command::refused_error(spec).into()),
     }
 }
 
-/// Whether a command sends messages to all nodes, or asks one about its channels.
-fn is_publishing(spec: &CommandSpec) -> bool {
-    spec.id == id::PUBLISH || spec.name.starts_with("pubsub|")
-}
-
 /// Routes a command once all before it is answered: whoever gets a message
 /// finds what its sender wrote before.
-fn after_all(to: &mut Connection, route: impl FnOnce(&mut Connection) -> Step) -> Step {
+pub(crate) fn after_all(to: &mut Connection, route: impl FnOnce(&mut Connection) -> Step) -> Step {
     if to.client.state.borrow().outstanding() > 0 {
         to.barrier = true;
         return Step::Wait;
@@ -122,12 +135,15 @@ fn check(to: &Connection, args: Args<'_>) -> Result<&'static CommandSpec, Vec<u8
         Resolved::Command(_) if !to.session.authenticated && !open => {
             Err(b"NOAUTH Authentication required.".to_vec())
         }
-        Resolved::Command(spec) => Ok(spec),
+        Resolved::Command(spec) => match pubsub::refused_to_subscriber(to, spec) {
+            Some(line) => Err(line),
+            None => Ok(spec),
+        },
     }
 }
 
 /// Answers with an error line (without its `-`).
-fn refuse(to: &mut Connection, error: Vec<u8>) -> Step {
+pub(crate) fn refuse(to: &mut Connection, error: Vec<u8>) -> Step {
     to.reply.error(error);
     let silent = silence(to);
     to.client.state.borrow_mut().answer(&mut to.reply, silent);
@@ -147,14 +163,18 @@ pub(crate) fn silence(to: &mut Connection) -> bool {
 }
 
 fn flags(to: &Connection) -> RequestFlags {
-    match to.session.version {
+    let flags = match to.session.version {
         Version::V2 => RequestFlags::default(),
         Version::V3 => RequestFlags::RESP3,
+    };
+    match &to.client.state.borrow().tracking {
+        Some(tracking) if tracking.tracks() => flags.with(RequestFlags::TRACK),
+        _ => flags,
     }
 }
 
 /// The request as RESP: as it came, unless it came as an inline line.
-fn wire(args: Args<'_>) -> Bytes {
+pub(crate) fn wire(args: Args<'_>) -> Bytes {
     args.wire_bytes().unwrap_or_else(|| {
         let mut out = BytesMut::with_capacity(args.payload_len() + args.len() * 16);
         encode_request(&mut out, args.iter());
@@ -163,8 +183,14 @@ fn wire(args: Args<'_>) -> Bytes {
 }
 
 /// Sends a whole command where its lane goes.
-fn forward(to: &mut Connection, spec: &CommandSpec, args: Args<'_>, lane: Lane) -> Step {
-    let write = !spec.is_readonly();
+pub(crate) fn forward(
+    to: &mut Connection,
+    spec: &CommandSpec,
+    args: Args<'_>,
+    lane: Lane,
+) -> Step {
+    // What is watched when is decided once: a WATCH is no read to be repeated.
+    let write = !spec.is_readonly() || spec.id == id::WATCH;
     let silent = silence(to);
     let flags = flags(to);
     let blocking = may_block(spec, args);
@@ -182,6 +208,7 @@ fn forward(to: &mut Connection, spec: &CommandSpec, args: Args<'_>, lane: Lane) 
         write,
         blocking,
         wire: wire(args),
+        scripts: scripts::named_by(&to.thread.shared.scripts, spec, args),
         born_ms: to.now_ms,
         offset: 0,
     };
@@ -202,7 +229,7 @@ pub(crate) fn send_transaction(
     lane: Lane,
     write: bool,
     database: u16,
-    wire: Bytes,
+    (wire, scripts): (Bytes, Vec<scripts::Sha>),
     own: Vec<(usize, Bytes)>,
 ) -> Step {
     let silent = silence(to);
@@ -222,6 +249,7 @@ pub(crate) fn send_transaction(
         write,
         blocking: false,
         wire,
+        scripts,
         born_ms: to.now_ms,
         offset: 0,
     };
@@ -238,6 +266,42 @@ fn send_parts(
     owners: Vec<u32>,
 ) -> Step {
     let silent = silence(to);
+    send_parts_silently(to, write, join, parts, owners, silent)
+}
+
+/// Sends one command to all nodes: to those that can be reached now, or also to
+/// the others, which is waited for. Replies of nodes that go meanwhile are
+/// errors.
+pub(crate) fn send_to_nodes(
+    to: &mut Connection,
+    wire: Bytes,
+    only_up: bool,
+    join: Join,
+    silent: bool,
+) -> Step {
+    let lanes = to.thread.node_lanes(only_up);
+    if lanes.is_empty() {
+        let reply = merge::of_nobody(&join);
+        let mut state = to.client.state.borrow_mut();
+        to.reply.raw(&reply);
+        state.answer(&mut to.reply, silent);
+        let state = &mut *state;
+        state.listening.release(state.version, &mut state.out);
+        return Step::Routed;
+    }
+    to.barrier = true;
+    let parts = lanes.into_iter().map(|lane| (lane, wire.clone())).collect();
+    send_parts_silently(to, only_up, join, parts, Vec::new(), silent)
+}
+
+fn send_parts_silently(
+    to: &mut Connection,
+    write: bool,
+    join: Join,
+    parts: Vec<(Lane, Bytes)>,
+    owners: Vec<u32>,
+    silent: bool,
+) -> Step {
     let flags = flags(to).with(RequestFlags::PART);
     let mut state = to.client.state.borrow_mut();
     let lanes = parts.iter().map(|(lane, _)| *lane).collect();
@@ -253,6 +317,7 @@ fn send_parts(
             write,
             blocking: false,
             wire,
+            scripts: Vec::new(),
             born_ms: to.now_ms,
             offset: 0,
         };
@@ -308,26 +373,14 @@ fn all_groups(to: &mut Connection, spec: &CommandSpec, args: Args<'_>, over: Ove
     send_parts(
         to,
         !spec.is_readonly(),
-        over_groups(over),
+        over.into(),
         parts,
         Vec::new(),
     )
 }
 
-fn over_groups(over: Over) -> Join {
-    match over {
-        Over::Sum => Join::Sum,
-        Over::Least => Join::Least,
-        Over::Concat => Join::Concat,
-        Over::Same | Over::Cursor => Join::Same,
-        Over::EveryOne => Join::EveryOne,
-        Over::AnyOk => Join::AnyOk,
-        Over::PickOne => Join::PickOne,
-    }
-}
-
 /// A command without keys that all nodes answer alike.
-fn any_node(to: &mut Connection, spec: &CommandSpec, args: Args<'_>) -> Step {
+pub(crate) fn any_node(to: &mut Connection, spec: &CommandSpec, args: Args<'_>) -> Step {
     let group = to
         .thread
         .routes

@@ -19,8 +19,14 @@ mod dispatch;
 pub mod feed;
 mod local;
 mod merge;
+mod monitor;
 mod net;
+mod nodes;
+mod pause;
+mod pubsub;
 pub mod route;
+mod scripts;
+mod tracking;
 mod transaction;
 
 pub use config::Config;

@@ -5,6 +5,7 @@
 //! All of it is a hint: nodes alone decide who owns a slot.
 
 use crate::backend::Link;
+use cairn_protocol::link::NO_GROUP;
 use cairn_protocol::topology::Topology;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -16,8 +17,11 @@ pub const SLOTS: usize = 16384;
 /// Group numbers above this are not routable (they index a table).
 const MAX_GROUP: u32 = 1 << 16;
 
+/// First lane of a node.
+const FIRST_NODE: u32 = SLOTS as u32 + MAX_GROUP;
+
 /// Commands that must keep their order relative to each other: those of one
-/// slot, or the keyless ones of one group.
+/// slot, the keyless ones of one group, or what one node is asked itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Lane(u32);
 
@@ -39,15 +43,26 @@ impl Lane {
 
     /// The group of a group's lane.
     pub fn as_group(self) -> Option<u32> {
-        self.0.checked_sub(SLOTS as u32)
+        let group = self.0.checked_sub(SLOTS as u32)?;
+        (group < MAX_GROUP).then_some(group)
+    }
+
+    /// The lane of what a node is asked itself, by its place in the table.
+    fn node(at: usize) -> Self {
+        Self(FIRST_NODE + at as u32)
+    }
+
+    fn as_node(self) -> Option<usize> {
+        self.0.checked_sub(FIRST_NODE).map(|at| at as usize)
     }
 }
 
 impl std::fmt::Display for Lane {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.as_slot() {
-            Some(slot) => write!(f, "slot {slot}"),
-            None => write!(f, "group {}", self.0 - SLOTS as u32),
+        match (self.as_slot(), self.as_group()) {
+            (Some(slot), _) => write!(f, "slot {slot}"),
+            (_, Some(group)) => write!(f, "group {group}"),
+            _ => write!(f, "a node"),
         }
     }
 }
@@ -68,6 +83,8 @@ pub struct RouteMap {
     pub slots: Vec<Owner>,
     /// Peer address of each group's leader, where known.
     pub groups: BTreeMap<u32, Option<String>>,
+    /// Peer addresses of all living nodes.
+    pub nodes: Vec<String>,
 }
 
 impl Default for RouteMap {
@@ -75,6 +92,7 @@ impl Default for RouteMap {
         Self {
             slots: vec![Owner::default(); SLOTS],
             groups: BTreeMap::new(),
+            nodes: Vec::new(),
         }
     }
 }
@@ -97,6 +115,12 @@ impl RouteMap {
                 .keys()
                 .map(|&group| (group, address(group)))
                 .collect(),
+            nodes: topology
+                .nodes
+                .values()
+                .filter(|node| node.peer_port != 0)
+                .map(|node| host_port(&node.host, node.peer_port))
+                .collect(),
         }
     }
 
@@ -111,6 +135,7 @@ impl RouteMap {
             .iter()
             .map(|&(group, at)| (group, Some(at.to_owned())))
             .collect();
+        map.nodes = leaders.iter().map(|&(_, at)| at.to_owned()).collect();
         map
     }
 }
@@ -132,9 +157,16 @@ struct GroupRoute {
     link: Option<Rc<Link>>,
 }
 
+/// A node as one network thread sees it. Its place in the table is for ever.
+struct NodeRoute {
+    address: Rc<str>,
+    /// The map lists it.
+    alive: bool,
+}
+
 /// Where a command goes.
 pub struct Target {
-    /// Group that the command is meant for.
+    /// Group that the command is meant for; 0: the node itself.
     pub group: u32,
     /// Epoch of the slot, 0 for a group's lane.
     pub epoch: u32,
@@ -145,32 +177,67 @@ pub struct Target {
 /// One network thread's routes; see the module's header.
 pub struct RouteTable {
     slots: Vec<Owner>,
+    /// Groups of the slots as the last map had them, whatever hints said since.
+    listed: Vec<u32>,
     /// By group number.
     groups: Vec<GroupRoute>,
+    nodes: Vec<NodeRoute>,
 }
 
 impl Default for RouteTable {
     fn default() -> Self {
         Self {
             slots: vec![Owner::default(); SLOTS],
+            listed: Vec::new(),
             groups: Vec::new(),
+            nodes: Vec::new(),
         }
     }
 }
 
 impl RouteTable {
-    /// Takes in a new map. A hint with a higher slot epoch outlives it.
-    pub fn install(&mut self, map: &Arc<RouteMap>) {
-        for (mine, new) in self.slots.iter_mut().zip(&map.slots) {
+    /// Takes in a new map. A hint with a higher slot epoch outlives it. True if
+    /// it says that slots have moved from one group to another.
+    pub fn install(&mut self, map: &Arc<RouteMap>) -> bool {
+        let mut moved = false;
+        for (at, (mine, new)) in self.slots.iter_mut().zip(&map.slots).enumerate() {
+            let before = self.listed.get(at).copied().unwrap_or_default();
+            moved |= before != 0 && before != new.group;
             if new.epoch >= mine.epoch {
                 *mine = *new;
             }
         }
+        self.listed = map.slots.iter().map(|owner| owner.group).collect();
         for (&group, address) in &map.groups {
             if let (Some(route), Some(address)) = (self.group_mut(group), address) {
                 route.set_address(address);
             }
         }
+        self.nodes.iter_mut().for_each(|node| node.alive = false);
+        for address in &map.nodes {
+            match self.nodes.iter_mut().find(|n| *n.address == **address) {
+                Some(known) => known.alive = true,
+                None => self.nodes.push(NodeRoute {
+                    address: Rc::from(&**address),
+                    alive: true,
+                }),
+            }
+        }
+        moved
+    }
+
+    /// The living nodes: the lane of each, and its address.
+    pub fn nodes(&self) -> impl Iterator<Item = (Lane, &Rc<str>)> {
+        let nodes = self.nodes.iter().enumerate();
+        nodes
+            .filter(|(_, node)| node.alive)
+            .map(|(at, node)| (Lane::node(at), &node.address))
+    }
+
+    /// The lane of the living node at an address.
+    pub fn lane_of_node(&self, address: &str) -> Option<Lane> {
+        let mut nodes = self.nodes();
+        nodes.find(|(_, at)| ***at == *address).map(|(lane, _)| lane)
     }
 
     /// Takes in a node's hint that `group` owns `slot` since `epoch`. False if
@@ -211,6 +278,14 @@ impl RouteTable {
         lane: Lane,
         connect: impl FnOnce(&Rc<str>) -> Rc<Link>,
     ) -> Option<Target> {
+        if let Some(at) = lane.as_node() {
+            let node = self.nodes.get(at).filter(|node| node.alive)?;
+            return Some(Target {
+                group: NO_GROUP,
+                epoch: 0,
+                link: connect(&node.address),
+            });
+        }
         let Owner { group, epoch } = self.owner(lane);
         let route = self.groups.get_mut(group as usize)?;
         let address = route.address.as_ref()?;
@@ -236,12 +311,13 @@ impl RouteTable {
         self.slots.iter().all(|owner| owner.group != 0)
     }
 
-    /// The addresses of all leaders.
+    /// The addresses of all leaders and all living nodes.
     pub fn addresses(&self) -> Vec<Rc<str>> {
         let mut all: Vec<_> = self
             .groups
             .iter()
             .filter_map(|g| g.address.clone())
+            .chain(self.nodes().map(|(_, address)| address.clone()))
             .collect();
         all.sort_unstable();
         all.dedup();
@@ -289,6 +365,9 @@ mod tests {
         assert_eq!(Lane::slot(16383).as_group(), None);
         assert_eq!(Lane::group(7).as_group(), Some(7));
         assert_eq!(Lane::group(7).as_slot(), None);
+        let node = Lane::node(3);
+        assert_eq!((node.as_slot(), node.as_group()), (None, None));
+        assert_eq!(node.as_node(), Some(3));
     }
 
     #[test]

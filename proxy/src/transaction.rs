@@ -2,17 +2,24 @@
 //!
 //! All keys of a transaction are of one slot, so that one group executes it as
 //! one unit. What the proxy answers itself is answered at EXEC and put in its
-//! place among the replies of the node. WATCH is not served: it needs a
-//! session at the node that outlives links and moves.
+//! place among the replies of the node; what is for other nodes (CONFIG SET,
+//! PUBLISH, FLUSHALL) follows once the node has executed its part ([`Exec`]).
+//!
+//! WATCH goes to the owner of its slot, and the EXEC says how many of them the
+//! client has sent: a node that has not executed as many for this session, be it
+//! that the slot has moved, the link broke or the node was started anew, answers
+//! nil (`link/RULES.md`). So nothing here has to remember where that was.
 
-use crate::dispatch::{Step, route, send_transaction};
-use crate::local;
+use crate::dispatch::{Step, forward, refuse, route, send_transaction};
 use crate::net::Connection;
 use crate::route::Lane;
+use crate::scripts::Sha;
+use crate::{local, merge, nodes, pubsub, scripts};
 use bytes::{Bytes, BytesMut};
 use cairn_protocol::command::{self, CommandId, CommandSpec, Flags, Routing, Session, id};
 use cairn_protocol::resp::number::parse_i64;
 use cairn_protocol::resp::{Args, Requests, encode_request};
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Bytes and commands of one transaction at most.
 const MAX_BYTES: usize = 64 << 20;
@@ -26,28 +33,65 @@ pub(crate) struct Multi {
     /// Something could not be queued: EXEC will refuse.
     failed: bool,
     slot: Option<u16>,
-    /// `MULTI` and the commands for the node, as they go over the link.
+    /// The commands for the node, as they go over the link.
     wire: BytesMut,
     write: bool,
     /// What the proxy answers itself, by its place.
     own: Vec<(usize, &'static CommandSpec)>,
     own_requests: Requests,
     count: usize,
+    scripts: Vec<Sha>,
+    /// What follows the node's part, by its place.
+    rest: Vec<(usize, &'static CommandSpec)>,
+    rest_requests: Requests,
+    /// A command over all groups: none on keys may come behind it, since it
+    /// will be executed last.
+    closed_by: Option<&'static CommandSpec>,
+}
+
+/// An EXEC whose commands are executed one after the other. Its replies are
+/// captured until the last has come.
+pub(crate) struct Exec {
+    own: Vec<(usize, Bytes)>,
+    rest: Vec<(usize, &'static CommandSpec)>,
+    requests: Requests,
+    /// The node's part is under way.
+    at_node: bool,
+    /// What the node said.
+    of_node: Bytes,
+    /// How many of the rest have been begun.
+    begun: usize,
+    silent: bool,
+}
+
+/// What a client watches.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Watching {
+    slot: u16,
+    /// WATCH commands since the last EXEC, DISCARD or UNWATCH.
+    count: u32,
 }
 
 impl Multi {
     fn new() -> Multi {
-        let mut wire = BytesMut::new();
-        encode_request(&mut wire, [&b"MULTI"[..]]);
         Multi {
             failed: false,
             slot: None,
-            wire,
+            wire: BytesMut::new(),
             write: false,
             own: Vec::new(),
             own_requests: Requests::default(),
             count: 0,
+            scripts: Vec::new(),
+            rest: Vec::new(),
+            rest_requests: Requests::default(),
+            closed_by: None,
         }
+    }
+
+    /// Whether anything in it may change data.
+    pub(crate) fn writes(&self) -> bool {
+        self.write
     }
 
     /// Something was refused before it could be queued.
@@ -58,6 +102,12 @@ impl Multi {
     fn push_own(&mut self, spec: &'static CommandSpec, args: Args<'_>) {
         self.own.push((self.count, spec));
         self.own_requests.push_copy(args);
+        self.count += 1;
+    }
+
+    fn push_rest(&mut self, spec: &'static CommandSpec, args: Args<'_>) {
+        self.rest.push((self.count, spec));
+        self.rest_requests.push_copy(args);
         self.count += 1;
     }
 
@@ -82,7 +132,7 @@ pub(crate) fn is_immediate(id: CommandId) -> bool {
 }
 
 /// MULTI, EXEC, DISCARD, WATCH, UNWATCH.
-pub(crate) fn serve(to: &mut Connection, spec: &'static CommandSpec) -> Step {
+pub(crate) fn serve(to: &mut Connection, spec: &'static CommandSpec, args: Args<'_>) -> Step {
     match spec.id {
         id::EXEC => return exec(to),
         id::MULTI if to.session.multi.is_some() => {
@@ -92,20 +142,50 @@ pub(crate) fn serve(to: &mut Connection, spec: &'static CommandSpec) -> Step {
             to.session.multi = Some(Box::new(Multi::new()));
             to.reply.ok();
         }
-        id::DISCARD => match to.session.multi.take() {
-            Some(_) => to.reply.ok(),
-            None => to.reply.error("ERR DISCARD without MULTI"),
-        },
+        id::DISCARD if to.session.multi.take().is_none() => {
+            to.reply.error("ERR DISCARD without MULTI");
+        }
         id::WATCH if to.session.multi.is_some() => {
             to.reply.error("ERR WATCH inside MULTI is not allowed");
         }
-        id::WATCH => to
-            .reply
-            .error("ERR 'watch' is not available through the proxy yet"),
-        // Nothing can be watched.
-        _ => to.reply.ok(),
+        id::WATCH => return watch(to, spec, args),
+        // DISCARD, UNWATCH
+        _ => {
+            unwatch(to);
+            to.reply.ok();
+        }
     }
+    show_queued(to);
     answer(to)
+}
+
+/// What CLIENT LIST shows.
+fn show_queued(to: &Connection) {
+    let queued = to.session.multi.as_ref().map_or(-1, |m| m.count as i32);
+    to.client.info.queued.store(queued, Relaxed);
+}
+
+/// WATCH key [key ...]: all keys that a client watches are of one slot.
+fn watch(to: &mut Connection, spec: &'static CommandSpec, args: Args<'_>) -> Step {
+    let slot = match spec.one_slot(&args) {
+        Ok(Some(slot)) => slot,
+        Ok(None) => return refuse(to, b"ERR syntax error".to_vec()),
+        Err(error) => return refuse(to, error.to_string().into()),
+    };
+    let watching = to.session.watching.get_or_insert(Watching { slot, count: 0 });
+    if watching.slot != slot {
+        return refuse(to, CROSS_SLOT.into());
+    }
+    watching.count += 1;
+    forward(to, spec, args, Lane::slot(slot))
+}
+
+/// Has the node forget what is watched, behind all that was sent there.
+fn unwatch(to: &mut Connection) {
+    if let Some(watching) = to.session.watching.take() {
+        let wire = nodes::command(&[b"UNWATCH"]);
+        pubsub::detached(&to.thread, &to.client, Lane::slot(watching.slot), wire);
+    }
 }
 
 /// Puts a reply of the proxy's own in its place.
@@ -118,7 +198,10 @@ fn answer(to: &mut Connection) -> Step {
 /// A command between MULTI and EXEC.
 pub(crate) fn queue(to: &mut Connection, spec: &'static CommandSpec, args: Args<'_>) -> Step {
     match try_queue(to, spec, args) {
-        Ok(()) => to.reply.simple("QUEUED"),
+        Ok(()) => {
+            to.reply.simple("QUEUED");
+            show_queued(to);
+        }
         Err(line) => {
             if let Some(multi) = &mut to.session.multi {
                 multi.fail();
@@ -134,6 +217,7 @@ fn try_queue(
     spec: &'static CommandSpec,
     args: Args<'_>,
 ) -> Result<(), String> {
+    let watched = to.session.watching.map(|watching| watching.slot);
     let multi = to.session.multi.as_mut().expect("a transaction is open");
     if spec.flags.contains(Flags::NO_MULTI) {
         return Err("ERR Command not allowed inside a transaction".to_owned());
@@ -144,14 +228,23 @@ fn try_queue(
     match route(spec) {
         Routing::Keys | Routing::SplitKeys(_) | Routing::AnyNode => {
             let slot = spec.one_slot(&args).map_err(|error| error.to_string())?;
-            if slot.is_some() && multi.slot.is_some_and(|own| Some(own) != slot) {
+            if let Some(before) = multi.closed_by {
+                let name = before.name;
+                return Err(format!(
+                    "ERR in a transaction through the proxy no command on keys can follow '{name}'"
+                ));
+            }
+            if slot.is_some() && multi.slot.or(watched).is_some_and(|own| Some(own) != slot) {
                 return Err(CROSS_SLOT.to_owned());
             }
             multi.slot = multi.slot.or(slot);
             multi.write |= !spec.is_readonly();
+            let scripts = scripts::named_by(&to.thread.shared.scripts, spec, args);
+            multi.scripts.extend(scripts);
             multi.push_wire(args);
             multi.count += 1;
         }
+        Routing::Proxy if nodes::helps(spec) => multi.push_rest(spec, args),
         Routing::Proxy => {
             // The node is told which database the rest is for.
             let is_database = |n: &i64| (0..16).contains(n);
@@ -161,11 +254,10 @@ fn try_queue(
             multi.push_own(spec, args);
         }
         Routing::Session(Session::Transaction) => multi.push_own(spec, args),
-        Routing::AllGroups(_) | Routing::Session(_) => {
-            let name = spec.name.replace('|', " ");
-            return Err(format!(
-                "ERR '{name}' is not available in a transaction through the proxy"
-            ));
+        Routing::AllNodes(_) | Routing::Session(_) => multi.push_rest(spec, args),
+        Routing::AllGroups(_) => {
+            multi.closed_by = Some(spec);
+            multi.push_rest(spec, args);
         }
         Routing::Refused => return Err(command::refused_error(spec)),
     }
@@ -174,35 +266,123 @@ fn try_queue(
 
 /// EXEC
 fn exec(to: &mut Connection) -> Step {
+    let waits = |multi: &Multi| !multi.rest.is_empty() && !multi.failed;
+    if to.session.multi.as_ref().is_some_and(|multi| waits(multi))
+        && to.client.state.borrow().outstanding() > 0
+    {
+        to.barrier = true;
+        return Step::Wait;
+    }
     let Some(mut multi) = to.session.multi.take() else {
         to.reply.error("ERR EXEC without MULTI");
         return answer(to);
     };
+    show_queued(to);
     if multi.failed {
+        unwatch(to);
         to.reply.error(ABORTED);
         return answer(to);
     }
     let database = to.session.database;
     let own = answer_own(to, &multi);
-    if own.len() == multi.count {
+    let watching = to.session.watching.take();
+    let at_node = own.len() + multi.rest.len() < multi.count || watching.is_some();
+    if !multi.rest.is_empty() {
+        let silent = crate::dispatch::silence(to);
+        to.client.state.borrow_mut().capture();
+        to.session.exec = Some(Box::new(Exec {
+            own,
+            rest: std::mem::take(&mut multi.rest),
+            requests: std::mem::take(&mut multi.rest_requests),
+            at_node,
+            of_node: Bytes::from_static(b"*0\r\n"),
+            begun: 0,
+            silent,
+        }));
+        to.barrier = true;
+        if at_node {
+            send_whole(to, *multi, watching, database, Vec::new());
+        }
+        return Step::Routed;
+    }
+    if !at_node {
         to.reply.array(own.len());
         own.iter().for_each(|(_, reply)| to.reply.raw(reply));
         return answer(to);
     }
-    encode_request(&mut multi.wire, [&b"EXEC"[..]]);
-    let lane = match multi.slot {
+    send_whole(to, *multi, watching, database, own)
+}
+
+fn send_whole(
+    to: &mut Connection,
+    multi: Multi,
+    watching: Option<Watching>,
+    database: u16,
+    own: Vec<(usize, Bytes)>,
+) -> Step {
+    let lane = match multi.slot.or(watching.map(|watching| watching.slot)) {
         Some(slot) => Lane::slot(slot),
-        None => Lane::group(
-            to.thread
-                .routes
-                .borrow()
-                .owning_groups()
-                .first()
-                .copied()
-                .unwrap_or(0),
-        ),
+        None => any_group(to),
     };
-    send_transaction(to, lane, multi.write, database, multi.wire.freeze(), own)
+    let request = (whole(&multi, watching), multi.scripts);
+    send_transaction(to, lane, multi.write, database, request, own)
+}
+
+/// Goes on with an EXEC that is executed in steps. False: it waits for an answer.
+pub(crate) fn go_on(to: &mut Connection) -> bool {
+    let Some(mut exec) = to.session.exec.take() else {
+        return true;
+    };
+    loop {
+        if to.client.state.borrow().outstanding() > 0 {
+            to.session.exec = Some(exec);
+            return false;
+        }
+        let reply = to.client.state.borrow_mut().captured();
+        if std::mem::take(&mut exec.at_node) {
+            exec.of_node = reply;
+        } else if exec.begun > 0 {
+            exec.own.push((exec.rest[exec.begun - 1].0, reply));
+        }
+        let refused = !merge::is_executed(&exec.of_node);
+        if refused || exec.begun == exec.rest.len() {
+            finish(to, *exec);
+            return true;
+        }
+        let (_, spec) = exec.rest[exec.begun];
+        exec.begun += 1;
+        let args = exec.requests.get(exec.begun - 1);
+        // Nothing is unanswered: it cannot have to wait.
+        let step = crate::dispatch::serve(to, spec, args);
+        debug_assert_eq!(step, Step::Routed);
+    }
+}
+
+fn finish(to: &mut Connection, mut exec: Exec) {
+    exec.own.sort_by_key(|(place, _)| *place);
+    let whole = merge::splice(exec.of_node, &exec.own);
+    let mut state = to.client.state.borrow_mut();
+    state.end_capture();
+    to.reply.raw(&whole);
+    state.answer(&mut to.reply, exec.silent);
+}
+
+/// `[WATCH n] MULTI ... EXEC`
+fn whole(multi: &Multi, watching: Option<Watching>) -> Bytes {
+    let mut wire = BytesMut::with_capacity(multi.wire.len() + 64);
+    if let Some(Watching { count, .. }) = watching {
+        encode_request(&mut wire, [b"WATCH", count.to_string().as_bytes()]);
+    }
+    encode_request(&mut wire, [&b"MULTI"[..]]);
+    wire.extend_from_slice(&multi.wire);
+    encode_request(&mut wire, [&b"EXEC"[..]]);
+    wire.freeze()
+}
+
+/// Where a transaction without keys goes.
+fn any_group(to: &Connection) -> Lane {
+    let groups = to.thread.routes.borrow().owning_groups();
+    Lane::group(groups.first().copied().unwrap_or(0))
 }
 
 /// Answers what the proxy answers itself; each reply with its place.

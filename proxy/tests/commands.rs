@@ -161,18 +161,17 @@ fn the_proxy_answers_for_the_connection_itself() {
     client
         .ask("CLIENT SETNAME me", "+OK\r\n")
         .ask("CLIENT GETNAME", "$2\r\nme\r\n");
-    client.ask("CONFIG GET save", "*2\r\n$4\r\nsave\r\n$0\r\n\r\n");
     client.ask(
-        "CONFIG GET appendonly",
-        "*2\r\n$10\r\nappendonly\r\n$3\r\nyes\r\n",
+        "CONFIG GET maxclients",
+        "*2\r\n$10\r\nmaxclients\r\n$5\r\n10000\r\n",
     );
     client.ask(
         "CLUSTER INFO",
         "-ERR This instance has cluster support disabled\r\n",
     );
     client.ask(
-        "MONITOR",
-        "-ERR 'monitor' is not available through the proxy\r\n",
+        "SYNC",
+        "-ERR 'sync' is not available through the proxy\r\n",
     );
     client.ask(
         "NOSUCH a",

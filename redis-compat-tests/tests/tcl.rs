@@ -64,7 +64,19 @@ fn the_redis_suite_through_a_proxy_onto_two_groups() {
     }
     let _turn = TURN.lock().unwrap_or_else(|e| e.into_inner());
     judge("cluster", &|_| {
-        let cluster = Cluster::start(2, 2);
+        if judges_redis() {
+            let server = Redis::start(&["--save", "", "--enable-debug-command", "yes"]);
+            let port = server.port();
+            return Ok((
+                Target::External {
+                    port,
+                    cluster: true,
+                },
+                Box::new(server),
+            ));
+        }
+        let mut cluster = Cluster::start(2, 2);
+        cluster.restart_nodes_with(&["--enable-debug-command", "yes"]);
         let port = cluster.proxy_port;
         Ok((
             Target::External {

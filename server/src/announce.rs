@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use crate::config::Settings;
 use crate::group::EventListener;
 use crate::monitor::{self, Monitors, Sender};
-use crate::pubsub::PubSub;
+use crate::pubsub::{Origin, PubSub};
 use crate::replication::Feed;
 use crate::tracking::Tracking;
 use crate::txn::Witness;
@@ -54,11 +54,13 @@ impl Announcer {
         if classes & KEYSPACE != 0 {
             let mut channel = format!("__keyspace@{db}__:").into_bytes();
             channel.extend_from_slice(&event.key);
-            self.pubsub.publish(&channel, name.as_bytes());
+            self.pubsub
+                .publish(&channel, name.as_bytes(), Origin::Here);
         }
         if classes & KEYEVENT != 0 {
             let channel = format!("__keyevent@{db}__:{name}");
-            self.pubsub.publish(channel.as_bytes(), &event.key);
+            self.pubsub
+                .publish(channel.as_bytes(), &event.key, Origin::Here);
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::latency::LatencyMonitor;
 use crate::net::session::Client;
 use crate::net::sockets::Sockets;
 use crate::pause::Pause;
-use crate::pubsub::PubSub;
+use crate::pubsub::{Origin, PubSub};
 use crate::saves::Saves;
 use crate::slowlog::SlowLog;
 use crate::stats::Stats;
@@ -248,7 +248,7 @@ impl Server {
         if let Home::Node(node) = &self.home {
             node.spread.send(channel, message);
         }
-        self.pubsub().publish(channel, message)
+        self.pubsub().publish(channel, message, Origin::Here)
     }
 
     /// The same for a sharded channel.

@@ -141,6 +141,34 @@ impl Cluster {
         started.elapsed()
     }
 
+    /// Starts another proxy, which ends with the process that is returned, and
+    /// waits until it has links to all nodes.
+    pub fn start_proxy(&self) -> (u16, Process) {
+        let port = ports::free_port();
+        let mut command = Command::new(binaries::cairn("cairn-proxy"));
+        command.args(["--cluster", &self.admin.cluster, "--etcd", &self.admin.etcd]);
+        command.args(["--port", &port.to_string()]);
+        let log = self.folder.path().join(format!("proxy-{port}.log"));
+        let mut process = Process::spawn("second proxy", command, &log);
+        let linked = format!("nodes_linked:{}", self.nodes.len());
+        wait::until("the second proxy to be linked", START_LIMIT, || {
+            process.assert_alive();
+            let mut client = Client::try_connect(port).ok()?;
+            let info = client.try_command(&["INFO", "cairn"]).ok()?;
+            info.text().contains(&linked).then_some(())
+        });
+        (port, process)
+    }
+
+    /// Moves slots, and waits until that is done.
+    pub fn move_slots(&self, from: &str, to: &str, slots: &str) {
+        let order = ["reshard", "--from", from, "--to", to, "--slots", slots];
+        let how = ["--detach", "--yes", "--max-pause", "5s"];
+        let plan = self.admin.json(&[&order[..], &how[..]].concat());
+        self.admin
+            .wait_done(&plan["plan"].to_string(), START_LIMIT);
+    }
+
     /// Gives every node further flags, which takes a restart.
     pub fn restart_nodes_with(&mut self, flags: &[&str]) {
         for id in self.nodes.keys().cloned().collect::<Vec<_>>() {

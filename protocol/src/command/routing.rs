@@ -17,6 +17,8 @@ pub enum Routing {
     SplitKeys(Split),
     /// Sent to every group, the replies merged.
     AllGroups(Merge),
+    /// Sent to every node, the replies merged: what belongs to no group.
+    AllNodes(Merge),
     /// Answered by the proxy itself.
     Proxy,
     /// Sent to any one node, since all answer alike.
@@ -38,7 +40,7 @@ pub enum Split {
     AllOk,
 }
 
-/// How the replies to a [`Routing::AllGroups`] become one.
+/// How the replies of all groups or nodes become one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Merge {
     /// The sum of the integers (DBSIZE).
@@ -49,8 +51,9 @@ pub enum Merge {
     Concat,
     /// All do the same: the first error if there is one, else any reply.
     Same,
-    /// Element by element, 1 only where every group says 1 (SCRIPT EXISTS).
-    EveryOne,
+    /// Element by element, 1 where any says 1 (SCRIPT EXISTS: what one node
+    /// knows the proxy can bring to the others).
+    AnyOne,
     /// OK if any group did it, else any of the errors (SCRIPT KILL).
     AnyOk,
     /// A key of a group picked by its share of the keys (RANDOMKEY).
@@ -83,6 +86,7 @@ pub fn refused_error(spec: &CommandSpec) -> String {
 fn routed_by_name(id: CommandId) -> Option<Routing> {
     key_by_key(id)
         .or_else(|| over_all_groups(id))
+        .or_else(|| over_all_nodes(id))
         .or_else(|| of_the_session(id))
         .or_else(|| by_the_proxy(id))
         .or_else(|| by_any_node(id))
@@ -102,21 +106,28 @@ fn key_by_key(id: CommandId) -> Option<Routing> {
 fn over_all_groups(id: CommandId) -> Option<Routing> {
     let merge = match id {
         id::DBSIZE => Merge::Sum,
-        id::LASTSAVE | id::WAIT => Merge::Least,
         id::KEYS => Merge::Concat,
         id::SCAN => Merge::Cursor,
         id::RANDOMKEY => Merge::PickOne,
-        id::SCRIPT_EXISTS => Merge::EveryOne,
-        id::SCRIPT_KILL | id::FUNCTION_KILL => Merge::AnyOk,
-        id::BGREWRITEAOF | id::BGSAVE | id::SAVE => Merge::Same,
         id::FLUSHALL | id::FLUSHDB | id::SWAPDB => Merge::Same,
-        id::SCRIPT_FLUSH | id::SCRIPT_LOAD => Merge::Same,
-        id::FUNCTION_DELETE | id::FUNCTION_FLUSH => Merge::Same,
-        id::FUNCTION_LOAD | id::FUNCTION_RESTORE => Merge::Same,
-        id::MEMORY_PURGE => Merge::Same,
         _ => return None,
     };
     Some(Routing::AllGroups(merge))
+}
+
+fn over_all_nodes(id: CommandId) -> Option<Routing> {
+    let merge = match id {
+        id::LASTSAVE | id::WAIT => Merge::Least,
+        id::SCRIPT_EXISTS => Merge::AnyOne,
+        id::SCRIPT_KILL | id::FUNCTION_KILL => Merge::AnyOk,
+        id::BGREWRITEAOF | id::BGSAVE | id::SAVE => Merge::Same,
+        id::SCRIPT_FLUSH | id::SCRIPT_LOAD => Merge::Same,
+        id::MEMORY_PURGE | id::CONFIG_RESETSTAT | id::SLOWLOG_RESET => Merge::Same,
+        id::SLOWLOG_LEN | id::LATENCY_RESET => Merge::Sum,
+        id::DEBUG => Merge::Same,
+        _ => return None,
+    };
+    Some(Routing::AllNodes(merge))
 }
 
 fn of_the_session(id: CommandId) -> Option<Routing> {
@@ -141,7 +152,8 @@ fn by_the_proxy(id: CommandId) -> Option<Routing> {
     let whole = matches!(
         container,
         "acl" | "client" | "cluster" | "command" | "config" | "latency" | "slowlog"
-    );
+    ) && over_all_nodes(id).is_none()
+        && by_any_node(id).is_none();
     let alone = matches!(
         id,
         id::AUTH
@@ -156,10 +168,8 @@ fn by_the_proxy(id: CommandId) -> Option<Routing> {
             | id::ROLE
             | id::SELECT
             | id::TIME
-            | id::MEMORY_DOCTOR
-            | id::MEMORY_MALLOC_STATS
-            | id::MEMORY_STATS
             | id::MODULE_LIST
+            | id::MONITOR
     );
     let arity_error_only = spec.is_container() && !spec.is_subcommand();
     (whole || alone || arity_error_only).then_some(Routing::Proxy)
@@ -168,9 +178,21 @@ fn by_the_proxy(id: CommandId) -> Option<Routing> {
 fn by_any_node(id: CommandId) -> Option<Routing> {
     let same_everywhere = matches!(
         id,
-        id::FUNCTION_DUMP
+        id::FUNCTION_DELETE
+            | id::FUNCTION_DUMP
+            | id::FUNCTION_FLUSH
             | id::FUNCTION_LIST
+            | id::FUNCTION_LOAD
+            | id::FUNCTION_RESTORE
             | id::FUNCTION_STATS
+            | id::LATENCY_DOCTOR
+            | id::LATENCY_GRAPH
+            | id::LATENCY_HISTOGRAM
+            | id::LATENCY_HISTORY
+            | id::LATENCY_LATEST
+            | id::MEMORY_DOCTOR
+            | id::MEMORY_MALLOC_STATS
+            | id::MEMORY_STATS
             | id::LOLWUT
             | id::PFSELFTEST
             | id::FUNCTION_HELP
@@ -191,13 +213,11 @@ fn refused(id: CommandId) -> Option<Routing> {
     let refused = matches!(
         id,
         id::ASKING
-            | id::DEBUG
             | id::FAILOVER
             | id::MIGRATE
             | id::MODULE_LOAD
             | id::MODULE_LOADEX
             | id::MODULE_UNLOAD
-            | id::MONITOR
             | id::PSYNC
             | id::REPLCONF
             | id::REPLICAOF
@@ -215,9 +235,10 @@ mod tests {
     use super::super::all;
     use super::*;
 
-    const BY_NAME: [fn(CommandId) -> Option<Routing>; 6] = [
+    const BY_NAME: [fn(CommandId) -> Option<Routing>; 7] = [
         key_by_key,
         over_all_groups,
+        over_all_nodes,
         of_the_session,
         by_the_proxy,
         by_any_node,
@@ -260,7 +281,12 @@ mod tests {
             (id::CONFIG, Routing::Proxy),
             (id::OBJECT, Routing::Proxy),
             (id::WATCH, Routing::Session(Session::Transaction)),
-            (id::MONITOR, Routing::Refused),
+            (id::MONITOR, Routing::Proxy),
+            (id::MIGRATE, Routing::Refused),
+            (id::FUNCTION_LOAD, Routing::AnyNode),
+            (id::SCRIPT_LOAD, Routing::AllNodes(Merge::Same)),
+            (id::CONFIG_RESETSTAT, Routing::AllNodes(Merge::Same)),
+            (id::CONFIG_GET, Routing::Proxy),
         ] {
             assert_eq!(routing(id.spec()), expected, "{}", id.spec().name);
         }

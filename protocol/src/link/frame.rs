@@ -57,6 +57,8 @@ impl RequestFlags {
     pub const RESUME: Self = Self(1 << 4);
     /// Part of a command that the proxy split, or the proxy's own question.
     pub const PART: Self = Self(1 << 5);
+    /// What the command reads is remembered for client-side caching.
+    pub const TRACK: Self = Self(1 << 6);
 
     /// Are all bits of `other` set?
     pub fn has(self, other: Self) -> bool {
@@ -380,18 +382,26 @@ impl Credit {
     }
 }
 
-/// PUSH: what a client gets without asking (messages, invalidations).
+/// PUSH: what a client gets without asking (messages, invalidations), and what
+/// the proxy has to know of a session. See [`Push::MESSAGES`] and its company.
 #[derive(Debug, Clone, Copy)]
 pub struct Push<'a> {
     /// The session.
     pub logical: u64,
-    /// 1 is pub/sub, 2 is tracking.
+    /// What it is.
     pub kind: u8,
-    /// A RESP push (or, for RESP2, an array).
+    /// By the kind.
     pub payload: Payload<'a>,
 }
 
 impl Push<'_> {
+    /// Messages and invalidations: RESP3 pushes, back to back.
+    pub const MESSAGES: u8 = 1;
+    /// A request waits for its keys from now on: its id, u64.
+    pub const WAITS: u8 = 2;
+    /// The session had too much unread, and gets nothing unasked any more.
+    pub const CUT_OFF: u8 = 3;
+
     /// Appends a PUSH frame.
     pub fn put(out: &mut BytesMut, logical: u64, kind: u8, resp: &[u8]) {
         put_header(out, HEADER_LEN + resp.len(), PUSH, kind, 0, logical);

@@ -38,6 +38,10 @@ pub const VERSION: u16 = 1;
 /// `slot` of a request that names no key: it goes to the request's group.
 pub const NO_SLOT: u16 = u16::MAX;
 
+/// `group` of a request that is for the node itself: what belongs to no group,
+/// such as CONFIG, SCRIPT LOAD or a subscription.
+pub const NO_GROUP: u32 = 0;
+
 /// Bytes of the header that every frame begins with.
 pub const HEADER_LEN: usize = 16;
 

@@ -7,6 +7,7 @@
 //! slots                      sequences/plan
 //! plans/<id>                 plans/<id>/progress   plans/<id>/proof
 //! decisions/<plan>
+//! functions/<library>        sequences/functions
 //! ```
 
 use super::records::{GroupId, NodeId, PlanId};
@@ -86,6 +87,10 @@ pub enum RecordKey {
     PlanProof(PlanId),
     /// `decisions/<plan>`
     Decision(PlanId),
+    /// `functions/<library>`
+    Function(String),
+    /// `sequences/functions`
+    FunctionSequence,
 }
 
 impl RecordKey {
@@ -105,6 +110,8 @@ impl RecordKey {
             Self::PlanProgress(id) => format!("plans/{id}/progress"),
             Self::PlanProof(id) => format!("plans/{id}/proof"),
             Self::Decision(id) => format!("decisions/{id}"),
+            Self::Function(name) => format!("functions/{name}"),
+            Self::FunctionSequence => "sequences/functions".into(),
         }
     }
 
@@ -125,6 +132,8 @@ impl RecordKey {
             ["plans", id, "progress"] => Self::PlanProgress(id.parse().ok()?),
             ["plans", id, "proof"] => Self::PlanProof(id.parse().ok()?),
             ["decisions", id] => Self::Decision(id.parse().ok()?),
+            ["functions", name] => Self::Function((*name).into()),
+            ["sequences", "functions"] => Self::FunctionSequence,
             _ => return None,
         })
     }
@@ -154,6 +163,11 @@ mod tests {
             (RecordKey::PlanProgress(7), "/cairn/c1/plans/7/progress"),
             (RecordKey::PlanProof(7), "/cairn/c1/plans/7/proof"),
             (RecordKey::Decision(7), "/cairn/c1/decisions/7"),
+            (RecordKey::Function("lib_1".into()), "/cairn/c1/functions/lib_1"),
+            (
+                RecordKey::FunctionSequence,
+                "/cairn/c1/sequences/functions",
+            ),
         ];
         for (key, path) in all {
             assert_eq!(keys.path(&key), path);

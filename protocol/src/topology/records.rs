@@ -142,6 +142,8 @@ record!(PlanRecord, "plan", 1);
 record!(PlanProgressRecord, "plan progress", 1);
 record!(FreezeProofRecord, "freeze proof", 1);
 record!(DecisionRecord, "decision", 1);
+record!(FunctionRecord, "function", 1);
+record!(FunctionSequenceRecord, "function sequence", 1);
 
 /// `cluster`: that the cluster exists, and which one it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -277,6 +279,44 @@ pub struct LeaderRecord {
     pub node: NodeId,
     /// Raft term; a hint of a lower term never replaces one of a higher.
     pub term: u64,
+}
+
+/// `functions/<library>`: a library of functions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FunctionRecord {
+    /// Its name, as in the path.
+    pub name: String,
+    /// Its code as it was given, shebang and all: each byte a character of the
+    /// same number, since code may be any bytes.
+    pub code: String,
+    /// Node that was asked to load it. A client of the whole cluster asks every
+    /// node, and all but the first have it already.
+    pub loaded_by: NodeId,
+}
+
+impl FunctionRecord {
+    /// A library of that code.
+    pub fn new(name: &[u8], code: &[u8], loaded_by: &str) -> Self {
+        let text = |bytes: &[u8]| bytes.iter().copied().map(char::from).collect();
+        Self {
+            name: text(name),
+            code: text(code),
+            loaded_by: loaded_by.to_owned(),
+        }
+    }
+
+    /// The code's bytes; `None` if they are none.
+    pub fn code(&self) -> Option<Vec<u8>> {
+        let bytes = self.code.chars().map(|c| u8::try_from(u32::from(c)).ok());
+        bytes.collect()
+    }
+}
+
+/// `sequences/functions`: rises with every change of libraries.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FunctionSequenceRecord {
+    /// Changes so far.
+    pub changes: u64,
 }
 
 /// A run of slots with one owner.
@@ -668,6 +708,16 @@ mod tests {
             r#"{"v":1,"cluster_version":1}"#,
         );
         golden(&PlanSequenceRecord { last: 4 }, r#"{"v":1,"last":4}"#);
+        golden(
+            &FunctionSequenceRecord { changes: 4 },
+            r#"{"v":1,"changes":4}"#,
+        );
+        golden(
+            &FunctionRecord::new(b"lib", b"#!lua name=lib\n\xff", "n1"),
+            "{\"v\":1,\"name\":\"lib\",\"code\":\"#!lua name=lib\\nÿ\",\"loaded_by\":\"n1\"}",
+        );
+        let code = FunctionRecord::new(b"lib", b"a\xff", "n1").code();
+        assert_eq!(code.as_deref(), Some(&b"a\xff"[..]));
     }
 
     #[test]

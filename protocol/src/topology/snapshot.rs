@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::keys::{Keys, RecordKey};
 use super::records::{
     ClusterRecord, ClusterVersionRecord, DecisionRecord, GroupId, GroupRecord, LeaderRecord,
-    MemberRecord, NodeId, NodeRecord, PlanId, PlanProgressRecord, PlanRecord, PlanState,
+    FunctionRecord, FunctionSequenceRecord, MemberRecord, NodeId, NodeRecord, PlanId, PlanProgressRecord, PlanRecord, PlanState,
     ProxyRecord, Record, RecordError, SlotMapRecord,
 };
 use crate::slot::{SLOT_COUNT, SlotSet};
@@ -98,6 +98,10 @@ pub struct Topology {
     pub progress: BTreeMap<PlanId, Versioned<PlanProgressRecord>>,
     /// Ends of plans.
     pub decisions: BTreeMap<PlanId, Versioned<DecisionRecord>>,
+    /// Function libraries, by name. Shared by the pictures that have them.
+    pub functions: BTreeMap<String, Arc<Versioned<FunctionRecord>>>,
+    /// Their counter.
+    pub function_sequence: Option<Versioned<FunctionSequenceRecord>>,
     /// Records that this program cannot read, by path, with the reason.
     pub unreadable: BTreeMap<String, String>,
     /// Owner of each slot, 0 for none; derived from `slots`.
@@ -261,6 +265,10 @@ impl Topology {
             RecordKey::Plan(id) => drop(self.plans.insert(id, versioned(json, rev)?)),
             RecordKey::PlanProgress(id) => drop(self.progress.insert(id, versioned(json, rev)?)),
             RecordKey::Decision(id) => drop(self.decisions.insert(id, versioned(json, rev)?)),
+            RecordKey::Function(name) => {
+                self.functions.insert(name, Arc::new(versioned(json, rev)?));
+            }
+            RecordKey::FunctionSequence => self.function_sequence = Some(versioned(json, rev)?),
             RecordKey::PlanSequence | RecordKey::PlanProof(_) => {}
         }
         Ok(())
@@ -287,6 +295,8 @@ impl Topology {
             RecordKey::Plan(id) => drop(self.plans.remove(&id)),
             RecordKey::PlanProgress(id) => drop(self.progress.remove(&id)),
             RecordKey::Decision(id) => drop(self.decisions.remove(&id)),
+            RecordKey::Function(name) => drop(self.functions.remove(&name)),
+            RecordKey::FunctionSequence => self.function_sequence = None,
             RecordKey::PlanSequence | RecordKey::PlanProof(_) => {}
         }
     }
@@ -331,6 +341,12 @@ impl Topology {
         self.decisions
             .iter()
             .for_each(|(id, v)| add(&mut out, RecordKey::Decision(*id), v));
+        self.functions
+            .iter()
+            .for_each(|(name, v)| add(&mut out, RecordKey::Function(name.clone()), v));
+        self.function_sequence
+            .iter()
+            .for_each(|v| add(&mut out, RecordKey::FunctionSequence, v));
         out
     }
 

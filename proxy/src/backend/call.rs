@@ -2,6 +2,7 @@
 
 use crate::net::Client;
 use crate::route::Lane;
+use crate::scripts::Sha;
 use bytes::Bytes;
 use cairn_protocol::link::RequestFlags;
 use std::rc::Rc;
@@ -26,6 +27,8 @@ pub(crate) struct Call {
     pub blocking: bool,
     /// The raw command.
     pub wire: Bytes,
+    /// Scripts that it names: its node must know them.
+    pub scripts: Vec<Sha>,
     /// When it was read, in the thread's milliseconds.
     pub born_ms: u64,
     /// Where its first byte is in the link's stream, once sent.

@@ -5,10 +5,11 @@ use super::outbox::Outbox;
 use super::retry;
 use super::slab::Slab;
 use crate::net::Thread;
-use bytes::BytesMut;
+use crate::{pubsub, tracking};
+use bytes::{Bytes, BytesMut};
 use cairn_protocol::link::{
-    ClientHandshake, ClientStep, Decoder, Frame, HANDSHAKE_MAX_FRAME, Hello, LinkError, PeerKind,
-    Ping, Welcome,
+    ClientHandshake, ClientStep, Credit, Decoder, Frame, HANDSHAKE_MAX_FRAME, Hello, LinkError,
+    PeerKind, Ping, Push, Welcome,
 };
 use std::future::poll_fn;
 use std::io;
@@ -123,7 +124,7 @@ async fn shake_hands(
     }
 }
 
-fn go_up(link: &Link, thread: &Rc<Thread>, welcome: Welcome) {
+fn go_up(link: &Rc<Link>, thread: &Rc<Thread>, welcome: Welcome) {
     {
         let mut inner = link.inner.borrow_mut();
         inner.up = true;
@@ -133,17 +134,23 @@ fn go_up(link: &Link, thread: &Rc<Thread>, welcome: Welcome) {
         inner.sessions = Slab::default();
         inner.outbox.reset();
     }
+    pubsub::renew(thread, link);
     retry::kick(thread);
 }
 
 fn go_down(link: &Rc<Link>, thread: &Rc<Thread>) {
-    let (calls, written) = {
+    let (calls, written, sessions) = {
         let mut inner = link.inner.borrow_mut();
         inner.up = false;
         let written = inner.outbox.written();
         inner.outbox.reset();
-        (inner.calls.drain(), written)
+        let sessions = inner.sessions.drain();
+        (inner.calls.drain(), written, sessions)
     };
+    // What its node had remembered is not told any more.
+    for client in sessions {
+        tracking::lose(thread, &client);
+    }
     retry::link_broke(thread, calls, written);
     wake_waiters(link);
     thread.flush_dirty();
@@ -248,12 +255,47 @@ impl Pump<'_> {
                 self.link.inner.borrow_mut().leaving = true;
                 Ok(())
             }
-            // Windows are only ever as WELCOME said in this version; pushes
-            // have no taker yet.
-            Frame::Pong(_) | Frame::Credit(_) | Frame::Push(_) => Ok(()),
+            Frame::Push(push) => {
+                self.on_push(&push);
+                Ok(())
+            }
+            // Windows are only ever as WELCOME said in this version.
+            Frame::Pong(_) | Frame::Credit(_) => Ok(()),
             Frame::Request(_) | Frame::Open(_) | Frame::Close(_) => {
                 Err(LinkError::Unexpected("a node may not ask"))
             }
+        }
+    }
+
+    /// What a session gets unasked. One that was closed gets nothing.
+    fn on_push(&self, push: &Push<'_>) {
+        let client = self.link.inner.borrow().sessions.get(push.logical).cloned();
+        let (Some(client), Some(thread)) = (client, self.link.thread.upgrade()) else {
+            return;
+        };
+        match push.kind {
+            Push::MESSAGES => {
+                let credit = Credit {
+                    logical: push.logical,
+                    requests: 0,
+                    bytes: push.payload.len() as u32,
+                };
+                // What the client does not take is its output limit's affair.
+                credit.put(self.link.inner.borrow_mut().outbox.buffer());
+                tracking::show(&thread, &client, Bytes::copy_from_slice(&push.payload));
+                thread.mark_dirty(client);
+            }
+            Push::WAITS => {
+                let id = push.payload.get(..8).and_then(|id| id.try_into().ok());
+                let id = id.map(u64::from_le_bytes);
+                let waits = id.filter(|id| self.link.inner.borrow().calls.get(*id).is_some());
+                if let Some(id) = waits {
+                    client.begin_waiting(self.link, id);
+                }
+            }
+            // Its subscriptions are over, and it would not know.
+            Push::CUT_OFF => client.info.kill(),
+            _ => {}
         }
     }
 

@@ -9,8 +9,11 @@ use super::call::Call;
 use super::outbox::Outbox;
 use super::slab::Slab;
 use crate::net::{Client, Thread};
+use crate::route::Lane;
+use crate::scripts::Sha;
 use cairn_protocol::link::{Close, NO_SLOT, Open, Request, RequestFlags, Welcome};
 use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 use std::rc::{Rc, Weak};
 use std::task::Waker;
 
@@ -39,11 +42,16 @@ pub(super) struct Inner {
     /// Goes up with every connection; sessions belong to one.
     pub incarnation: u64,
     pub calls: Slab<Call>,
-    pub sessions: Slab<()>,
+    /// Whose each session is.
+    pub sessions: Slab<Rc<Client>>,
     pub outbox: Outbox,
     pub welcome: Welcome,
     /// The node said GOAWAY: nothing new is sent.
     pub leaving: bool,
+    /// Scripts that the node was sent since `incarnation` began and since
+    /// scripts were forgotten last.
+    scripts: HashSet<Sha>,
+    scripts_of: (u64, u64),
 }
 
 /// A client's session on a link.
@@ -76,6 +84,8 @@ impl Link {
                 outbox: Outbox::default(),
                 welcome: Welcome::default(),
                 leaving: false,
+                scripts: HashSet::new(),
+                scripts_of: (0, 0),
             }),
             waker: RefCell::new(None),
             flush_asked: Cell::new(false),
@@ -104,8 +114,60 @@ impl Link {
         self.waiters.borrow_mut().push(client.clone());
     }
 
-    /// Puts a call in the outbox, for `group` under `epoch`.
+    /// Puts a call in the outbox, for `group` under `epoch`; before it the
+    /// scripts that its node may not know.
     pub(crate) fn send(
+        self: &Rc<Self>,
+        sessions: &mut Vec<Session>,
+        call: Call,
+        group: u32,
+        epoch: u32,
+        resume: bool,
+        deadline_ms: u32,
+    ) -> Sent {
+        for sha in &call.scripts {
+            let Some(load) = self.load_of(sha, &call) else {
+                continue;
+            };
+            // In the group's own lane, so that it is there first.
+            if let Sent::WindowFull(_) = self.put(sessions, load, group, 0, false, 0) {
+                return Sent::WindowFull(call);
+            }
+            self.inner.borrow_mut().scripts.insert(*sha);
+        }
+        self.put(sessions, call, group, epoch, resume, deadline_ms)
+    }
+
+    /// The SCRIPT LOAD that has to come before `call`, if any.
+    fn load_of(&self, sha: &Sha, call: &Call) -> Option<Call> {
+        let thread = self.thread.upgrade()?;
+        let scripts = &thread.shared.scripts;
+        let mut inner = self.inner.borrow_mut();
+        let now = (inner.incarnation, scripts.epoch());
+        if std::mem::replace(&mut inner.scripts_of, now) != now {
+            inner.scripts.clear();
+        }
+        if inner.scripts.contains(sha) {
+            return None;
+        }
+        let body = scripts.body(sha)?;
+        Some(Call {
+            client: call.client.clone(),
+            seq: u64::MAX,
+            part: 0,
+            lane: Lane::group(0),
+            database: 0,
+            flags: RequestFlags::default(),
+            write: false,
+            blocking: false,
+            wire: crate::nodes::command(&[b"SCRIPT", b"LOAD", &body]),
+            scripts: Vec::new(),
+            born_ms: call.born_ms,
+            offset: 0,
+        })
+    }
+
+    fn put(
         self: &Rc<Self>,
         sessions: &mut Vec<Session>,
         mut call: Call,
@@ -156,7 +218,7 @@ impl Link {
         self: &Rc<Self>,
         sessions: &'s mut Vec<Session>,
         inner: &mut Inner,
-        client: &Client,
+        client: &Rc<Client>,
     ) -> &'s mut Session {
         let mine = |s: &Session| s.link.as_ptr() == Rc::as_ptr(self);
         let at = match sessions.iter().position(mine) {
@@ -164,7 +226,7 @@ impl Link {
             Some(at) => at,
             None => sessions.len(),
         };
-        let logical = inner.sessions.insert(());
+        let logical = inner.sessions.insert(client.clone());
         let (user, address) = (client.user(), client.address());
         let open = Open {
             logical,

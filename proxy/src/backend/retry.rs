@@ -191,6 +191,7 @@ pub(super) fn on_reply(
     if call.blocking {
         // The time that it waited for its keys is not time in search of a way.
         call.born_ms = thread.now_ms();
+        client.end_waiting();
     }
     match reply.class {
         ReplyClass::Ok => {
@@ -481,6 +482,7 @@ pub(super) fn link_broke(thread: &Rc<Thread>, mut calls: Vec<Call>, written: u64
     let repeat = repeatable(&calls, written);
     for (call, repeat) in calls.into_iter().zip(repeat) {
         let client = call.client.clone();
+        client.end_waiting();
         let mut state = client.state.borrow_mut();
         if state.closed {
             continue;

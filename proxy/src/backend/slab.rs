@@ -40,6 +40,13 @@ impl<T> Slab<T> {
         id(index, 0)
     }
 
+    /// The value of an id, if it is there.
+    pub fn get(&self, id: u64) -> Option<&T> {
+        let place = self.places.get(id as u32 as usize)?;
+        let same = place.generation == (id >> 32) as u32;
+        place.value.as_ref().filter(|_| same)
+    }
+
     /// Takes the value of an id out; `None` if there is none (any more).
     pub fn take(&mut self, id: u64) -> Option<T> {
         let index = id as u32;
@@ -87,6 +94,7 @@ mod tests {
         assert_eq!(slab.take(a), Some('a'));
         let b = slab.insert('b');
         assert_eq!(a as u32, b as u32, "the place is used again");
+        assert_eq!((slab.get(a), slab.get(b)), (None, Some(&'b')));
         assert_eq!(slab.take(a), None);
         assert_eq!(slab.take(b), Some('b'));
         assert_eq!(slab.take(7), None);

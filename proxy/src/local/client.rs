@@ -4,7 +4,10 @@ use super::{help, is};
 use crate::net::{ClientInfo, Connection, Silence};
 use cairn_protocol::command::{CommandId, id};
 use cairn_protocol::resp::{Args, number::parse_i64};
+use crate::tracking;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 const HELP: &[&str] = &[
     "CLIENT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
@@ -43,8 +46,15 @@ pub(super) fn answer(to: &mut Connection, id: CommandId, args: Args<'_>) -> bool
         id::CLIENT_KILL => kill(to, args),
         id::CLIENT_REPLY => reply(to, args),
         id::CLIENT_NO_EVICT => switch(to, args),
-        id::CLIENT_GETREDIR => to.reply.integer(-1),
-        id::CLIENT_UNPAUSE => to.reply.ok(),
+        id::CLIENT_CACHING => tracking::caching(to, args),
+        id::CLIENT_GETREDIR => tracking::getredir(to),
+        id::CLIENT_TRACKINGINFO => tracking::info(to),
+        id::CLIENT_UNBLOCK => unblock(to, args),
+        id::CLIENT_PAUSE => pause(to, args),
+        id::CLIENT_UNPAUSE => {
+            to.thread.shared.pause.end();
+            to.reply.ok();
+        }
         id::CLIENT_HELP => help(to, HELP),
         _ => return false,
     }
@@ -82,19 +92,10 @@ fn list(to: &mut Connection, args: Args<'_>) {
                 .collect()
         }
         Some(option) if is(option, "type") && args.len() == 4 => match args.get(3) {
-            kind if is(kind, "normal") => all,
-            kind if ["master", "replica", "slave", "pubsub"]
-                .iter()
-                .any(|k| is(kind, k)) =>
-            {
-                Vec::new()
-            }
-            kind => {
-                let mut text = b"ERR Unknown client type '".to_vec();
-                text.extend_from_slice(kind);
-                text.push(b'\'');
-                return to.reply.error(text);
-            }
+            kind => match Kind::read(kind) {
+                Ok(kind) => all.into_iter().filter(|info| kind.is_of(info)).collect(),
+                Err(text) => return to.reply.error(text),
+            },
         },
         Some(_) => return to.reply.error("ERR syntax error"),
     };
@@ -113,7 +114,36 @@ struct Victims<'a> {
     address: Option<&'a [u8]>,
     local_address: Option<&'a [u8]>,
     user: Option<&'a [u8]>,
+    kind: Option<Kind>,
     spare_me: bool,
+}
+
+/// Classes of clients, as far as a proxy has them.
+#[derive(Clone, Copy)]
+enum Kind {
+    Normal,
+    PubSub,
+    /// Masters and replicas.
+    None,
+}
+
+impl Kind {
+    fn read(word: &[u8]) -> Result<Kind, Vec<u8>> {
+        match word {
+            word if is(word, "normal") => Ok(Kind::Normal),
+            word if is(word, "pubsub") => Ok(Kind::PubSub),
+            word if ["master", "replica", "slave"].iter().any(|k| is(word, k)) => Ok(Kind::None),
+            word => Err([b"ERR Unknown client type '", word, b"'"].concat()),
+        }
+    }
+
+    fn is_of(self, info: &ClientInfo) -> bool {
+        match self {
+            Kind::Normal => !info.subscribes(),
+            Kind::PubSub => info.subscribes(),
+            Kind::None => false,
+        }
+    }
 }
 
 impl Victims<'_> {
@@ -126,6 +156,7 @@ impl Victims<'_> {
                 .local_address
                 .is_none_or(|address| address == info.local_address.as_bytes())
             && self.user.is_none_or(|user| user == b"default")
+            && self.kind.is_none_or(|kind| kind.is_of(info))
     }
 }
 
@@ -164,7 +195,7 @@ fn kill(to: &mut Connection, args: Args<'_>) {
     }
 }
 
-fn victims(args: Args<'_>) -> Result<Victims<'_>, &'static str> {
+fn victims(args: Args<'_>) -> Result<Victims<'_>, Vec<u8>> {
     let mut victims = Victims {
         spare_me: true,
         ..Victims::default()
@@ -174,29 +205,29 @@ fn victims(args: Args<'_>) -> Result<Victims<'_>, &'static str> {
         let (option, value) = (args.get(at), args.get(at + 1));
         if is(option, "id") {
             let id = parse_i64(value).filter(|id| *id > 0);
-            victims.id = Some(id.ok_or("ERR client-id should be greater than 0")?);
+            victims.id = Some(id.ok_or(b"ERR client-id should be greater than 0")?);
         } else if is(option, "addr") {
             victims.address = Some(value);
         } else if is(option, "laddr") {
             victims.local_address = Some(value);
         } else if is(option, "user") {
+            if value != b"default" {
+                return Err([b"ERR No such user '", value, b"'"].concat());
+            }
             victims.user = Some(value);
         } else if is(option, "type") {
-            if !is(value, "normal") {
-                // There are no clients of other types here.
-                victims.id = Some(0);
-            }
+            victims.kind = Some(Kind::read(value)?);
         } else if is(option, "skipme") && (is(value, "yes") || is(value, "no")) {
             victims.spare_me = is(value, "yes");
         } else {
-            return Err("ERR syntax error");
+            return Err(b"ERR syntax error".to_vec());
         }
         at += 2;
     }
     if at == args.len() {
         Ok(victims)
     } else {
-        Err("ERR syntax error")
+        Err(b"ERR syntax error".to_vec())
     }
 }
 
@@ -217,10 +248,59 @@ fn reply(to: &mut Connection, args: Args<'_>) {
     }
 }
 
-/// CLIENT NO-EVICT ON|OFF: clients are never evicted, so either is granted.
+/// CLIENT NO-EVICT ON|OFF: clients are never evicted; the flag is kept and shown.
 fn switch(to: &mut Connection, args: Args<'_>) {
-    match args.get(2) {
-        mode if is(mode, "on") || is(mode, "off") => to.reply.ok(),
-        _ => to.reply.error("ERR syntax error"),
+    let mode = args.get(2);
+    if !is(mode, "on") && !is(mode, "off") {
+        return to.reply.error("ERR syntax error");
     }
+    to.client.info.no_evict.store(is(mode, "on"), Relaxed);
+    to.reply.ok();
+}
+
+/// CLIENT UNBLOCK client-id [TIMEOUT | ERROR]
+///
+/// Replies with 1 if that client's request was waiting for its keys.
+fn unblock(to: &mut Connection, args: Args<'_>) {
+    let fail = match args.try_get(3) {
+        _ if args.len() > 4 => return to.reply.error("ERR syntax error"),
+        None => false,
+        Some(word) if is(word, "timeout") => false,
+        Some(word) if is(word, "error") => true,
+        Some(_) => {
+            let line = "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR";
+            return to.reply.error(line);
+        }
+    };
+    let Some(id) = parse_i64(args.get(2)) else {
+        let line = "ERR value is not an integer or out of range";
+        return to.reply.error(line);
+    };
+    let client = to.thread.shared.registry.find(id as u64);
+    let unblocked = client.is_some_and(|client| client.unblock(fail));
+    to.reply.integer(i64::from(unblocked));
+}
+
+/// CLIENT PAUSE timeout [WRITE | ALL], of this proxy's clients.
+fn pause(to: &mut Connection, args: Args<'_>) {
+    let all = match args.try_get(3) {
+        _ if args.len() > 4 => return to.reply.error("ERR syntax error"),
+        None => true,
+        Some(word) if is(word, "write") => false,
+        Some(word) if is(word, "all") => true,
+        Some(_) => {
+            let line = "ERR CLIENT PAUSE mode must be WRITE or ALL";
+            return to.reply.error(line);
+        }
+    };
+    let Some(timeout) = parse_i64(args.get(2)) else {
+        let line = "ERR timeout is not an integer or out of range";
+        return to.reply.error(line);
+    };
+    let Ok(timeout) = u64::try_from(timeout) else {
+        return to.reply.error("ERR timeout is negative");
+    };
+    let pause = &to.thread.shared.pause;
+    pause.begin(Duration::from_millis(timeout), all);
+    to.reply.ok();
 }

@@ -1,7 +1,7 @@
 //! CONFIG GET and SET over the proxy's own settings.
 //!
 //! Names are those of Redis where the meaning is the same, so that tools find
-//! what they look for; `save` and `appendonly` are what benchmarks ask.
+//! what they look for. What is not here is asked of the nodes.
 
 use super::help;
 use crate::config::{Settings, parse_duration, parse_size, parse_yes};
@@ -24,7 +24,6 @@ pub(super) fn answer(to: &mut Connection, id: CommandId, args: Args<'_>) -> bool
         id::CONFIG_GET => get(to, args),
         id::CONFIG_SET => set(to, args),
         id::CONFIG_HELP => help(to, HELP),
-        id::CONFIG_RESETSTAT => to.reply.ok(),
         id::CONFIG_REWRITE => {
             to.reply
                 .error("ERR the proxy does not write its config file; change it by hand");
@@ -43,42 +42,60 @@ fn all(to: &Connection) -> Vec<(&'static str, String)> {
     let settings = &to.settings;
     let bind: Vec<String> = config.bind.iter().map(ToString::to_string).collect();
     vec![
-        ("appendfsync", "everysec".into()),
-        ("appendonly", "yes".into()),
         ("bind", bind.join(" ")),
         ("client-output-limit", settings.output_limit.to_string()),
-        ("databases", "16".into()),
         ("io-threads", config.io_threads.to_string()),
         ("max-pause", settings.max_pause.as_millis().to_string()),
         ("maxclients", settings.maxclients.to_string()),
-        ("maxmemory", "0".into()),
-        ("maxmemory-policy", "noeviction".into()),
         ("pipeline-limit", settings.pipeline_limit.to_string()),
         ("port", config.port.to_string()),
         ("proto-max-bulk-len", settings.max_bulk.to_string()),
         ("protected-mode", yes_no(settings.protected_mode)),
         ("requirepass", settings.requirepass.clone()),
-        ("save", String::new()),
-        ("timeout", "0".into()),
     ]
+}
+
+/// The proxy's own parameters that the patterns of a CONFIG GET mean.
+pub(crate) fn own(to: &Connection, args: Args<'_>) -> Vec<(String, String)> {
+    let patterns = args.slice_from(2);
+    let wanted = |name: &str| {
+        let mut all = patterns.iter();
+        all.any(|p| glob_match(p, name.as_bytes(), true))
+    };
+    all(to)
+        .into_iter()
+        .filter(|(name, _)| wanted(name))
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
 }
 
 /// CONFIG GET pattern [pattern ...]
 fn get(to: &mut Connection, args: Args<'_>) {
-    let patterns = args.slice_from(2);
-    let found: Vec<_> = all(to)
-        .into_iter()
-        .filter(|(name, _)| {
-            patterns
-                .iter()
-                .any(|p| glob_match(p, name.as_bytes(), true))
-        })
-        .collect();
+    let found = own(to, args);
     to.reply.map(found.len());
     for (name, value) in found {
         to.reply.bulk(name.as_bytes());
         to.reply.bulk(value.as_bytes());
     }
+}
+
+/// Whether a parameter is the proxy's, and not one of nodes.
+pub(crate) fn is_own(name: &[u8]) -> bool {
+    const NAMES: [&str; 10] = [
+        "bind",
+        "client-output-limit",
+        "io-threads",
+        "max-pause",
+        "maxclients",
+        "pipeline-limit",
+        "port",
+        "proto-max-bulk-len",
+        "protected-mode",
+        "requirepass",
+    ];
+    NAMES
+        .iter()
+        .any(|own| name.eq_ignore_ascii_case(own.as_bytes()))
 }
 
 /// CONFIG SET name value [name value ...]: all of them or none.
@@ -88,24 +105,34 @@ fn set(to: &mut Connection, args: Args<'_>) {
             .reply
             .error("ERR wrong number of arguments for 'config|set' command");
     }
+    match set_own(to, args) {
+        Ok(()) => to.reply.ok(),
+        Err(line) => to.reply.error(line),
+    }
+}
+
+/// Changes the proxy's own of these parameters: all of them or none.
+///
+/// # Errors
+/// The line that says which cannot be.
+pub(crate) fn set_own(to: &mut Connection, args: Args<'_>) -> Result<(), String> {
     let shared = to.thread.shared.clone();
     let mut settings = shared.settings.lock();
     let mut changed = settings.clone();
-    for at in (2..args.len()).step_by(2) {
+    for at in (2..args.len()).step_by(2).filter(|at| is_own(args.get(*at))) {
         let name = String::from_utf8_lossy(args.get(at)).to_ascii_lowercase();
         let value = String::from_utf8_lossy(args.get(at + 1));
         match set_one(&mut changed, &name, &value) {
             Some(true) => {}
             Some(false) => {
-                let text = format!(
+                return Err(format!(
                     "ERR CONFIG SET failed (possibly related to argument '{name}') - argument is out of range"
-                );
-                return to.reply.error(text);
+                ));
             }
             None => {
-                let text =
-                    format!("ERR Unknown option or number of arguments for CONFIG SET - '{name}'");
-                return to.reply.error(text);
+                return Err(format!(
+                    "ERR CONFIG SET failed (possibly related to argument '{name}') - can't set immutable config"
+                ));
             }
         }
     }
@@ -113,7 +140,7 @@ fn set(to: &mut Connection, args: Args<'_>) {
     drop(settings);
     shared.settings_version.fetch_add(1, Release);
     to.settings = to.thread.settings();
-    to.reply.ok();
+    Ok(())
 }
 
 /// `None` is an unknown name, false a value that cannot be.

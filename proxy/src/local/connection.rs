@@ -5,6 +5,7 @@ use crate::net::{Connection, Silence};
 use cairn_protocol::command::{CommandId, id};
 use cairn_protocol::resp::number::parse_i64;
 use cairn_protocol::resp::{Args, Version};
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Databases that a client may select.
 const DATABASES: i64 = 16;
@@ -37,7 +38,13 @@ pub(super) fn answer(to: &mut Connection, id: CommandId, args: Args<'_>) -> bool
 
 /// PING [message]
 fn ping(to: &mut Connection, args: Args<'_>) {
+    let subscriber = to.client.state.borrow().listening.any();
     match args.len() {
+        1 | 2 if subscriber && to.session.version == Version::V2 => {
+            to.reply.array(2);
+            to.reply.bulk(b"pong");
+            to.reply.bulk(args.try_get(1).unwrap_or_default());
+        }
         1 => to.reply.simple("PONG"),
         2 => to.reply.bulk(args.get(1)),
         _ => to
@@ -162,6 +169,7 @@ fn hello_options(args: Args<'_>) -> Result<Hello<'_>, &[u8]> {
 fn set_version(to: &mut Connection, version: Version) {
     to.session.version = version;
     to.reply.set_version(version);
+    to.client.state.borrow_mut().version = version;
     to.client.info.labels.lock().resp3 = version == Version::V3;
 }
 
@@ -188,8 +196,15 @@ fn greet(to: &mut Connection) {
     reply.array(0);
 }
 
-/// RESET
+/// RESET: its sessions at nodes end, and with them all that they were told.
 fn reset(to: &mut Connection) {
+    to.client.forget_sessions();
+    to.client.show_subscriptions();
+    to.client.info.redirect.store(-1, Relaxed);
+    to.client.info.queued.store(-1, Relaxed);
+    to.client.info.no_evict.store(false, Relaxed);
+    to.thread.shared.monitors.remove(&to.client.info);
+    to.session.watching = None;
     to.session.database = 0;
     to.session.silence = Silence::Off;
     to.session.multi = None;

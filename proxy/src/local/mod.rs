@@ -15,6 +15,11 @@ use crate::net::{Connection, Silence};
 use cairn_protocol::command::{self, CommandId, CommandSpec, Routing, id};
 use cairn_protocol::resp::Args;
 
+pub(crate) use config::{
+    is_own as is_own_parameter, own as own_parameters, set_own as set_own_parameters,
+};
+pub(crate) use server::{is_own_info, own_info};
+
 /// Serves a command whose route is the proxy itself.
 pub(crate) fn serve(to: &mut Connection, spec: &'static CommandSpec, args: Args<'_>) -> Step {
     let skipped = to.session.silence == Silence::Next;
@@ -46,12 +51,7 @@ pub(crate) fn answer(to: &mut Connection, spec: &'static CommandSpec, args: Args
 /// COMMAND and its subcommands, from the one table.
 fn command_table(to: &mut Connection, id: CommandId, args: Args<'_>) -> bool {
     use cairn_protocol::command::introspect;
-    let served = |spec: &CommandSpec| {
-        !matches!(
-            command::routing(spec),
-            Routing::Refused | Routing::Session(_)
-        )
-    };
+    let served = |spec: &CommandSpec| command::routing(spec) != Routing::Refused;
     let reply = &mut to.reply;
     match id {
         id::COMMAND => introspect::command(reply, &served),

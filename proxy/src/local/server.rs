@@ -1,12 +1,12 @@
-//! Server commands: INFO, LATENCY, MEMORY, MODULE LIST, ROLE, SLOWLOG, TIME, ACL.
+//! Server commands: INFO, MODULE LIST, ROLE, TIME, ACL.
 //!
-//! What the proxy does not have (a slow log, latency samples) it answers as an
-//! empty one; what only nodes know it refuses by name.
+//! What only nodes know is asked of them (`nodes`).
 
 use super::is;
 use crate::net::Connection;
 use cairn_protocol::command::{CommandId, id};
 use cairn_protocol::resp::Args;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The version of Redis whose behaviour this is.
@@ -23,16 +23,7 @@ pub(super) fn answer(to: &mut Connection, id: CommandId, args: Args<'_>) -> bool
             to.reply.array(1);
             to.reply.bulk(b"default");
         }
-        id::SLOWLOG_GET | id::LATENCY_LATEST | id::LATENCY_HISTORY | id::MODULE_LIST => {
-            to.reply.array(0);
-        }
-        id::LATENCY_HISTOGRAM => to.reply.map(0),
-        id::SLOWLOG_LEN | id::LATENCY_RESET => to.reply.integer(0),
-        id::SLOWLOG_RESET => to.reply.ok(),
-        id::LATENCY_DOCTOR | id::MEMORY_DOCTOR => {
-            to.reply
-                .verbatim("txt", b"This is a proxy: ask the nodes.\n");
-        }
+        id::MODULE_LIST => to.reply.array(0),
         _ => return false,
     }
     true
@@ -61,15 +52,25 @@ type Section = (&'static str, fn(&Connection) -> Vec<(&'static str, String)>);
 const SECTIONS: &[Section] = &[
     ("Server", server_section),
     ("Clients", clients_section),
-    ("Memory", memory_section),
     ("Stats", stats_section),
     ("Replication", replication_section),
     ("Cluster", |_| vec![("cluster_enabled", "0".into())]),
     ("Cairn", cairn_section),
 ];
 
-/// INFO [section [section ...]]
+/// INFO [section [section ...]], of the proxy alone.
 fn info(to: &mut Connection, args: Args<'_>) {
+    let text = own_info(to, args);
+    to.reply.verbatim("txt", text.as_bytes());
+}
+
+/// Whether an INFO asks for nothing that nodes know.
+pub(crate) fn is_own_info(args: Args<'_>) -> bool {
+    args.len() > 1 && args.slice_from(1).iter().all(|word| is(word, "cairn"))
+}
+
+/// What the proxy itself has to say in an INFO.
+pub(crate) fn own_info(to: &Connection, args: Args<'_>) -> String {
     let wanted = args.slice_from(1);
     let everything = wanted.is_empty()
         || wanted
@@ -88,7 +89,7 @@ fn info(to: &mut Connection, args: Args<'_>) {
             text.push_str(&format!("{field}:{value}\r\n"));
         }
     }
-    to.reply.verbatim("txt", text.as_bytes());
+    text
 }
 
 fn server_section(to: &Connection) -> Vec<(&'static str, String)> {
@@ -110,35 +111,24 @@ fn server_section(to: &Connection) -> Vec<(&'static str, String)> {
 }
 
 fn clients_section(to: &Connection) -> Vec<(&'static str, String)> {
+    let registry = &to.thread.shared.registry;
+    let all = registry.all();
+    let tracking = all.iter().filter(|c| c.redirect.load(Relaxed) >= 0).count();
     vec![
         (
             "connected_clients",
             to.thread.shared.registry.len().to_string(),
         ),
         ("maxclients", to.settings.maxclients.to_string()),
-        ("blocked_clients", "0".into()),
+        (
+            "blocked_clients",
+            registry.blocked.load(Relaxed).to_string(),
+        ),
+        ("tracking_clients", tracking.to_string()),
     ]
-}
-
-fn memory_section(_: &Connection) -> Vec<(&'static str, String)> {
-    let rss = resident_bytes().unwrap_or(0);
-    vec![
-        ("used_memory", rss.to_string()),
-        ("used_memory_rss", rss.to_string()),
-    ]
-}
-
-/// Resident memory of this process, where the system tells.
-fn resident_bytes() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: u64 = text.split_ascii_whitespace().nth(1)?.parse().ok()?;
-    // SAFETY: sysconf only reads a constant of the system.
-    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    Some(pages * u64::try_from(page).ok()?)
 }
 
 fn stats_section(to: &Connection) -> Vec<(&'static str, String)> {
-    use std::sync::atomic::Ordering::Relaxed;
     let shared = &to.thread.shared;
     vec![
         (

@@ -11,9 +11,10 @@ const MALFORMED: &[u8] = b"-ERR a node sent a reply of an unexpected shape\r\n";
 
 /// The one reply. An error among the parts is the reply (the first, in the
 /// order of parts), except where another part's success suffices.
-pub(super) fn join(how: Join, replies: &[Bytes], owners: &[u32]) -> Bytes {
+pub(super) fn join(how: &Join, replies: &[Bytes], owners: &[u32]) -> Bytes {
     let error = replies.iter().find(|reply| reply.first() == Some(&b'-'));
-    if let Some(error) = error.filter(|_| how != Join::AnyOk) {
+    let lenient = matches!(how, Join::AnyOk | Join::Own(_) | Join::Info(_));
+    if let Some(error) = error.filter(|_| !lenient) {
         return error.clone();
     }
     let joined = match how {
@@ -26,19 +27,29 @@ pub(super) fn join(how: Join, replies: &[Bytes], owners: &[u32]) -> Bytes {
         }
         Join::Concat => concat(replies),
         Join::InKeyOrder => in_key_order(replies, owners),
-        Join::EveryOne => every_one(replies),
+        Join::AnyOne => any_one(replies),
         Join::PickOne => pick_one(replies),
+        Join::Own(reply) => Some(reply.clone()),
+        Join::Xor => xor(replies),
+        Join::SlowLog(most) => slow_log(replies, *most),
+        Join::Config(own) => config(replies.first(), own),
+        Join::Info(own) => Some(own.merge(replies)),
     };
     joined.unwrap_or(Bytes::from_static(MALFORMED))
 }
 
 /// The reply of EXEC with the proxy's own replies in their places. An error or
 /// nil stays what it is.
-pub(super) fn splice(reply: Bytes, own: &[(usize, Bytes)]) -> Bytes {
-    if !reply.starts_with(b"*") || reply.starts_with(b"*-") {
+pub(crate) fn splice(reply: Bytes, own: &[(usize, Bytes)]) -> Bytes {
+    if !is_executed(&reply) {
         return reply;
     }
     spliced(&reply, own).unwrap_or(Bytes::from_static(MALFORMED))
+}
+
+/// Whether this is the reply of a transaction that was executed.
+pub(crate) fn is_executed(reply: &[u8]) -> bool {
+    reply.starts_with(b"*") && !reply.starts_with(b"*-")
 }
 
 fn spliced(reply: &[u8], own: &[(usize, Bytes)]) -> Option<Bytes> {
@@ -103,7 +114,7 @@ fn in_key_order(replies: &[Bytes], owners: &[u32]) -> Option<Bytes> {
         .then(|| out.freeze())
 }
 
-fn every_one(replies: &[Bytes]) -> Option<Bytes> {
+fn any_one(replies: &[Bytes]) -> Option<Bytes> {
     let mut parts: Vec<Elements<'_>> = replies
         .iter()
         .map(|reply| Elements::of(reply))
@@ -111,11 +122,11 @@ fn every_one(replies: &[Bytes]) -> Option<Bytes> {
     let (len, _) = array_body(replies.first()?)?;
     let mut out = array(len, 4 * len);
     for _ in 0..len {
-        let mut all = true;
+        let mut any = false;
         for part in &mut parts {
-            all &= as_integer(part.next()?)? == 1;
+            any |= as_integer(part.next()?)? == 1;
         }
-        out.put_slice(if all { b":1\r\n" } else { b":0\r\n" });
+        out.put_slice(if any { b":1\r\n" } else { b":0\r\n" });
     }
     Some(out.freeze())
 }
@@ -131,9 +142,96 @@ fn pick_one(replies: &[Bytes]) -> Option<Bytes> {
     }
 }
 
+/// DEBUG DIGEST: the digest of a whole is the exclusive or of its parts'.
+fn xor(replies: &[Bytes]) -> Option<Bytes> {
+    let mut sum: Vec<u8> = Vec::new();
+    for reply in replies {
+        let hex = reply.strip_prefix(b"+")?.strip_suffix(b"\r\n")?;
+        let digits: Option<Vec<u8>> = hex
+            .iter()
+            .map(|c| char::from(*c).to_digit(16).map(|d| d as u8))
+            .collect();
+        let digits = digits?;
+        sum.resize(digits.len().max(sum.len()), 0);
+        sum.iter_mut().zip(digits).for_each(|(s, d)| *s ^= d);
+    }
+    let hex: String = sum
+        .iter()
+        .filter_map(|d| char::from_digit(u32::from(*d), 16))
+        .collect();
+    Some(Bytes::from(format!("+{hex}\r\n")))
+}
+
+/// SLOWLOG GET: the entries of all, the latest first.
+fn slow_log(replies: &[Bytes], most: usize) -> Option<Bytes> {
+    let mut all: Vec<(i64, &[u8])> = Vec::new();
+    for reply in replies {
+        let (len, _) = array_body(reply)?;
+        let mut entries = Elements::of(reply)?;
+        for _ in 0..len {
+            let entry = entries.next()?;
+            let mut fields = Elements::of(entry)?;
+            fields.next()?;
+            all.push((as_integer(fields.next()?)?, entry));
+        }
+    }
+    // Entries of one second stay in the order of their nodes.
+    all.sort_by_key(|(time, _)| std::cmp::Reverse(*time));
+    all.truncate(most);
+    let mut out = array(all.len(), all.iter().map(|(_, entry)| entry.len()).sum());
+    all.iter().for_each(|(_, entry)| out.put_slice(entry));
+    Some(out.freeze())
+}
+
+/// CONFIG GET: a node's parameters, but for those that the proxy has itself.
+fn config(reply: Option<&Bytes>, own: &[(String, String)]) -> Option<Bytes> {
+    let reply = reply?;
+    let is_map = reply.first() == Some(&b'%');
+    let (len, _) = sized(reply, if is_map { b'%' } else { b'*' })?;
+    let pairs = if is_map { len } else { len / 2 };
+    let mut elements = Elements::sized(reply, if is_map { b'%' } else { b'*' })?;
+    let mut kept: Vec<&[u8]> = Vec::new();
+    for _ in 0..pairs {
+        let (name, value) = (elements.next()?, elements.next()?);
+        let text = bulk(name)?;
+        if !own.iter().any(|(own, _)| own.as_bytes() == text) {
+            kept.extend([name, value]);
+        }
+    }
+    let total = kept.len() / 2 + own.len();
+    let mut out = BytesMut::new();
+    match is_map {
+        true => out.put_slice(format!("%{total}\r\n").as_bytes()),
+        false => out.put_slice(format!("*{}\r\n", total * 2).as_bytes()),
+    }
+    kept.iter().for_each(|bytes| out.put_slice(bytes));
+    for (name, value) in own {
+        for text in [name, value] {
+            out.put_slice(format!("${}\r\n{text}\r\n", text.len()).as_bytes());
+        }
+    }
+    Some(out.freeze())
+}
+
+/// The text of a bulk or verbatim string.
+pub(super) fn bulk(reply: &[u8]) -> Option<&[u8]> {
+    let kind = *reply.first()?;
+    let (len, body) = sized(reply, kind)?;
+    let text = body.get(..len)?;
+    match kind {
+        b'$' => Some(text),
+        b'=' => text.get(4..),
+        _ => None,
+    }
+}
+
 /// Length and elements of `*N\r\n...`.
 fn array_body(reply: &[u8]) -> Option<(usize, &[u8])> {
-    let rest = reply.strip_prefix(b"*")?;
+    sized(reply, b'*')
+}
+
+fn sized(reply: &[u8], kind: u8) -> Option<(usize, &[u8])> {
+    let rest = reply.strip_prefix(&[kind])?;
     let end = rest.windows(2).take(24).position(|pair| pair == b"\r\n")?;
     let len = usize::try_from(parse_i64(&rest[..end])?).ok()?;
     Some((len, &rest[end + 2..]))
@@ -147,7 +245,11 @@ struct Elements<'a> {
 
 impl<'a> Elements<'a> {
     fn of(reply: &'a [u8]) -> Option<Self> {
-        let (_, rest) = array_body(reply)?;
+        Self::sized(reply, b'*')
+    }
+
+    fn sized(reply: &'a [u8], kind: u8) -> Option<Self> {
+        let (_, rest) = sized(reply, kind)?;
         Some(Self {
             rest,
             scanner: FrameScanner::new(ScanLimits::default()),
@@ -171,7 +273,7 @@ mod tests {
             .iter()
             .map(|r| Bytes::from_static(r.as_bytes()))
             .collect();
-        String::from_utf8(join(how, &replies, owners).to_vec()).unwrap()
+        String::from_utf8(join(&how, &replies, owners).to_vec()).unwrap()
     }
 
     #[test]
@@ -223,7 +325,38 @@ mod tests {
             "*2\r\n$1\r\na\r\n$1\r\na\r\n"
         );
         let (a, b) = ("*2\r\n:1\r\n:0\r\n", "*2\r\n:1\r\n:1\r\n");
-        assert_eq!(joined(Join::EveryOne, &[a, b], &[]), a);
+        assert_eq!(joined(Join::AnyOne, &[a, b], &[]), b);
+    }
+
+    #[test]
+    fn slow_logs_are_put_together_the_latest_first() {
+        let entry = |time: i64| format!("*3\r\n:0\r\n:{time}\r\n*1\r\n$1\r\nx\r\n");
+        let log = |times: &[i64]| {
+            let entries: String = times.iter().map(|time| entry(*time)).collect();
+            let reply = format!("*{}\r\n{entries}", times.len());
+            &*Box::leak(reply.into_boxed_str())
+        };
+        let parts = [log(&[9, 3]), log(&[7]), log(&[])];
+        assert_eq!(joined(Join::SlowLog(9), &parts, &[]), log(&[9, 7, 3]));
+        assert_eq!(joined(Join::SlowLog(2), &parts, &[]), log(&[9, 7]));
+    }
+
+    #[test]
+    fn a_digest_is_the_exclusive_or_of_the_groups() {
+        let parts = ["+0fa0\r\n", "+00a1\r\n"];
+        assert_eq!(joined(Join::Xor, &parts, &[]), "+0f01\r\n");
+    }
+
+    #[test]
+    fn the_proxys_own_parameters_stand_for_those_of_nodes() {
+        let own = vec![("port".to_owned(), "7".to_owned())];
+        let reply = ["*4\r\n$4\r\nport\r\n$1\r\n1\r\n$3\r\nabc\r\n$1\r\nx\r\n"];
+        assert_eq!(
+            joined(Join::Config(own.clone()), &reply, &[]),
+            "*4\r\n$3\r\nabc\r\n$1\r\nx\r\n$4\r\nport\r\n$1\r\n7\r\n"
+        );
+        let map = ["%1\r\n$3\r\nabc\r\n$1\r\nx\r\n"];
+        assert!(joined(Join::Config(own), &map, &[]).starts_with("%2\r\n"));
     }
 
     #[test]
@@ -250,11 +383,22 @@ mod tests {
             ":1",
             "+OK\r\n",
         ] {
-            for how in [Join::Sum, Join::Concat, Join::InKeyOrder, Join::EveryOne] {
-                if how == Join::Concat && reply == "*1\r\n" {
+            for how in [
+                Join::Sum,
+                Join::Concat,
+                Join::InKeyOrder,
+                Join::AnyOne,
+                Join::SlowLog(9),
+                Join::Config(Vec::new()),
+            ] {
+                if matches!(how, Join::Concat | Join::Config(_)) && reply == "*1\r\n" {
                     continue;
                 }
-                assert_eq!(joined(how, &[reply], &[0]), odd, "{how:?} {reply:?}");
+                assert_eq!(
+                    joined(how.clone(), &[reply], &[0]),
+                    odd,
+                    "{how:?} {reply:?}"
+                );
             }
         }
         assert_eq!(

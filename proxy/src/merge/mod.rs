@@ -4,9 +4,12 @@
 //! replies of one command until the last has come. Pure: no sockets, no
 //! routes.
 
+mod info;
 mod join;
 mod split;
 
+pub(crate) use info::InfoMerge;
+pub(crate) use join::{is_executed, splice};
 pub(crate) use split::split;
 
 use crate::route::Lane;
@@ -14,7 +17,7 @@ use bytes::Bytes;
 use cairn_protocol::command;
 
 /// How the replies become one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Join {
     /// Array elements in the order of the keys; `owners` tells whose each is.
     InKeyOrder,
@@ -26,12 +29,44 @@ pub(crate) enum Join {
     Concat,
     /// The first error if there is one, else the first reply.
     Same,
-    /// Element by element, 1 only where all say 1.
-    EveryOne,
+    /// Element by element, 1 where any says 1.
+    AnyOne,
     /// The first that is no error, else the first error.
     AnyOk,
     /// One of those that are not nil, by chance.
     PickOne,
+    /// This, whatever they say.
+    Own(Bytes),
+    /// The exclusive or of the hexadecimal numbers.
+    Xor,
+    /// The entries of all slow logs, so many of the latest.
+    SlowLog(usize),
+    /// The pairs of the first, and these in place of those of the same name.
+    Config(Vec<(String, String)>),
+    /// The fields of all, summed where that makes sense.
+    Info(Box<InfoMerge>),
+}
+
+/// The reply where there is no node to ask.
+pub(crate) fn of_nobody(how: &Join) -> Bytes {
+    match how {
+        Join::Own(_) | Join::Info(_) => join::join(how, &[], &[]),
+        _ => Bytes::from_static(b"-CLUSTERDOWN no node is known\r\n"),
+    }
+}
+
+impl From<command::Merge> for Join {
+    fn from(over: command::Merge) -> Self {
+        match over {
+            command::Merge::Sum => Self::Sum,
+            command::Merge::Least => Self::Least,
+            command::Merge::Concat => Self::Concat,
+            command::Merge::Same | command::Merge::Cursor => Self::Same,
+            command::Merge::AnyOne => Self::AnyOne,
+            command::Merge::AnyOk => Self::AnyOk,
+            command::Merge::PickOne => Self::PickOne,
+        }
+    }
 }
 
 impl From<command::Split> for Join {
@@ -106,7 +141,7 @@ impl Merge {
             .drain(..)
             .filter_map(|(_, reply)| reply)
             .collect();
-        let joined = join::join(self.join, &replies, &self.owners);
+        let joined = join::join(&self.join, &replies, &self.owners);
         match self.own.is_empty() {
             true => joined,
             false => join::splice(joined, &self.own),

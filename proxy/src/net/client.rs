@@ -5,17 +5,20 @@
 //! `queue`; an answer to the oldest goes straight to the output, any other
 //! waits in its place.
 
+use super::listening::{self, Listening};
 use super::registry::ClientInfo;
-use crate::backend::{Call, ParkedLane, Session};
+use crate::backend::{Call, Link, ParkedLane, Session};
 use crate::merge::Merge;
 use crate::route::Lane;
 use bytes::Bytes;
-use cairn_protocol::resp::ReplyWriter;
+use crate::tracking::Tracking;
+use cairn_protocol::resp::{ReplyWriter, Version};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use tokio::net::TcpStream;
 
 /// Replies of at least this many bytes are forwarded without a copy.
@@ -39,6 +42,8 @@ pub(crate) struct Client {
     pub stalled: Cell<bool>,
     /// Writing failed.
     pub broken: Cell<bool>,
+    /// The request that waits for its keys, and where.
+    waits: RefCell<Option<(Weak<Link>, u64)>>,
 }
 
 /// What waits, and what is ready to be written.
@@ -55,6 +60,12 @@ pub(crate) struct ClientState {
     pub backlog: VecDeque<Call>,
     pub sessions: Vec<Session>,
     pub closed: bool,
+    /// How messages are written for it.
+    pub version: Version,
+    pub listening: Listening,
+    pub tracking: Option<Tracking>,
+    /// Replies go here instead of to the client: they are parts of one.
+    captured: Option<ReplyWriter>,
 }
 
 struct Entry {
@@ -92,13 +103,58 @@ impl Client {
                 backlog: VecDeque::new(),
                 sessions: Vec::new(),
                 closed: false,
+                version: Version::V2,
+                listening: Listening::default(),
+                tracking: None,
+                captured: None,
             }),
             stream: RefCell::new(Some(stream)),
             dirty: Cell::new(false),
             watched: Cell::new(false),
             stalled: Cell::new(false),
             broken: Cell::new(false),
+            waits: RefCell::new(None),
         })
+    }
+
+    /// Takes messages of a node.
+    pub fn show(&self, messages: Bytes) {
+        let mut state = self.state.borrow_mut();
+        let state = &mut *state;
+        if !state.closed {
+            state
+                .listening
+                .show(messages, state.version, &mut state.out);
+        }
+    }
+
+    /// Has CLIENT LIST show what is subscribed.
+    pub fn show_subscriptions(&self) {
+        let state = self.state.borrow();
+        for kind in listening::Kind::ALL {
+            let count = state.listening.count(kind);
+            self.info.subscriptions[kind as usize].store(count, Relaxed);
+        }
+    }
+
+    /// Its request waits for its keys at the node of `link`.
+    pub fn begin_waiting(&self, link: &Rc<Link>, request: u64) {
+        *self.waits.borrow_mut() = Some((Rc::downgrade(link), request));
+        self.info.begin_waiting();
+    }
+
+    /// It does not, or not there.
+    pub fn end_waiting(&self) {
+        if self.waits.borrow_mut().take().is_some() {
+            self.info.end_waiting();
+        }
+    }
+
+    /// The request that waits, and the link to its node.
+    pub fn waiting(&self) -> Option<(Rc<Link>, u64)> {
+        let waits = self.waits.borrow();
+        let (link, request) = waits.as_ref()?;
+        Some((link.upgrade()?, *request))
     }
 
     /// The authenticated user.
@@ -148,14 +204,29 @@ impl Client {
         }
     }
 
+    /// Ends its sessions and all that they stand for; new ones are opened when
+    /// they are needed. Nothing may be under way.
+    pub fn forget_sessions(&self) {
+        let sessions = {
+            let mut state = self.state.borrow_mut();
+            state.listening = Listening::default();
+            state.tracking = None;
+            std::mem::take(&mut state.sessions)
+        };
+        sessions.into_iter().for_each(Session::close);
+    }
+
     /// The connection is over: drops what waits and ends its sessions.
     pub fn close(&self) {
         self.stream.borrow_mut().take();
+        self.end_waiting();
         let (sessions, calls, lanes) = {
             let mut state = self.state.borrow_mut();
             state.closed = true;
             state.queue.clear();
             state.out = ReplyWriter::default();
+            state.listening = Listening::default();
+            state.tracking = None;
             let state = &mut *state;
             (
                 std::mem::take(&mut state.sessions),
@@ -190,7 +261,28 @@ impl ClientState {
 
     /// Bytes of replies that the client has yet to take.
     pub fn reply_bytes(&self) -> usize {
-        self.out.len() + self.held_bytes
+        self.out.len() + self.held_bytes + self.listening.held_bytes()
+    }
+
+    /// From now on replies are parts of another.
+    pub fn capture(&mut self) {
+        self.captured = Some(ReplyWriter::default());
+    }
+
+    /// What was captured since the last time.
+    pub fn captured(&mut self) -> Bytes {
+        let captured = self.captured.as_mut().map(std::mem::take);
+        Bytes::from(captured.unwrap_or_default().to_vec())
+    }
+
+    /// Replies are the client's again.
+    pub fn end_capture(&mut self) {
+        self.captured = None;
+    }
+
+    /// Where replies go.
+    fn replies(&mut self) -> &mut ReplyWriter {
+        self.captured.as_mut().unwrap_or(&mut self.out)
     }
 
     /// Gives a request that one call answers its place.
@@ -219,7 +311,7 @@ impl ClientState {
         if silent {
             reply.clear();
         } else if self.queue.is_empty() {
-            self.out.append(reply);
+            self.replies().append(reply);
         } else {
             let bytes = Bytes::from(reply.to_vec());
             reply.clear();
@@ -241,8 +333,8 @@ impl ClientState {
         if index == 0 && matches!(entry.kind, Kind::Waiting { .. }) {
             if !entry.silent {
                 match reply.bytes.len() {
-                    LARGE.. => self.out.raw_bytes(reply.keep()),
-                    _ => self.out.raw(reply.bytes),
+                    LARGE.. => self.replies().raw_bytes(reply.keep()),
+                    _ => self.replies().raw(reply.bytes),
                 }
             }
             self.pop();
@@ -282,7 +374,11 @@ impl ClientState {
             {
                 self.held_bytes -= reply.len();
                 if !silent {
-                    self.out.raw_bytes(reply);
+                    self.replies().raw_bytes(reply);
+                }
+                if self.listening.holding && self.queue.is_empty() {
+                    let version = self.version;
+                    self.listening.release(version, &mut self.out);
                 }
             }
         }

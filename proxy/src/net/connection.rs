@@ -10,16 +10,21 @@ use super::registry::{ClientInfo, Stats};
 use super::thread::Thread;
 use crate::config::Settings;
 use crate::dispatch::{self, Step};
-use crate::transaction::Multi;
+use crate::{nodes, pubsub, scripts};
+use crate::transaction::{self, Exec, Multi, Watching};
 use bytes::BytesMut;
-use cairn_protocol::resp::{Limits, ReplyWriter, RequestParser, Requests, Version};
+use cairn_protocol::command::{CommandSpec, id};
+use cairn_protocol::resp::{Args, Limits, ReplyWriter, RequestParser, Requests, Version};
 use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::net::TcpStream;
+use tokio::time::Sleep;
 
 /// Room made for one read.
 const READ_BYTES: usize = 32 * 1024;
@@ -53,6 +58,9 @@ pub(crate) struct Session {
     pub closing: bool,
     /// What was queued since MULTI.
     pub multi: Option<Box<Multi>>,
+    pub watching: Option<Watching>,
+    /// An EXEC that is executed in steps.
+    pub exec: Option<Box<Exec>>,
 }
 
 /// Why a connection ended.
@@ -82,7 +90,12 @@ pub(crate) struct Connection {
     /// First request of `batch` that is not routed yet.
     next: usize,
     eof: bool,
+    /// CLIENT PAUSE holds its next command: when to look again.
+    paused: Option<Pin<Box<Sleep>>>,
 }
+
+/// How often a command that CLIENT PAUSE holds is looked at.
+const PAUSE_LOOK: Duration = Duration::from_millis(10);
 
 /// Serves a connection to its end.
 pub(crate) async fn serve(thread: Rc<Thread>, info: Arc<ClientInfo>, stream: TcpStream) {
@@ -104,6 +117,7 @@ pub(crate) async fn serve(thread: Rc<Thread>, info: Arc<ClientInfo>, stream: Tcp
         batch: Requests::default(),
         next: 0,
         eof: false,
+        paused: None,
     };
     let end = poll_fn(|cx| connection.poll(cx)).await;
     match end {
@@ -117,10 +131,64 @@ pub(crate) async fn serve(thread: Rc<Thread>, info: Arc<ClientInfo>, stream: Tcp
         }
         End::Io(error) => tracing::debug!(client = client.id, %error, "connection lost"),
     }
+    connection.set_paused(None);
+    let thread = connection.thread.clone();
+    thread.forget_listener(client.id);
+    thread.shared.monitors.remove(&client.info);
     client.close();
 }
 
 impl Connection {
+    /// Whether CLIENT PAUSE holds this command; it is looked at again then.
+    pub fn is_paused(&mut self, spec: &CommandSpec, args: Args<'_>) -> bool {
+        let shared = &self.thread.shared;
+        if shared.pause.remaining().is_none() {
+            if self.paused.is_some() {
+                self.set_paused(None);
+            }
+            return false;
+        }
+        let writes = match spec.id {
+            id::EXEC => self.session.multi.as_ref().is_some_and(|m| m.writes()),
+            _ => scripts::may_write(&shared.scripts, spec, args),
+        };
+        let held = shared.pause.holds(writes);
+        self.set_paused(held);
+        held.is_some()
+    }
+
+    /// A client that is held counts as blocked.
+    fn set_paused(&mut self, left: Option<Duration>) {
+        let blocked = &self.thread.shared.registry.blocked;
+        match (self.paused.is_some(), left.is_some()) {
+            (false, true) => drop(blocked.fetch_add(1, Relaxed)),
+            (true, false) => drop(blocked.fetch_sub(1, Relaxed)),
+            _ => {}
+        }
+        self.paused = left.map(|left| Box::pin(tokio::time::sleep(left.min(PAUSE_LOOK))));
+    }
+
+    /// CLIENT UNBLOCK: has the node end the wait of this client's request.
+    fn end_wait(&self, fail: bool) {
+        let Some((link, request)) = self.client.waiting() else {
+            return;
+        };
+        let how: &[u8] = if fail { b"ERROR" } else { b"TIMEOUT" };
+        let request = request.to_string();
+        let wire = nodes::command(&[b"CLIENT", b"UNBLOCK", request.as_bytes(), how]);
+        let lane = self.thread.routes.borrow().lane_of_node(link.address());
+        if let Some(lane) = lane {
+            pubsub::detached(&self.thread, &self.client, lane, wire);
+        }
+    }
+
+    /// What other threads have left for this client.
+    fn take_mail(&self) {
+        if let Some(mail) = self.client.info.take_mail() {
+            self.client.state.borrow_mut().out.raw(&mail);
+        }
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         self.client.info.waker.register(cx.waker());
         self.client.stalled.set(false);
@@ -130,6 +198,14 @@ impl Connection {
         if self.thread.shared.draining.load(Relaxed) {
             self.session.closing = true;
         }
+        if let Some(fail) = self.client.info.take_unblock() {
+            self.end_wait(fail);
+        }
+        if let Some(paused) = &mut self.paused {
+            // Its waker is set; `is_paused` looks at the clock.
+            let _ = paused.as_mut().poll(cx);
+        }
+        self.take_mail();
         if self.client.broken.get() {
             return Poll::Ready(End::Io(io::ErrorKind::BrokenPipe.into()));
         }
@@ -150,6 +226,11 @@ impl Connection {
             }
             if !self.run_batch() {
                 self.client.stalled.set(true);
+                if let Some(paused) = &mut self.paused
+                    && paused.as_mut().poll(cx).is_ready()
+                {
+                    cx.waker().wake_by_ref();
+                }
                 return Ok(());
             }
             if self.session.closing || self.parse() {
@@ -172,6 +253,9 @@ impl Connection {
 
     /// Routes parsed requests; false if one must wait.
     fn run_batch(&mut self) -> bool {
+        if !transaction::go_on(self) {
+            return false;
+        }
         if self.next >= self.batch.len() {
             return true;
         }
@@ -184,6 +268,9 @@ impl Connection {
                 Step::Routed => self.next += 1,
                 Step::Wait => break,
             }
+            if !transaction::go_on(self) {
+                break;
+            }
         }
         Stats::add(&self.thread.stats().commands, (self.next - first) as u64);
         let done = self.next >= batch.len();
@@ -193,7 +280,7 @@ impl Connection {
             self.batch.clear();
             self.next = 0;
         }
-        done || self.session.closing
+        (done || self.session.closing) && self.session.exec.is_none()
     }
 
     /// Whether the client's limits allow another request.

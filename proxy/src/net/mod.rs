@@ -3,11 +3,13 @@
 mod client;
 mod connection;
 mod listener;
+mod listening;
 mod registry;
 mod thread;
 
 pub(crate) use client::{Client, ClientState};
 pub(crate) use connection::{Connection, Silence};
 pub use listener::Proxy;
+pub(crate) use listening::{Kind, Listening, is_invalidation};
 pub(crate) use registry::ClientInfo;
 pub use thread::Thread;

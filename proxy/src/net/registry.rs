@@ -4,11 +4,18 @@
 //! writes.
 
 use crate::config::Config;
+use crate::monitor::Monitors;
+use crate::pause::Pause;
+use crate::scripts::Scripts;
+use cairn_protocol::command::CommandSpec;
 use dashmap::DashMap;
 use futures::task::AtomicWaker;
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicI32, AtomicI64, AtomicU8, AtomicU64, AtomicUsize,
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
+};
 use std::time::Instant;
 
 /// One client, as other threads may see it.
@@ -22,6 +29,29 @@ pub(crate) struct ClientInfo {
     /// CLIENT KILL: its task ends it when it next runs.
     pub killed: AtomicBool,
     pub waker: AtomicWaker,
+    /// Channels, patterns, sharded channels.
+    pub subscriptions: [AtomicUsize; 3],
+    /// Commands queued since MULTI; -1: no transaction is open.
+    pub queued: AtomicI32,
+    /// `CommandId::index` of the last command, or `usize::MAX`.
+    pub last_command: AtomicUsize,
+    /// Bytes of the command that is looked at.
+    pub query_bytes: AtomicUsize,
+    /// Milliseconds from `since` to the last command.
+    pub last_active_ms: AtomicU64,
+    /// CLIENT NO-EVICT.
+    pub no_evict: AtomicBool,
+    /// It has asked for MONITOR.
+    pub monitoring: AtomicBool,
+    /// Where invalidations go, as CLIENT LIST shows it; -1: it does not track.
+    pub redirect: AtomicI64,
+    /// One of `AWAKE`, `WAITS`, `TO_TIME_OUT`, `TO_FAIL`.
+    blocked: AtomicU8,
+    /// Clients that wait, of the process.
+    all_blocked: Arc<AtomicUsize>,
+    /// What other threads send it: whole replies. Held for a copy.
+    mail: Mutex<Vec<u8>>,
+    has_mail: AtomicBool,
     /// Guards what CLIENT LIST shows; written only when a client changes it.
     pub labels: Mutex<Labels>,
 }
@@ -34,28 +64,150 @@ pub(crate) struct Labels {
     pub resp3: bool,
 }
 
+/// It waits for no keys.
+const AWAKE: u8 = 0;
+const WAITS: u8 = 1;
+const TO_TIME_OUT: u8 = 2;
+const TO_FAIL: u8 = 3;
+
+/// Bytes that other threads may leave for a client that does not take them.
+const MAX_MAIL: usize = 32 << 20;
+
 impl ClientInfo {
+    /// Its request waits for its keys.
+    pub fn begin_waiting(&self) {
+        self.blocked.store(WAITS, Release);
+        self.all_blocked.fetch_add(1, Relaxed);
+    }
+
+    pub fn end_waiting(&self) {
+        self.blocked.store(AWAKE, Release);
+        self.all_blocked.fetch_sub(1, Relaxed);
+    }
+
+    /// CLIENT UNBLOCK: has its task end the wait, with an error or as if its
+    /// time were over. False: it does not wait.
+    pub fn unblock(&self, fail: bool) -> bool {
+        let to = if fail { TO_FAIL } else { TO_TIME_OUT };
+        let waits = self
+            .blocked
+            .compare_exchange(WAITS, to, AcqRel, Acquire)
+            .is_ok();
+        if waits {
+            self.waker.wake();
+        }
+        waits
+    }
+
+    /// Whether its wait is to end, and with an error; once.
+    pub fn take_unblock(&self) -> Option<bool> {
+        match self.blocked.load(Acquire) {
+            to @ (TO_TIME_OUT | TO_FAIL) => {
+                // Its task alone goes on from here.
+                self.blocked.store(WAITS, Release);
+                Some(to == TO_FAIL)
+            }
+            _ => None,
+        }
+    }
+
+    pub fn is_waiting(&self) -> bool {
+        self.blocked.load(Acquire) != AWAKE
+    }
+
+    /// A command of so many bytes is looked at.
+    pub fn runs(&self, spec: &CommandSpec, bytes: usize) {
+        self.last_command.store(spec.id.index(), Relaxed);
+        self.query_bytes.store(bytes, Relaxed);
+        let now = self.since.elapsed().as_millis() as u64;
+        self.last_active_ms.store(now, Relaxed);
+    }
+
+    /// It was routed.
+    pub fn has_run(&self) {
+        self.query_bytes.store(0, Relaxed);
+    }
+
+    /// Sends it whole replies that it did not ask for, from any thread. A
+    /// client that does not take them is ended.
+    pub fn send(&self, message: &[u8]) {
+        let mut mail = self.mail.lock();
+        if mail.len() + message.len() > MAX_MAIL {
+            drop(mail);
+            return self.kill();
+        }
+        mail.extend_from_slice(message);
+        self.has_mail.store(true, Release);
+        drop(mail);
+        self.waker.wake();
+    }
+
+    /// What it was sent.
+    pub fn take_mail(&self) -> Option<Vec<u8>> {
+        if !self.has_mail.swap(false, AcqRel) {
+            return None;
+        }
+        Some(std::mem::take(&mut *self.mail.lock()))
+    }
+
+    /// Whether it has any subscription.
+    pub fn subscribes(&self) -> bool {
+        self.subscriptions.iter().any(|n| n.load(Relaxed) > 0)
+    }
+
     /// Has its task end the connection.
     pub fn kill(&self) {
         self.killed.store(true, Relaxed);
         self.waker.wake();
     }
 
+    /// The letters of CLIENT LIST.
+    fn flags(&self) -> String {
+        let all = [
+            (self.subscribes(), 'P'),
+            (self.monitoring.load(Relaxed), 'O'),
+            (self.queued.load(Relaxed) >= 0, 'x'),
+            (self.is_waiting(), 'b'),
+            (self.redirect.load(Relaxed) >= 0, 't'),
+            (self.no_evict.load(Relaxed), 'e'),
+        ];
+        let shown: String = all.iter().filter(|(is, _)| *is).map(|(_, f)| *f).collect();
+        match shown.is_empty() {
+            true => "N".into(),
+            false => shown,
+        }
+    }
+
+    /// The name of its last command.
+    fn command(&self) -> &'static str {
+        let last = self.last_command.load(Relaxed);
+        let known = cairn_protocol::command::all().nth(last);
+        known.map_or("NULL", |spec| spec.name)
+    }
+
     /// Its line of CLIENT LIST, without the line end.
     pub fn line(&self) -> Vec<u8> {
         let labels = self.labels.lock();
         let mut line = format!(
-            "id={} addr={} laddr={} fd=0 name=",
+            "id={} addr={} laddr={} fd=8 name=",
             self.id, self.address, self.local_address
         )
         .into_bytes();
         line.extend_from_slice(&labels.name);
+        let age = self.since.elapsed().as_millis() as u64;
+        let idle = age.saturating_sub(self.last_active_ms.load(Relaxed)) / 1000;
+        let [sub, psub, ssub] = self.subscriptions.each_ref().map(|n| n.load(Relaxed));
         let rest = format!(
-            " age={} idle=0 flags=N db={} sub=0 psub=0 ssub=0 multi=-1 qbuf=0 qbuf-free=0 argv-mem=0 \
-             multi-mem=0 rbs=1024 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r cmd=NULL user=default \
-             redir=-1 resp={}",
-            self.since.elapsed().as_secs(),
+            " age={} idle={idle} flags={} db={} sub={sub} psub={psub} ssub={ssub} multi={} qbuf={} \
+             qbuf-free=0 argv-mem=0 multi-mem=0 rbs=1024 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 \
+             events=r cmd={} user=default redir={} resp={}",
+            age / 1000,
+            self.flags(),
             labels.database,
+            self.queued.load(Relaxed),
+            self.query_bytes.load(Relaxed),
+            self.command(),
+            self.redirect.load(Relaxed),
             if labels.resp3 { 3 } else { 2 },
         );
         line.extend_from_slice(rest.as_bytes());
@@ -83,6 +235,8 @@ pub(crate) struct Registry {
     clients: DashMap<u64, Arc<ClientInfo>>,
     count: AtomicUsize,
     next_id: AtomicU64,
+    /// Clients whose requests wait for their keys.
+    pub blocked: Arc<AtomicUsize>,
 }
 
 impl Registry {
@@ -102,6 +256,18 @@ impl Registry {
             since: Instant::now(),
             killed: AtomicBool::new(false),
             waker: AtomicWaker::new(),
+            subscriptions: Default::default(),
+            queued: AtomicI32::new(-1),
+            last_command: AtomicUsize::new(usize::MAX),
+            query_bytes: AtomicUsize::new(0),
+            last_active_ms: AtomicU64::new(0),
+            no_evict: AtomicBool::new(false),
+            monitoring: AtomicBool::new(false),
+            redirect: AtomicI64::new(-1),
+            blocked: AtomicU8::new(AWAKE),
+            all_blocked: self.blocked.clone(),
+            mail: Mutex::default(),
+            has_mail: AtomicBool::new(false),
             labels: Mutex::default(),
         });
         self.clients.insert(info.id, info.clone());
@@ -119,6 +285,11 @@ impl Registry {
     /// Connections now.
     pub fn len(&self) -> usize {
         self.count.load(Relaxed)
+    }
+
+    /// A client by its id.
+    pub fn find(&self, id: u64) -> Option<Arc<ClientInfo>> {
+        self.clients.get(&id).map(|entry| entry.value().clone())
     }
 
     /// All clients, by id.
@@ -149,6 +320,9 @@ pub(crate) struct Shared {
     pub settings: Mutex<crate::config::Settings>,
     /// Goes up with every change of `settings`.
     pub settings_version: AtomicU64,
+    pub monitors: Monitors,
+    pub pause: Pause,
+    pub scripts: Scripts,
 }
 
 impl Shared {
@@ -157,6 +331,9 @@ impl Shared {
         Arc::new(Self {
             settings: Mutex::new(config.settings.clone()),
             settings_version: AtomicU64::new(0),
+            monitors: Monitors::default(),
+            pause: Pause::default(),
+            scripts: Scripts::default(),
             config,
             registry: Registry::default(),
             accepted: AtomicU64::new(0),

@@ -8,6 +8,7 @@ use super::registry::{Shared, Stats};
 use crate::backend::{self, Link, retry};
 use crate::config::Settings;
 use crate::route::{Lane, RouteMap, RouteTable, Target};
+use crate::tracking;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -31,6 +32,8 @@ pub struct Thread {
     parked_came: Notify,
     /// Clients with answers that are not written yet.
     dirty: RefCell<Vec<Rc<Client>>>,
+    /// Clients with subscriptions or tracking, now or before, by id.
+    listeners: RefCell<HashMap<u64, Rc<Client>>>,
     started: Instant,
     /// As of `settings_version`; see [`Self::refresh_settings`].
     settings: RefCell<Rc<Settings>>,
@@ -57,6 +60,7 @@ impl Thread {
             parked: RefCell::default(),
             parked_came: Notify::new(),
             dirty: RefCell::default(),
+            listeners: RefCell::default(),
             started: Instant::now(),
         });
         thread.settings();
@@ -155,6 +159,34 @@ impl Thread {
         !wanted
     }
 
+    /// The lanes of all living nodes, or of those whose links are up.
+    pub(crate) fn node_lanes(self: &Rc<Self>, only_up: bool) -> Vec<Lane> {
+        let lanes: Vec<Lane> = {
+            let routes = self.routes.borrow();
+            routes.nodes().map(|(lane, _)| lane).collect()
+        };
+        let is_up = |lane: &Lane| self.target(*lane).is_some_and(|to| to.link.is_up());
+        lanes
+            .into_iter()
+            .filter(|lane| !only_up || is_up(lane))
+            .collect()
+    }
+
+    /// Nodes have to hear of this client when their links come up.
+    pub(crate) fn listen(&self, client: &Rc<Client>) {
+        let mut listeners = self.listeners.borrow_mut();
+        listeners.entry(client.id).or_insert_with(|| client.clone());
+    }
+
+    /// The client is gone.
+    pub(crate) fn forget_listener(&self, id: u64) {
+        self.listeners.borrow_mut().remove(&id);
+    }
+
+    pub(crate) fn listeners(&self) -> Vec<Rc<Client>> {
+        self.listeners.borrow().values().cloned().collect()
+    }
+
     pub(crate) fn mark_dirty(&self, client: Rc<Client>) {
         if !client.dirty.replace(true) {
             self.dirty.borrow_mut().push(client);
@@ -209,8 +241,12 @@ impl Thread {
 async fn follow_routes(thread: Rc<Thread>, mut routes: watch::Receiver<Arc<RouteMap>>) {
     loop {
         let map = routes.borrow_and_update().clone();
-        thread.routes.borrow_mut().install(&map);
+        let moved = thread.routes.borrow_mut().install(&map);
         thread.connect_all();
+        if moved {
+            tracking::lose_all(&thread);
+            thread.flush_dirty();
+        }
         retry::kick(&thread);
         if routes.changed().await.is_err() {
             return;

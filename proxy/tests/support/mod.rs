@@ -7,7 +7,7 @@
 
 use bytes::{Buf, BytesMut};
 use cairn_protocol::link::{
-    Decoder, Frame, MAGIC, Moved, NO_SLOT, Reason, ReplyClass, RequestFlags, ServerHandshake,
+    Decoder, Frame, MAGIC, Moved, NO_SLOT, Push, Reason, ReplyClass, RequestFlags, ServerHandshake,
     ServerStep, Welcome, put_reply,
 };
 use cairn_protocol::resp::{Limits, ReplyWriter, RequestParser, Requests, Version};
@@ -71,6 +71,8 @@ struct Inner {
     store: Store,
     executed: Vec<Asked>,
     links: Vec<TcpStream>,
+    /// Bytes of pushes that were granted again.
+    credit: u32,
     held: Vec<(TcpStream, BytesMut)>,
 }
 
@@ -94,6 +96,7 @@ impl FakeNode {
             store,
             executed: Vec::new(),
             links: Vec::new(),
+            credit: 0,
             held: Vec::new(),
         }));
         let stopped = Arc::new(AtomicBool::new(false));
@@ -134,6 +137,31 @@ impl FakeNode {
 
     pub fn held(&self) -> usize {
         self.inner.lock().unwrap().held.len()
+    }
+
+    /// Sends a session what it did not ask for.
+    pub fn push(&self, logical: u64, kind: u8, payload: &[u8]) {
+        let mut out = BytesMut::new();
+        Push::put(&mut out, logical, kind, payload);
+        let inner = self.inner.lock().unwrap();
+        let mut link = inner.links.last().expect("a link");
+        link.write_all(&out).expect("the link takes it");
+    }
+
+    pub fn credit(&self) -> u32 {
+        self.inner.lock().unwrap().credit
+    }
+
+    /// The first request of this name that was executed.
+    pub fn asked(&self, name: &str) -> Option<Asked> {
+        self.executed().into_iter().find(|a| a.name() == name)
+    }
+
+    /// Breaks all links, and takes new ones.
+    pub fn break_links(&self) {
+        for link in self.inner.lock().unwrap().links.drain(..) {
+            let _ = link.shutdown(Shutdown::Both);
+        }
     }
 
     /// Breaks all links and takes no new ones.
@@ -181,6 +209,7 @@ fn serve(mut stream: TcpStream, shared: &Mutex<Inner>, secret: &[u8]) {
                     Frame::Open(open) => assert!(sessions.insert(open.logical), "opened twice"),
                     Frame::Close(close) => assert!(sessions.remove(&close.logical)),
                     Frame::Ping(ping) => ping.put_pong(&mut out),
+                    Frame::Credit(credit) => shared.lock().unwrap().credit += credit.bytes,
                     Frame::Request(request) => {
                         assert!(sessions.contains(&request.logical), "session not open");
                         let asked = Asked {
@@ -189,7 +218,10 @@ fn serve(mut stream: TcpStream, shared: &Mutex<Inner>, secret: &[u8]) {
                             flags: request.flags,
                             group: request.group,
                             slot: request.slot,
-                            args: parse(&request.resp),
+                            args: match request.flags.has(RequestFlags::TRANSACTION) {
+                                true => parse_all(&request.resp),
+                                false => parse(&request.resp),
+                            },
                         };
                         let lane = match asked.slot {
                             NO_SLOT => (asked.logical, NO_SLOT, asked.group),
@@ -317,6 +349,16 @@ fn parse(resp: &[u8]) -> Vec<Vec<u8>> {
     requests.get(0).iter().map(<[u8]>::to_vec).collect()
 }
 
+/// The commands of a transaction, each as its words.
+fn parse_all(resp: &[u8]) -> Vec<Vec<u8>> {
+    let (mut input, mut requests) = (BytesMut::from(resp), Requests::default());
+    let parsed = RequestParser::new().parse(&mut input, &Limits::default(), 99, &mut requests);
+    let count = parsed.expect("whole commands");
+    assert!(input.is_empty());
+    let words = |at| requests.get(at).iter().collect::<Vec<_>>().join(&b' ');
+    (0..count).map(words).collect()
+}
+
 fn execute(inner: &mut Inner, asked: &Asked) -> Vec<u8> {
     inner.executed.push(asked.clone());
     let version = match asked.flags.has(RequestFlags::RESP3) {
@@ -387,6 +429,11 @@ fn execute(inner: &mut Inner, asked: &Asked) -> Vec<u8> {
             reply.array(keys.len());
             keys.iter().for_each(|(_, key)| reply.bulk(key));
         }
+        "SUBSCRIBE" | "PSUBSCRIBE" | "SSUBSCRIBE" | "UNSUBSCRIBE" | "WATCH" | "UNWATCH"
+        | "CLIENT" | "MONITOR" => reply.ok(),
+        "PUBLISH" => reply.integer(1),
+        "EVALSHA" => reply.ok(),
+        "SCRIPT" => reply.bulk(b"sha"),
         "FLUSHALL" => {
             store.retain(|(_, key), _| !mine(key));
             reply.ok();

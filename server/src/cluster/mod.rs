@@ -1,6 +1,7 @@
 //! A node of a cluster: groups replicated through Raft, topology from etcd,
 //! links of proxies and moves of slots.
 
+pub mod functions;
 mod gate;
 pub mod mover;
 pub mod node;

@@ -1,4 +1,5 @@
-//! PUBLISH on its way to the subscribers of other nodes (gRPC).
+//! PUBLISH on its way to the subscribers of other nodes (gRPC), and the wait for
+//! their function libraries.
 //!
 //! One stream to each node that the topology names. As pub/sub is, so is this:
 //! at most once, in the order of each publisher; what a node cannot take now
@@ -18,10 +19,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::functions::Functions;
 use super::mover::{TOKEN, token};
 use super::node::Node;
 use crate::announce::Announcer;
-use crate::pubsub::Kind;
+use crate::pubsub::{Kind, Origin};
 use crate::server::Server;
 
 /// The generated messages and service.
@@ -32,7 +34,7 @@ mod wire {
 
 use wire::spread_client::SpreadClient;
 pub use wire::spread_server::{Spread as SpreadService, SpreadServer};
-use wire::{Done, Message};
+use wire::{Done, Message, Revision};
 
 /// Messages, and bytes of them, that wait for one node at most.
 const QUEUE: usize = 4096;
@@ -116,10 +118,9 @@ impl Peer {
     fn start(node: &Node, url: String) -> Peer {
         let (queue, messages) = mpsc::channel(QUEUE);
         let queued = Arc::new(AtomicUsize::new(0));
-        let token = token(&node.config.name, node.config.secret.as_deref());
         tokio::spawn(stream_for_ever(
             url.clone(),
-            token,
+            own_token(node),
             messages,
             queued.clone(),
         ));
@@ -165,35 +166,80 @@ async fn stream_for_ever(
     }
 }
 
-async fn stream(
-    url: String,
-    token: String,
-    messages: mpsc::Receiver<Message>,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+async fn connect(url: String) -> Result<SpreadClient<tonic::transport::Channel>, Failure> {
     let endpoint = tonic::transport::Endpoint::from_shared(url)?
         .connect_timeout(CONNECT)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(Duration::from_secs(2))
         .keep_alive_timeout(Duration::from_secs(4));
-    let mut client =
-        SpreadClient::new(endpoint.connect().await?).max_encoding_message_size(MAX_MESSAGE);
-    let mut request = Request::new(ReceiverStream::new(messages));
-    request
-        .metadata_mut()
-        .insert(TOKEN, MetadataValue::try_from(token)?);
-    client.messages(request).await?;
+    Ok(SpreadClient::new(endpoint.connect().await?).max_encoding_message_size(MAX_MESSAGE))
+}
+
+fn signed<T>(message: T, token: String) -> Result<Request<T>, Failure> {
+    let mut request = Request::new(message);
+    let token = MetadataValue::try_from(token)?;
+    request.metadata_mut().insert(TOKEN, token);
+    Ok(request)
+}
+
+async fn stream(
+    url: String,
+    token: String,
+    messages: mpsc::Receiver<Message>,
+) -> Result<(), Failure> {
+    let request = signed(ReceiverStream::new(messages), token)?;
+    connect(url).await?.messages(request).await?;
+    Ok(())
+}
+
+/// What this node shows to others.
+pub(super) fn own_token(node: &Node) -> String {
+    token(&node.config.name, node.config.secret.as_deref())
+}
+
+/// Waits until the node at `url` has the function libraries of a revision.
+pub(super) async fn await_functions(
+    url: String,
+    token: String,
+    revision: i64,
+) -> Result<(), Failure> {
+    let request = signed(Revision { revision }, token)?;
+    connect(url).await?.functions(request).await?;
     Ok(())
 }
 
 /// The service for the peer port.
-pub fn service(node: &Node, announcer: Arc<Announcer>) -> SpreadServer<impl SpreadService> {
-    let token = token(&node.config.name, node.config.secret.as_deref());
-    SpreadServer::new(Service { announcer, token }).max_decoding_message_size(MAX_MESSAGE)
+pub fn service(
+    node: &Node,
+    announcer: Arc<Announcer>,
+    functions: Arc<Functions>,
+) -> SpreadServer<impl SpreadService> {
+    let service = Service {
+        announcer,
+        functions,
+        token: own_token(node),
+    };
+    SpreadServer::new(service).max_decoding_message_size(MAX_MESSAGE)
 }
 
 struct Service {
     announcer: Arc<Announcer>,
+    functions: Arc<Functions>,
     token: String,
+}
+
+impl Service {
+    fn check<T>(&self, request: &Request<T>) -> Result<(), Status> {
+        let given = request.metadata().get(TOKEN).map(|t| t.as_bytes());
+        match given == Some(self.token.as_bytes()) {
+            true => Ok(()),
+            false => Err(Status::unauthenticated(
+                "another cluster, or another secret",
+            )),
+        }
+    }
 }
 
 #[tonic::async_trait]
@@ -202,18 +248,21 @@ impl SpreadService for Service {
         &self,
         request: Request<Streaming<Message>>,
     ) -> Result<Response<Done>, Status> {
-        let given = request.metadata().get(TOKEN).map(|t| t.as_bytes());
-        if given != Some(self.token.as_bytes()) {
-            return Err(Status::unauthenticated(
-                "another cluster, or another secret",
-            ));
-        }
+        self.check(&request)?;
         let mut messages = request.into_inner();
         while let Some(message) = messages.message().await? {
             let pubsub = &self.announcer.pubsub;
-            pubsub.publish(&message.channel, &message.payload);
+            pubsub.publish(&message.channel, &message.payload, Origin::Elsewhere);
         }
         Ok(Response::new(Done {}))
+    }
+
+    async fn functions(&self, request: Request<Revision>) -> Result<Response<Done>, Status> {
+        self.check(&request)?;
+        match self.functions.reached(request.into_inner().revision).await {
+            true => Ok(Response::new(Done {})),
+            false => Err(Status::deadline_exceeded("not there yet")),
+        }
     }
 }
 

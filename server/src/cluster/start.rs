@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
+use super::functions::Functions;
 use super::mover::{self, Movers};
 use super::node::{Node, member_record};
 use super::spread::{self, SpreadServer, SpreadService};
@@ -64,15 +65,19 @@ pub fn run(config: Config, data_dir_id: &str) -> anyhow::Result<()> {
     let server = Arc::new(Server::new(config, live, home, announcer));
     server.load_users()?;
     crate::scripting::attach(&server);
-    crate::scripting::open(&server.config.data_dir)?;
+    let functions = {
+        let _inside = runtime.enter();
+        Functions::start(&node, runtime.handle())
+    };
     let (http2, streams) = tokio::sync::mpsc::channel(HTTP2_QUEUE);
     let network = net::start_node(&server, Some(http2))?;
     server.set_listening_port(network.addresses.first().map_or(0, |a| a.port()));
     crate::run::ready(&network.addresses);
     let movers = Movers::new(node.clone());
-    let spread = spread::service(&node, server.announcer.clone());
+    let spread = spread::service(&node, server.announcer.clone(), functions.clone());
     runtime.spawn(serve_peers(movers.clone(), spread, streams));
     runtime.spawn(spread::follow(server.clone(), node.clone()));
+    runtime.spawn(functions.follow(server.clone()));
     runtime.spawn(follow_moves(movers, server.clone()));
 
     let stop = Arc::new(AtomicBool::new(false));

@@ -97,7 +97,7 @@ fn all_of_them() -> Vec<Vec<u8>> {
 
 /// An error text with the code ERR, unless it has one.
 fn with_code(text: &str) -> String {
-    match text.starts_with("ERR ") {
+    match text.starts_with("ERR ") || text.starts_with("UNKNOWN ") {
         true => text.to_owned(),
         false => format!("ERR {text}"),
     }

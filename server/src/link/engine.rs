@@ -11,14 +11,15 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use cairn_protocol::command::{CommandSpec, Flags, id};
+use cairn_protocol::command::{Flags, id};
 use cairn_protocol::link::{
-    Batch, Close, Credit, Frame, GoAway, LinkError, Moved, Payload, Ping, Reason, ReplyClass,
-    Request, RequestFlags, Welcome, reply_header,
+    Batch, Close, Credit, Frame, GoAway, LinkError, Moved, NO_GROUP, Payload, Ping, Reason,
+    ReplyClass, Request, RequestFlags, Welcome, reply_header,
 };
 use cairn_protocol::resp::{Limits, Mark, ReplyWriter, Requests, Version};
 use tokio::sync::mpsc;
 
+use super::own::is_for_nodes;
 use super::place::{Hint, Place};
 use super::round::{Round, Rounds, Wire};
 use super::sessions::{Asked, Busy, Held, SessionKey, Sessions};
@@ -31,7 +32,7 @@ use crate::group::submission::{Outcome, QueuedCommand};
 use crate::group::{Group, GroupId, SlotVerdict};
 use crate::net::Turns;
 use crate::net::read::{ReadJob, ReadOutcome};
-use crate::net::session::{Client, Session};
+use crate::net::session::{Client, Unblock};
 use crate::server::Server;
 use crate::storage::generations::DATABASES;
 
@@ -44,17 +45,19 @@ const COPY_UP_TO: usize = 16 << 10;
 const OVERLOADED: &str = "OVERLOADED too much of this link is unanswered; not executed";
 const TERM_LOST: &str = "OVERLOADED the command was not executed; try again";
 const TOO_LATE: &str = "TRYAGAIN the command could not be begun in time; not executed";
+const UNBLOCKED: &str = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
 const UNKNOWN: &str = "UNKNOWN the outcome of the command is not known; it may have been executed";
 
 /// See the module's documentation.
 pub(super) struct Engine {
-    server: Arc<Server>,
+    pub(super) server: Arc<Server>,
     place: Arc<dyn Place>,
-    client: Arc<Client>,
+    /// The proxy.
+    pub(super) client: Arc<Client>,
     turns: Turns,
     window: Welcome,
     limits: Limits,
-    sessions: Sessions,
+    pub(super) sessions: Sessions,
     rounds: Rounds,
     /// Groups that this round of the link has asked for.
     groups: Vec<Arc<Group>>,
@@ -65,27 +68,32 @@ pub(super) struct Engine {
     /// Frames to send.
     pub out: ReplyWriter,
     /// The request that is begun now, and nothing else.
-    request: Requests,
-    reply: ReplyWriter,
+    pub(super) request: Requests,
+    pub(super) reply: ReplyWriter,
     frame: BytesMut,
-    pool: Pool,
-    waiting: Waiting,
+    pub(super) pool: Pool,
+    pub(super) waiting: Waiting,
+    /// Sessions whose clients have messages; one entry for each at most.
+    pub(super) relay: (
+        mpsc::UnboundedSender<SessionKey>,
+        mpsc::UnboundedReceiver<SessionKey>,
+    ),
 }
 
 /// Work on the blocking pool, and where it reports.
-struct Pool {
+pub(super) struct Pool {
     report: mpsc::UnboundedSender<Report>,
     /// Bounded by what the lanes have outstanding: one each.
     reports: mpsc::UnboundedReceiver<Report>,
 }
 
 /// What became of work on the blocking pool.
-struct Report {
+pub(super) struct Report {
     asked: Asked,
     work: Work,
 }
 
-enum Work {
+pub(super) enum Work {
     /// A read: the command's index in the statistics, its cost in nanoseconds,
     /// whether it failed, and its reply.
     Answered {
@@ -125,12 +133,25 @@ enum Begun {
     NotNow(Bytes),
 }
 
+/// A command on data.
+struct OnData {
+    d: Dispatched,
+    handler: DataHandler,
+    is_read: bool,
+    /// WATCH, or an EXEC that depends on what is watched.
+    watches: bool,
+    /// Of an EXEC: how many WATCH requests it depends on.
+    watch_count: u32,
+}
+
 /// Why a request is no command on data.
 enum NoData {
     /// It is answered with this error.
     Line(Vec<u8>),
-    /// It sends messages, or asks about channels.
-    Publishing(Dispatched, SessionHandler),
+    /// It is the node's own affair, or the session's.
+    OfSession(Dispatched, SessionHandler),
+    /// It depends on watches that are gone.
+    Nil,
 }
 
 /// A refusal: the command was not executed, and the fence is up.
@@ -170,6 +191,7 @@ impl Engine {
             frame: BytesMut::new(),
             pool: Pool { report, reports },
             waiting: Waiting::default(),
+            relay: mpsc::unbounded_channel(),
         }
     }
 
@@ -184,15 +206,18 @@ impl Engine {
         for frame in batch.frames() {
             match frame? {
                 Frame::Request(request) => self.on_request(request, now)?,
-                Frame::Open(open) => self.sessions.open(open.logical)?,
-                Frame::Close(Close { logical }) => {
-                    self.waiting.give_up(self.sessions.find(logical)?);
-                    self.sessions.close(logical)?;
-                }
+                Frame::Open(open) => self.sessions.open(&open)?,
+                Frame::Close(Close { logical }) => self.close(logical)?,
                 Frame::Ping(ping) => self.send(|out| ping.put_pong(out)),
-                // Pushes have no maker yet; GOAWAY: the peer closes when it
-                // has its answers.
-                Frame::Pong(_) | Frame::Credit(Credit { .. }) | Frame::GoAway(_) => {}
+                Frame::Credit(Credit { logical, bytes, .. }) => {
+                    let key = self.sessions.find(logical)?;
+                    if let Some(own) = &mut self.sessions.get(key).own {
+                        own.grant(bytes);
+                        self.deliver(key);
+                    }
+                }
+                // GOAWAY: the peer closes when it has its answers.
+                Frame::Pong(_) | Frame::GoAway(_) => {}
                 Frame::Reply(_) | Frame::Push(_) => {
                     return Err(LinkError::Unexpected("a proxy may not answer"));
                 }
@@ -204,7 +229,18 @@ impl Engine {
         Ok(())
     }
 
-    fn send(&mut self, put: impl FnOnce(&mut BytesMut)) {
+    /// CLOSE: nobody takes what the session waits for or listens to.
+    fn close(&mut self, logical: u64) -> Result<(), LinkError> {
+        let key = self.sessions.find(logical)?;
+        self.waiting.give_up(key);
+        if let Some(own) = &self.sessions.get(key).own {
+            own.session.client.end();
+            self.server.forget(&own.session.client);
+        }
+        self.sessions.close(logical)
+    }
+
+    pub(super) fn send(&mut self, put: impl FnOnce(&mut BytesMut)) {
         self.frame.clear();
         put(&mut self.frame);
         self.out.raw(&self.frame);
@@ -233,12 +269,14 @@ impl Engine {
             len,
             tries: 0,
             by_writer: false,
+            watch_count: 0,
         };
-        let Some(group) = self.group(request.group) else {
+        let group = self.group(request.group);
+        if group.is_none() && request.group != NO_GROUP {
             let refusal = self.not_here(&asked);
             self.pass_fence(&asked, refusal);
             return Ok(());
-        };
+        }
         asked.lane = self.sessions.get(session).lane_to(request.group);
         if overloaded {
             self.pass_fence(&asked, Refusal::NotExecuted(OVERLOADED));
@@ -249,7 +287,12 @@ impl Engine {
             self.hold(asked, keep(request.resp));
             return Ok(());
         }
-        if let Begun::NotNow(wire) = self.begin(asked, Source::Read(request.resp), &group, now) {
+        let from = Source::Read(request.resp);
+        let begun = match &group {
+            Some(group) => self.begin(asked, from, group, now),
+            None => self.begin_at_node(asked, from),
+        };
+        if let Begun::NotNow(wire) = begun {
             self.hold(asked, wire);
         }
         Ok(())
@@ -371,7 +414,7 @@ impl Engine {
     }
 
     /// Answers with what is in `reply`.
-    fn answer(&mut self, asked: &Asked, class: ReplyClass) {
+    pub(super) fn answer(&mut self, asked: &Asked, class: ReplyClass) {
         self.out
             .raw(&reply_header(asked.head.request, class, self.reply.len()));
         self.out.append(&mut self.reply);
@@ -379,7 +422,7 @@ impl Engine {
     }
 
     /// Answers an executed command with an error of its own.
-    fn answer_error(&mut self, asked: &Asked, line: &[u8]) {
+    pub(super) fn answer_error(&mut self, asked: &Asked, line: &[u8]) {
         self.server
             .stats
             .error_reply(&String::from_utf8_lossy(line));
@@ -399,30 +442,54 @@ impl Engine {
             self.refuse(&asked, refusal);
             return Begun::Answered;
         }
-        let (d, handler, is_read) = match self.look_up(&asked, &from) {
+        let found = match self.look_up(&asked, &from) {
             Ok(found) => found,
-            Err(NoData::Line(line)) => {
-                self.request.pop();
-                self.answer_error(&asked, &line);
-                return Begun::Answered;
-            }
-            Err(NoData::Publishing(d, handler)) => {
-                let idle = self.lane_busy(&asked) == Busy::Idle;
-                if idle {
-                    self.publish(&asked, d, handler);
-                }
-                self.request.pop();
-                return match (idle, from) {
-                    (true, _) => Begun::Answered,
-                    // Behind what was asked before it.
-                    (false, Source::Read(payload)) => Begun::NotNow(keep(payload)),
-                    (false, Source::Held(wire)) => Begun::NotNow(wire),
-                };
-            }
+            Err(other) => return self.begin_other(asked, other, from),
         };
-        let begun = match is_read && !asked.by_writer && self.lane_busy(&asked) == Busy::Idle {
-            true => self.read_one(asked, d, handler, group, from),
-            false => self.enqueue(asked, d, handler, group, from),
+        let idle = self.lane_busy(&asked) == Busy::Idle;
+        let begun = match found.is_read && !asked.by_writer && idle {
+            true => self.read_one(asked, found, group, from),
+            false => self.enqueue(asked, found, group, from),
+        };
+        self.request.pop();
+        begun
+    }
+
+    /// A request for the node itself.
+    fn begin_at_node(&mut self, asked: Asked, from: Source<'_>) -> Begun {
+        let other = match self.look_up(&asked, &from) {
+            Err(other) => other,
+            Ok(_) => NoData::Line(b"ERR the command needs a group".to_vec()),
+        };
+        self.begin_other(asked, other, from)
+    }
+
+    /// What is no command on data.
+    fn begin_other(&mut self, asked: Asked, other: NoData, from: Source<'_>) -> Begun {
+        let begun = match other {
+            NoData::Line(line) => {
+                self.answer_error(&asked, &line);
+                Begun::Answered
+            }
+            NoData::Nil => {
+                self.own(asked.session).unwatch();
+                self.reply.clear();
+                self.reply.set_version(version_of(&asked));
+                self.reply.null_array();
+                self.answer(&asked, ReplyClass::Ok);
+                Begun::Answered
+            }
+            // Behind what was asked before it.
+            NoData::OfSession(..) if self.lane_busy(&asked) != Busy::Idle => {
+                Begun::NotNow(match from {
+                    Source::Read(payload) => keep(payload),
+                    Source::Held(wire) => wire,
+                })
+            }
+            NoData::OfSession(d, handler) => match self.run_of_session(&asked, d, handler) {
+                true => Begun::Answered,
+                false => Begun::Underway,
+            },
         };
         self.request.pop();
         begun
@@ -434,7 +501,7 @@ impl Engine {
         &mut self,
         asked: &Asked,
         from: &Source<'_>,
-    ) -> Result<(Dispatched, DataHandler, bool), NoData> {
+    ) -> Result<OnData, NoData> {
         let head = &asked.head;
         let refuse = |line: &str| Err(NoData::Line(line.as_bytes().to_vec()));
         if usize::from(head.database) >= DATABASES {
@@ -447,13 +514,26 @@ impl Engine {
         if head.flags.has(RequestFlags::TRANSACTION) {
             let (db, slot) = (usize::from(head.database), asked.slot());
             let (wire, vitals) = (&buffer[range], &self.server.vitals);
-            let (d, exec) =
+            let read =
                 transaction::read(wire, db, slot, &self.limits, vitals).map_err(NoData::Line)?;
-            self.request = exec;
-            let Handler::Write(handler) = d.handler else {
+            self.request = read.exec;
+            let Handler::Write(handler) = read.d.handler else {
                 unreachable!("EXEC runs in the writer");
             };
-            return Ok((d, handler, false));
+            if let Some(count) = read.watches {
+                let own = &self.sessions.get(asked.session).own;
+                let all = own.as_ref().is_some_and(|own| own.watches(head.group, count));
+                if !all {
+                    return Err(NoData::Nil);
+                }
+            }
+            return Ok(OnData {
+                d: read.d,
+                handler,
+                is_read: false,
+                watches: read.watches.is_some(),
+                watch_count: read.watches.unwrap_or(0),
+            });
         }
         if !self.request.shares(buffer) {
             self.request.clear();
@@ -467,6 +547,11 @@ impl Engine {
             subject: None,
             one_slot: true,
         };
+        let caller = Caller {
+            // The node's own commands name no keys of one group.
+            one_slot: head.group != NO_GROUP,
+            ..caller
+        };
         let mut d = dispatch(&self.request.get(0), caller).map_err(NoData::Line)?;
         if let Some(line) = refused_when_full(d.spec, &self.server.vitals) {
             return Err(NoData::Line(line.to_vec()));
@@ -476,16 +561,22 @@ impl Engine {
         }
         // SCAN has no keys, but goes by the slot of its cursor.
         d.slot = asked.slot();
+        let on_data = |handler, is_read| OnData {
+            d,
+            handler,
+            is_read,
+            watches: d.spec.id == id::WATCH,
+            watch_count: 0,
+        };
         match d.handler {
             // Through a proxy a scan goes on in another group, in slot order.
             Handler::Read(_) if d.spec.id == id::SCAN && d.slot.is_some() => {
-                Ok((d, commands::scan_until_gap, true))
+                Ok(on_data(commands::scan_until_gap, true))
             }
-            _ if d.spec.id == id::WATCH => refuse("ERR 'watch' is not served over a link"),
-            Handler::Read(handler) => Ok((d, handler, true)),
-            Handler::Write(handler) => Ok((d, handler, false)),
-            Handler::Session(handler) if is_publishing(d.spec) => {
-                Err(NoData::Publishing(d, handler))
+            Handler::Read(handler) => Ok(on_data(handler, true)),
+            Handler::Write(handler) => Ok(on_data(handler, false)),
+            Handler::Session(handler) if is_for_nodes(d.spec) => {
+                Err(NoData::OfSession(d, handler))
             }
             Handler::Session(_) => {
                 let name = d.spec.name.replace('|', " ");
@@ -494,26 +585,11 @@ impl Engine {
         }
     }
 
-    /// PUBLISH and its company: commands that need a connection only in name.
-    fn publish(&mut self, asked: &Asked, d: Dispatched, handler: SessionHandler) {
-        let started = Instant::now();
-        self.reply.clear();
-        self.reply.set_version(version_of(asked));
-        let mut session = Session::new(self.server.clone(), self.client.clone());
-        session.nested = true;
-        let outcome = handler(&mut session, &self.request.get(0), &mut self.reply);
-        if let Err(error) = &outcome {
-            self.fail_read(&error.to_string());
-        }
-        self.account(d, started.elapsed().as_nanos() as u64, outcome.is_err());
-        self.answer(asked, ReplyClass::Ok);
-    }
-
     fn lane_busy(&mut self, asked: &Asked) -> Busy {
         self.sessions.get(asked.session).lanes[asked.lane as usize].busy
     }
 
-    fn set_busy(&mut self, asked: &Asked, busy: Busy) {
+    pub(super) fn set_busy(&mut self, asked: &Asked, busy: Busy) {
         self.sessions.get(asked.session).lanes[asked.lane as usize].busy = busy;
     }
 
@@ -521,11 +597,12 @@ impl Engine {
     fn read_one(
         &mut self,
         asked: Asked,
-        d: Dispatched,
-        handler: DataHandler,
+        found: OnData,
         group: &Arc<Group>,
         from: Source<'_>,
     ) -> Begun {
+        let OnData { d, handler, .. } = found;
+        self.remember(&asked, &d);
         let started = Instant::now();
         self.reply.clear();
         self.reply.set_version(version_of(&asked));
@@ -546,7 +623,7 @@ impl Engine {
                 self.fail_read(&error.to_string());
                 true
             }
-            ReadOutcome::ByWriter => return self.enqueue(asked, d, handler, group, from),
+            ReadOutcome::ByWriter => return self.enqueue(asked, found, group, from),
             ReadOutcome::Cold => {
                 self.read_cold(asked, d, handler, group);
                 return Begun::Underway;
@@ -557,7 +634,7 @@ impl Engine {
         Begun::Answered
     }
 
-    fn fail_read(&mut self, line: &str) {
+    pub(super) fn fail_read(&mut self, line: &str) {
         self.server.stats.error_reply(line);
         self.reply.clear();
         self.reply.error(line);
@@ -609,11 +686,21 @@ impl Engine {
     fn enqueue(
         &mut self,
         asked: Asked,
-        d: Dispatched,
-        handler: DataHandler,
+        found: OnData,
         group: &Arc<Group>,
         from: Source<'_>,
     ) -> Begun {
+        let OnData {
+            d,
+            handler,
+            watches,
+            watch_count,
+            ..
+        } = found;
+        let asked = Asked {
+            watch_count,
+            ..asked
+        };
         let is_transaction = asked.head.flags.has(RequestFlags::TRANSACTION);
         let wire = match &from {
             // Its request is made of it, and is of no read buffer.
@@ -633,6 +720,13 @@ impl Engine {
                 Source::Held(wire) => wire,
             });
         };
+        if d.spec.id == id::WATCH {
+            self.own(asked.session).begin_watch(group, d.slot);
+        } else if watches {
+            self.own(asked.session).begin_exec(watch_count);
+        }
+        let own = self.sessions.get(asked.session).own.as_ref();
+        let client = own.map_or(0, |own| own.id());
         let round = self.rounds.get(id);
         match wire {
             Wire::In(_) => round.requests.push_sharing(&self.request, 0),
@@ -657,13 +751,13 @@ impl Engine {
             spec: d.spec,
             handler,
             db: asked.head.database as u8,
-            client: 0,
-            track: false,
+            client,
+            track: client != 0 && asked.head.flags.has(RequestFlags::TRACK),
             version: version_of(&asked),
             slot: d.slot,
             stream: asked.session,
             tries: asked.tries,
-            watcher: 0,
+            watcher: if watches { client } else { 0 },
             begin_by: asked.begin_by,
             outcome: Outcome::Pending,
             reply_end: None,
@@ -685,6 +779,9 @@ impl Engine {
         while let Poll::Ready(Some(report)) = self.pool.reports.poll_recv(cx) {
             self.on_report(report);
         }
+        while let Poll::Ready(Some(session)) = self.relay.1.poll_recv(cx) {
+            self.deliver(session);
+        }
         self.drain_lanes();
     }
 
@@ -699,6 +796,9 @@ impl Engine {
             self.set_busy(asked, Busy::Idle);
             let reply = (from, command.reply_end.unwrap_or(from));
             from = reply.1;
+            if command.watcher != 0 {
+                self.settle_watch(command, asked);
+            }
             match command.outcome {
                 Outcome::Done => self.answer_done(command, asked, &round.replies, reply),
                 Outcome::NotExecuted => self.refuse(asked, not_executed(asked)),
@@ -745,6 +845,19 @@ impl Engine {
         *self.rounds.get(id) = round;
         self.rounds.recycle(id);
         self.listed.append(&mut self.starved);
+    }
+
+    /// A WATCH that was not executed counts for nothing, and an EXEC that was
+    /// not has ended none.
+    fn settle_watch(&mut self, command: &QueuedCommand, asked: &Asked) {
+        let own = &mut self.sessions.get(asked.session).own;
+        let Some(own) = own.as_mut().filter(|_| command.outcome != Outcome::Done) else {
+            return;
+        };
+        match command.spec.id {
+            id::EXEC => own.take_back_exec(asked.watch_count),
+            _ => own.take_back_watch(),
+        }
     }
 
     fn answer_done(
@@ -813,6 +926,7 @@ impl Engine {
         self.waiting
             .insert(asked.session, asked.head.request, group, waiter);
         self.server.blocked.fetch_add(1, Ordering::Relaxed);
+        self.say_that_it_waits(asked);
         let mut report = Reporter::new(&self.pool, *asked);
         let (group, waiter, server) = (group.clone(), waiter.clone(), self.server.clone());
         tokio::spawn(async move {
@@ -827,8 +941,12 @@ impl Engine {
     }
 
     fn on_woken(&mut self, asked: Asked, woken: Woken, waiter: &Waiter, wire: Bytes) {
-        self.waiting.remove(asked.session, asked.head.request);
+        let unblocked = self.waiting.remove(asked.session, asked.head.request);
         match woken {
+            Woken::TimedOut if unblocked == Some(Unblock::Error) => {
+                self.server.stats.ran(waiter.spec.id.index(), 0, true);
+                self.answer_error(&asked, UNBLOCKED.as_bytes());
+            }
             Woken::Served => {
                 let (mut reply, nanos, failed) = waiter.take_reply();
                 let command = waiter.spec.id.index();
@@ -871,6 +989,7 @@ impl Engine {
             } => {
                 self.server.stats.ran(command, nanos, failed);
                 std::mem::swap(&mut self.reply, &mut reply);
+                self.deliver(asked.session);
                 self.answer(&asked, ReplyClass::Ok);
             }
             Work::ByWriter(wire) => {
@@ -915,12 +1034,16 @@ impl Engine {
                 return;
             };
             let id = lane.group;
-            let Some(group) = self.group(id) else {
-                let refusal = self.not_here(&asked);
-                self.pass_fence(&asked, refusal);
-                continue;
+            let begun = match self.group(id) {
+                Some(group) => self.begin(asked, Source::Held(wire), &group, now),
+                None if id == NO_GROUP => self.begin_at_node(asked, Source::Held(wire)),
+                None => {
+                    let refusal = self.not_here(&asked);
+                    self.pass_fence(&asked, refusal);
+                    continue;
+                }
             };
-            if let Begun::NotNow(wire) = self.begin(asked, Source::Held(wire), &group, now) {
+            if let Begun::NotNow(wire) = begun {
                 let lane = &mut self.sessions.get(session).lanes[at as usize];
                 lane.waiting.push_front(Held { asked, wire });
                 if lane.busy == Busy::Idle {
@@ -955,7 +1078,7 @@ impl Engine {
             .withdraw(|asked| asked.begin_by.is_some_and(|at| at <= now));
     }
 
-    fn account(&self, d: Dispatched, nanos: u64, failed: bool) {
+    pub(super) fn account(&self, d: Dispatched, nanos: u64, failed: bool) {
         self.server.stats.ran(d.spec.id.index(), nanos, failed);
         if self.is_slow(nanos) {
             let args = self.request.get(0);
@@ -988,7 +1111,7 @@ impl Engine {
 }
 
 /// Reports on work in the pool, also when it panics.
-struct Reporter {
+pub(super) struct Reporter {
     to: mpsc::UnboundedSender<Report>,
     asked: Asked,
     /// What is said if nothing else was.
@@ -996,7 +1119,7 @@ struct Reporter {
 }
 
 impl Reporter {
-    fn new(pool: &Pool, asked: Asked) -> Reporter {
+    pub(super) fn new(pool: &Pool, asked: Asked) -> Reporter {
         Reporter {
             to: pool.report.clone(),
             asked,
@@ -1004,7 +1127,7 @@ impl Reporter {
         }
     }
 
-    fn send(&mut self, work: Work) {
+    pub(super) fn send(&mut self, work: Work) {
         self.work = Some(work);
     }
 }
@@ -1035,17 +1158,11 @@ fn head_of(request: &Request<Payload<'_>>) -> Request<()> {
     }
 }
 
-fn version_of(asked: &Asked) -> Version {
+pub(super) fn version_of(asked: &Asked) -> Version {
     match asked.head.flags.has(RequestFlags::RESP3) {
         true => Version::V3,
         false => Version::V2,
     }
-}
-
-/// Whether a command sends messages or asks about channels.
-fn is_publishing(spec: &CommandSpec) -> bool {
-    let about_channels = spec.name.starts_with("pubsub|");
-    about_channels || matches!(spec.id, id::PUBLISH | id::SPUBLISH)
 }
 
 fn not_executed(asked: &Asked) -> Refusal {

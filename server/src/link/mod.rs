@@ -16,6 +16,7 @@
 mod accept;
 mod engine;
 mod handshake;
+mod own;
 mod place;
 mod pump;
 mod round;

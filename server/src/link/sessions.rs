@@ -6,11 +6,13 @@
 //! its id may be in use again by then.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use bytes::Bytes;
-use cairn_protocol::link::{LinkError, NO_SLOT, Request, Welcome};
+use cairn_protocol::link::{LinkError, NO_SLOT, Open, Request, Welcome};
 
+use super::own::Own;
 use crate::group::GroupId;
 
 /// Sessions of one link at most.
@@ -36,6 +38,8 @@ pub(super) struct Asked {
     pub tries: u8,
     /// A read that only the writer can answer.
     pub by_writer: bool,
+    /// Of an EXEC: how many WATCH requests it depends on.
+    pub watch_count: u32,
 }
 
 impl Asked {
@@ -86,6 +90,14 @@ pub(super) struct Session {
     requests: u32,
     bytes: u64,
     closed: bool,
+    /// What the wire calls it.
+    pub logical: u64,
+    /// Its client's address.
+    pub peer: Option<SocketAddr>,
+    /// Granted with OPEN.
+    pub push_credit: u32,
+    /// What it is beyond its requests, once it needs that.
+    pub own: Option<Box<Own>>,
 }
 
 impl Session {
@@ -145,7 +157,8 @@ impl Sessions {
     ///
     /// # Errors
     /// The id is in use or far from dense: the peer is broken.
-    pub fn open(&mut self, logical: u64) -> Result<(), LinkError> {
+    pub fn open(&mut self, open: &Open<'_>) -> Result<(), LinkError> {
+        let logical = open.logical;
         let at = logical as u32 as usize;
         if at >= MAX_SESSIONS || at > self.by_index.len() + MAX_SKIP {
             return Err(LinkError::BadField("session id"));
@@ -164,7 +177,16 @@ impl Sessions {
             generation: (logical >> 32) as u32,
             key: Some(key),
         };
+        let session = self.get(key);
+        session.logical = logical;
+        session.peer = open.client.parse().ok();
+        session.push_credit = open.push_credit;
         Ok(())
+    }
+
+    /// Whether a session has not been closed.
+    pub fn is_open(&self, key: SessionKey) -> bool {
+        self.places.get(key as usize).is_some_and(|s| !s.closed)
     }
 
     /// CLOSE.
@@ -289,23 +311,33 @@ mod tests {
             len,
             tries: 0,
             by_writer: false,
+            watch_count: 0,
+        }
+    }
+
+    fn open(logical: u64) -> Open<'static> {
+        Open {
+            logical,
+            push_credit: 0,
+            user: "default",
+            client: "",
         }
     }
 
     #[test]
     fn a_closed_session_lives_until_its_last_answer() {
         let mut sessions = Sessions::default();
-        sessions.open(0).unwrap();
+        sessions.open(&open(0)).unwrap();
         let old = sessions.find(0).unwrap();
         sessions.admit(old, 10, &Welcome::default()).unwrap();
         sessions.close(0).unwrap();
         assert!(sessions.find(0).is_err());
-        sessions.open(1 << 32).unwrap();
+        sessions.open(&open(1 << 32)).unwrap();
         let new = sessions.find(1 << 32).unwrap();
         assert_ne!(old, new, "what is outstanding keeps its place");
         assert!(sessions.find(0).is_err(), "an id never comes back");
         sessions.release(&asked(old, 1, 1, 10));
-        sessions.open(1).unwrap();
+        sessions.open(&open(1)).unwrap();
         assert_eq!(sessions.find(1).unwrap(), old, "now the place is free");
         assert!(sessions.is_quiet());
     }
@@ -318,7 +350,7 @@ mod tests {
             ..Welcome::default()
         };
         let mut sessions = Sessions::default();
-        sessions.open(0).unwrap();
+        sessions.open(&open(0)).unwrap();
         sessions.admit(0, 5000, &window).unwrap();
         assert!(sessions.admit(0, 1, &window).is_err());
         sessions.release(&asked(0, 1, 1, 5000));
@@ -330,10 +362,10 @@ mod tests {
     #[test]
     fn ids_that_are_in_use_or_far_from_dense_are_refused() {
         let mut sessions = Sessions::default();
-        sessions.open(0).unwrap();
-        assert!(sessions.open(1 << 32).is_err(), "its index is in use");
-        assert!(sessions.open(u64::from(u32::MAX)).is_err());
-        assert!(sessions.open(5000).is_err());
+        sessions.open(&open(0)).unwrap();
+        assert!(sessions.open(&open(1 << 32)).is_err(), "its index is in use");
+        assert!(sessions.open(&open(u64::from(u32::MAX))).is_err());
+        assert!(sessions.open(&open(5000)).is_err());
         assert!(sessions.close(7).is_err());
     }
 

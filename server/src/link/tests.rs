@@ -20,6 +20,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
+mod own;
+
 use super::{Hint, Identity, PeerPort, Place};
 use crate::announce::Announcer;
 use crate::config::{Config, LiveSettings, Settings};
@@ -262,6 +264,8 @@ struct Link {
     /// GOAWAY's reason.
     away: Option<u8>,
     pongs: Vec<u64>,
+    /// Session, kind and payload.
+    pushes: Vec<(u64, u8, Vec<u8>)>,
     next: u64,
 }
 
@@ -288,6 +292,7 @@ impl Link {
                         answers,
                         away: None,
                         pongs,
+                        pushes: Vec::new(),
                         next: 0,
                     });
                 }
@@ -373,6 +378,10 @@ impl Link {
                     }
                     Frame::Pong(ping) => self.pongs.push(ping.token),
                     Frame::Ping(_) => {}
+                    Frame::Push(push) => {
+                        let payload = push.payload.to_vec();
+                        self.pushes.push((push.logical, push.kind, payload));
+                    }
                     Frame::GoAway(away) => self.away = Some(away.reason),
                     other => panic!("a node may not send {other:?}"),
                 }

@@ -3,7 +3,7 @@
 
 use bytes::BytesMut;
 use cairn_protocol::command::{id, lookup_full};
-use cairn_protocol::resp::{Limits, RequestParser, Requests};
+use cairn_protocol::resp::{Limits, RequestParser, Requests, number::parse_u64};
 
 use crate::commands::arguments::database;
 use crate::commands::{Handler, transactions};
@@ -16,6 +16,14 @@ const REFUSED: &[u8] = b"EXECABORT Transaction discarded because of: ";
 /// Commands of one transaction at most, MULTI and EXEC included.
 const MAX_COMMANDS: usize = 1 << 20;
 
+/// A transaction that may run.
+pub(super) struct Transaction {
+    pub exec: Requests,
+    pub d: Dispatched,
+    /// How many WATCH requests its client has sent for it, if any.
+    pub watches: Option<u32>,
+}
+
 /// The EXEC that a transaction is, and how it is dispatched; or the error line
 /// that it gets.
 ///
@@ -26,18 +34,24 @@ pub(super) fn read(
     slot: Option<u16>,
     limits: &Limits,
     vitals: &Vitals,
-) -> Result<(Dispatched, Requests), Vec<u8>> {
+) -> Result<Transaction, Vec<u8>> {
     let mut bytes = BytesMut::from(wire);
     let mut all = Requests::default();
     let count = RequestParser::new()
         .parse(&mut bytes, limits, MAX_COMMANDS, &mut all)
         .map_err(|error| error.line())?;
     let is = |at: usize, word: &[u8]| all.get(at).get(0).eq_ignore_ascii_case(word);
-    if !bytes.is_empty() || count < 2 || !is(0, b"MULTI") || !is(count - 1, b"EXEC") {
+    let watches = match count > 0 && is(0, b"WATCH") {
+        true => Some(watch_count(&all).ok_or(MALFORMED)?),
+        false => None,
+    };
+    let first = usize::from(watches.is_some());
+    let whole = bytes.is_empty() && count >= first + 2;
+    if !whole || !is(first, b"MULTI") || !is(count - 1, b"EXEC") {
         return Err(MALFORMED.to_vec());
     }
     let mut multi = Multi::new(db);
-    for at in 1..count - 1 {
+    for at in first + 1..count - 1 {
         queue(&mut multi, &all, at, slot, vitals).map_err(|line| [REFUSED, &line].concat())?;
     }
     let d = Dispatched {
@@ -45,7 +59,17 @@ pub(super) fn read(
         handler: Handler::Write(transactions::exec),
         slot,
     };
-    Ok((d, multi.exec))
+    Ok(Transaction {
+        exec: multi.exec,
+        d,
+        watches,
+    })
+}
+
+/// The n of `WATCH n`.
+fn watch_count(all: &Requests) -> Option<u32> {
+    let n = all.get(0).try_get(1).and_then(parse_u64)?;
+    u32::try_from(n).ok()
 }
 
 fn queue(
@@ -74,7 +98,7 @@ fn queue(
         multi.db = database(args.get(1)).map_err(|error| error.to_string().into_bytes())?;
         return Ok(());
     }
-    // WATCH needs a session of its own at the node.
+    // WATCH comes before MULTI, as a request of its own.
     if matches!(d.handler, Handler::Session(_)) || d.spec.id == id::WATCH {
         let name = d.spec.name.replace('|', " ");
         return Err(format!("ERR '{name}' is not served over a link").into_bytes());
@@ -103,7 +127,7 @@ mod tests {
         let slot = Some(cairn_protocol::slot::key_slot(b"a"));
         let (limits, vitals) = (Limits::default(), Vitals::default());
         match read(&wire(lines), 0, slot, &limits, &vitals) {
-            Ok((_, exec)) => Ok(transactions::parts(&exec.get(0)).count()),
+            Ok(read) => Ok(transactions::parts(&read.exec.get(0)).count()),
             Err(line) => Err(String::from_utf8(line).unwrap()),
         }
     }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::sessions::SessionKey;
 use crate::group::Group;
 use crate::group::blocked::{Release, Waiter};
+use crate::net::session::Unblock;
 
 /// How often a waiter looks whether its slot is still here.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -68,7 +69,24 @@ pub(super) struct Waiting {
 }
 
 /// A request, and where it waits.
-type Wait = (u64, Arc<Group>, Arc<Waiter>);
+struct Wait {
+    request: u64,
+    group: Arc<Group>,
+    waiter: Arc<Waiter>,
+    /// Its client was unblocked.
+    unblocked: Option<Unblock>,
+}
+
+impl Wait {
+    /// Ends it, unless it is served just now.
+    fn give_up(&self) -> bool {
+        let over = self.group.give_up(&self.waiter);
+        if over {
+            self.waiter.wake();
+        }
+        over
+    }
+}
 
 impl Waiting {
     pub fn insert(
@@ -79,34 +97,49 @@ impl Waiting {
         waiter: &Arc<Waiter>,
     ) {
         let mine = self.by_session.entry(session).or_default();
-        mine.push((request, group.clone(), waiter.clone()));
+        mine.push(Wait {
+            request,
+            group: group.clone(),
+            waiter: waiter.clone(),
+            unblocked: None,
+        });
     }
 
-    pub fn remove(&mut self, session: SessionKey, request: u64) {
-        if let Some(mine) = self.by_session.get_mut(&session) {
-            mine.retain(|(of, _, _)| *of != request);
-            if mine.is_empty() {
-                self.by_session.remove(&session);
+    /// How its client was unblocked, if it was.
+    pub fn remove(&mut self, session: SessionKey, request: u64) -> Option<Unblock> {
+        let mine = self.by_session.get_mut(&session)?;
+        let at = mine.iter().position(|wait| wait.request == request)?;
+        let wait = mine.swap_remove(at);
+        if mine.is_empty() {
+            self.by_session.remove(&session);
+        }
+        wait.unblocked
+    }
+
+    /// CLIENT UNBLOCK. False: it does not wait, or not any more.
+    pub fn unblock(&mut self, session: SessionKey, request: u64, how: Unblock) -> bool {
+        let mine = self.by_session.get_mut(&session).into_iter().flatten();
+        for wait in mine.filter(|wait| wait.request == request && wait.unblocked.is_none()) {
+            if wait.give_up() {
+                wait.unblocked = Some(how);
+                return true;
             }
         }
+        false
     }
 
     /// The session's client is gone: nobody takes what it waits for.
     pub fn give_up(&self, session: SessionKey) {
-        for (_, group, waiter) in self.by_session.get(&session).into_iter().flatten() {
-            if group.give_up(waiter) {
-                waiter.wake();
-            }
+        for wait in self.by_session.get(&session).into_iter().flatten() {
+            wait.give_up();
         }
     }
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        for (_, group, waiter) in self.by_session.values().flatten() {
-            if group.give_up(waiter) {
-                waiter.wake();
-            }
+        for wait in self.by_session.values().flatten() {
+            wait.give_up();
         }
     }
 }

@@ -13,7 +13,7 @@ use cairn_protocol::acl::{Account, Context, Subject};
 use cairn_protocol::command::{CommandSpec, id};
 use cairn_protocol::resp::{ReplyWriter, Version};
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
 use super::multi::Multi;
 use super::outbox::{Message, Outbox, OutputLimit, Put};
@@ -77,6 +77,14 @@ pub struct Client {
     gone: AtomicBool,
     /// Wakes the connection: it was killed, or its outbox is not empty.
     signal: Notify,
+    /// It is behind a proxy: the link that is to be told of the same.
+    relay: Option<Relay>,
+}
+
+/// A link's door for the clients behind it, and the client's number there.
+pub struct Relay {
+    pub key: u32,
+    pub wake: mpsc::UnboundedSender<u32>,
 }
 
 const WAITS: u8 = 1;
@@ -142,6 +150,26 @@ impl Client {
             cut_off: AtomicBool::new(false),
             gone: AtomicBool::new(false),
             signal: Notify::new(),
+            relay: None,
+        }
+    }
+
+    /// This client, if a link of a proxy stands for its connection.
+    pub fn behind(mut self, relay: Relay) -> Client {
+        self.relay = Some(relay);
+        self
+    }
+
+    /// Whether it is behind a proxy, which listens at every node.
+    pub fn is_relayed(&self) -> bool {
+        self.relay.is_some()
+    }
+
+    fn wake(&self) {
+        self.signal.notify_one();
+        if let Some(relay) = &self.relay {
+            // The link may be gone.
+            let _ = relay.wake.send(relay.key);
         }
     }
 
@@ -155,7 +183,7 @@ impl Client {
     pub fn send(&self, message: &mut Message<'_>) {
         let unsent = self.output_buffer.load(Ordering::Relaxed);
         match self.outbox.put(message, self.limit(), unsent) {
-            Put::First => self.signal.notify_one(),
+            Put::First => self.wake(),
             Put::TooMuch => self.cut_off(),
             Put::Behind | Put::Gone => {}
         }
@@ -223,12 +251,12 @@ impl Client {
         self.kill();
     }
 
-    pub(super) fn is_cut_off(&self) -> bool {
+    pub(crate) fn is_cut_off(&self) -> bool {
         self.cut_off.load(Ordering::Acquire)
     }
 
     /// The connection is gone.
-    pub(super) fn end(&self) {
+    pub(crate) fn end(&self) {
         self.gone.store(true, Ordering::Release);
         self.outbox.close();
         self.live.client_memory.count(&self.counted, 0);
@@ -239,19 +267,19 @@ impl Client {
         self.gone.load(Ordering::Acquire) || self.is_killed()
     }
 
-    pub(super) fn has_messages(&self) -> bool {
+    pub(crate) fn has_messages(&self) -> bool {
         !self.outbox.is_empty()
     }
 
     /// Puts what others sent behind what is in `out`: a whole number of replies.
-    pub(super) fn take_messages(&self, out: &mut ReplyWriter) {
+    pub(crate) fn take_messages(&self, out: &mut ReplyWriter) {
         self.outbox.take(out);
     }
 
     /// Closes the client's connection after what it is doing now.
     pub fn kill(&self) {
         self.killed.store(true, Ordering::Release);
-        self.signal.notify_one();
+        self.wake();
     }
 
     /// Closes it for what it costs.

@@ -26,6 +26,22 @@ pub use subscriptions::{Kind, Subscriptions};
 
 type Listeners = HashMap<u64, Arc<Client>>;
 
+/// Where a message was published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// On this node: for all who listen here.
+    Here,
+    /// On another node of the cluster. Clients behind proxies listen there too
+    /// and have it from there.
+    Elsewhere,
+}
+
+impl Origin {
+    fn reaches(self, client: &Client) -> bool {
+        self == Origin::Here || !client.is_relayed()
+    }
+}
+
 /// See the module's documentation.
 #[derive(Default)]
 pub struct PubSub {
@@ -139,15 +155,15 @@ impl PubSub {
 
     /// Sends a message to all who listen on this node. Replies with how many
     /// times it was sent: a client may get it more than once.
-    pub fn publish(&self, channel: &[u8], message: &[u8]) -> usize {
-        let direct = send_to(&self.channels, channel, b"message", message);
+    pub fn publish(&self, channel: &[u8], message: &[u8], from: Origin) -> usize {
+        let direct = send_to(&self.channels, channel, b"message", message, from);
         match self.pattern_count.load(Ordering::Acquire) {
             0 => direct,
-            _ => direct + self.publish_to_patterns(channel, message),
+            _ => direct + self.publish_to_patterns(channel, message, from),
         }
     }
 
-    fn publish_to_patterns(&self, channel: &[u8], message: &[u8]) -> usize {
+    fn publish_to_patterns(&self, channel: &[u8], message: &[u8], from: Origin) -> usize {
         let mut sent = 0;
         for (pattern, listeners) in self.patterns.read().iter() {
             if !glob_match(pattern, channel, false) {
@@ -160,16 +176,20 @@ impl PubSub {
                 out.bulk(channel);
                 out.bulk(message);
             };
-            let mut copy = Message::new(&write);
-            listeners.values().for_each(|client| client.send(&mut copy));
-            sent += listeners.len();
+            sent += send_all(listeners, &mut Message::new(&write), from);
         }
         sent
     }
 
     /// The same for a sharded channel.
     pub fn publish_to_shard(&self, channel: &[u8], message: &[u8]) -> usize {
-        send_to(&self.shard_channels, channel, b"smessage", message)
+        send_to(
+            &self.shard_channels,
+            channel,
+            b"smessage",
+            message,
+            Origin::Here,
+        )
     }
 
     /// Ends all subscriptions to the sharded channels that `gone` names, and
@@ -186,8 +206,9 @@ impl PubSub {
                 Some(listeners) => listeners.values().cloned().collect(),
                 None => continue,
             };
-            for client in listeners {
-                self.unsubscribe(&client, Kind::Shard, &name, |left| {
+            // A proxy listens at every node, whoever owns the slot.
+            for client in listeners.iter().filter(|client| !client.is_relayed()) {
+                self.unsubscribe(client, Kind::Shard, &name, |left| {
                     let write = |out: &mut ReplyWriter| {
                         put_confirmation(out, b"sunsubscribe", Some(&name), left);
                     };
@@ -245,6 +266,7 @@ fn send_to(
     channel: &[u8],
     word: &[u8],
     message: &[u8],
+    from: Origin,
 ) -> usize {
     let Some(listeners) = channels.get(channel) else {
         return 0;
@@ -255,9 +277,12 @@ fn send_to(
         out.bulk(channel);
         out.bulk(message);
     };
-    let mut copy = Message::new(&write);
-    listeners.values().for_each(|client| client.send(&mut copy));
-    listeners.len()
+    send_all(&listeners, &mut Message::new(&write), from)
+}
+
+fn send_all(listeners: &Listeners, message: &mut Message<'_>, from: Origin) -> usize {
+    let reached = listeners.values().filter(|client| from.reaches(client));
+    reached.map(|client| client.send(message)).count()
 }
 
 /// What a client is told when it begins or ends a subscription.

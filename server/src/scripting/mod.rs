@@ -332,6 +332,11 @@ pub(crate) fn load_library(code: &[u8], replace: bool) -> Result<Vec<u8>, String
     REGISTRY.change(|libraries| {
         let mut libraries = libraries.clone();
         if libraries.library(&header.name).is_some() && !replace {
+            // A client of the whole cluster asks every node.
+            let keeper = REGISTRY.keeper();
+            if keeper.is_some_and(|keeper| keeper.has_from_elsewhere(&header.name, code)) {
+                return Ok((libraries, header.name.clone()));
+            }
             let name = String::from_utf8_lossy(&header.name).into_owned();
             return Err(format!("Library '{name}' already exists"));
         }
@@ -366,7 +371,35 @@ pub(crate) fn forget_libraries() -> Result<(), String> {
 /// FUNCTION RESTORE. May wait for the disk.
 pub(crate) fn restore_libraries(payload: &[u8], policy: Policy) -> Result<(), String> {
     let libraries = read_dump(payload)?;
-    REGISTRY.change(|current| Ok((current.joined(libraries, policy)?, ())))
+    REGISTRY.change(|current| Ok((current.joined(libraries.clone(), policy)?, ())))
+}
+
+/// From now on the libraries are those that `keeper` brings ([`install`]).
+pub(crate) fn kept_by(keeper: Arc<dyn registry::Keeper>) {
+    REGISTRY.kept_by(keeper);
+}
+
+/// The libraries as the cluster has them now, by name. What cannot be read is
+/// left out, and said. May run code of theirs.
+pub(crate) fn install(codes: impl Iterator<Item = (String, Vec<u8>)>) {
+    let before = REGISTRY.libraries();
+    let mut after = Libraries::default();
+    for (name, code) in codes {
+        let known = before.library(name.as_bytes()).filter(|l| l.code == code);
+        let library = match known {
+            Some(library) => Ok(library.clone()),
+            None => read_library(&code).map(Arc::new),
+        };
+        if let Err(error) = library.and_then(|library| after.add(library)) {
+            tracing::error!(name, error, "a library of functions cannot be read");
+        }
+    }
+    REGISTRY.install(Arc::new(after));
+}
+
+/// Whether these are the very libraries that are in use now.
+pub(crate) fn is_in_use(libraries: &Libraries) -> bool {
+    std::ptr::eq(libraries, &*REGISTRY.libraries())
 }
 
 fn read_dump(payload: &[u8]) -> Result<Vec<Arc<Library>>, String> {

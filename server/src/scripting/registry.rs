@@ -12,7 +12,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
@@ -143,6 +143,24 @@ impl Libraries {
     }
 }
 
+/// Where the libraries of a cluster are.
+pub(crate) trait Keeper: Send + Sync {
+    /// Makes `after` of what was `before`, for all nodes, and returns once they
+    /// have it: true. False: others have changed the libraries since, and this
+    /// node knows now. May wait for the network.
+    ///
+    /// # Errors
+    /// Why that is not possible.
+    fn keep(&self, before: &Libraries, after: &Libraries) -> Result<bool, String>;
+
+    /// Whether another node was asked to load this very library.
+    fn has_from_elsewhere(&self, name: &[u8], code: &[u8]) -> bool;
+}
+
+/// Changes that others overtook are made anew so often.
+const KEEP_TRIES: usize = 10;
+const BUSY: &str = "the functions are changed by others all the time; try again";
+
 /// See the module's documentation.
 #[derive(Default)]
 pub(super) struct Registry {
@@ -156,6 +174,8 @@ pub(super) struct Registry {
     library_epoch: AtomicU64,
     /// One change of libraries at a time, the file included; its folder.
     change: Mutex<Option<PathBuf>>,
+    /// In a cluster. Set once, at the start.
+    keeper: OnceLock<Arc<dyn Keeper>>,
     /// Whether changes are synced before they are answered.
     pub sync: AtomicBool,
     files: Arc<Files>,
@@ -226,8 +246,11 @@ impl Registry {
     /// Those of `make`, and that the file could not be written.
     pub fn change<T>(
         &self,
-        make: impl FnOnce(&Libraries) -> Result<(Libraries, T), String>,
+        make: impl Fn(&Libraries) -> Result<(Libraries, T), String>,
     ) -> Result<T, String> {
+        if let Some(keeper) = self.keeper.get() {
+            return self.change_for_all(&**keeper, make);
+        }
         let folder = self.change.lock();
         let before = self.libraries();
         let (after, result) = make(&before)?;
@@ -241,6 +264,37 @@ impl Registry {
         *self.libraries.write() = Arc::new(after);
         self.library_epoch.fetch_add(1, Ordering::AcqRel);
         Ok(result)
+    }
+
+    /// The same where a keeper has them.
+    fn change_for_all<T>(
+        &self,
+        keeper: &dyn Keeper,
+        make: impl Fn(&Libraries) -> Result<(Libraries, T), String>,
+    ) -> Result<T, String> {
+        for _ in 0..KEEP_TRIES {
+            let before = self.libraries();
+            let (after, result) = make(&before)?;
+            if keeper.keep(&before, &after)? {
+                return Ok(result);
+            }
+        }
+        Err(BUSY.into())
+    }
+
+    /// From now on the libraries are those that `keeper` brings.
+    pub fn kept_by(&self, keeper: Arc<dyn Keeper>) {
+        let _ = self.keeper.set(keeper);
+    }
+
+    pub fn keeper(&self) -> Option<&Arc<dyn Keeper>> {
+        self.keeper.get()
+    }
+
+    /// The libraries as the keeper has them now.
+    pub fn install(&self, libraries: Arc<Libraries>) {
+        *self.libraries.write() = libraries;
+        self.library_epoch.fetch_add(1, Ordering::AcqRel);
     }
 
     fn save(&self, folder: &Path, bytes: &[u8]) -> std::io::Result<()> {

@@ -6,6 +6,7 @@
 //! `StoreError::is_definite` whether anything may have changed.
 
 mod cluster;
+mod functions;
 mod plans;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use etcd_client::{
 };
 
 pub use cluster::NewCluster;
+pub use functions::FunctionChange;
 pub use plans::{FreshProof, NewPlan, PlanProgressWriter, Verdict};
 
 use super::error::StoreError;

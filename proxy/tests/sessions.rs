@@ -1,0 +1,185 @@
+//! What a client has at the nodes: subscriptions, watches, tracking, scripts.
+//! "bar" and "hello" are group 1's (slots 5061, 866), "foo" is group 2's (12182).
+
+mod support;
+
+use cairn_protocol::link::Push;
+use support::{Act, Cluster, command, until};
+
+const MESSAGE: &[u8] = b">3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$1\r\nm\r\n";
+
+#[test]
+fn a_subscription_is_put_at_every_node_and_confirmed_when_all_have_it() {
+    let cluster = Cluster::start();
+    let mut client = cluster.client();
+    cluster.nodes[1].script(|asked| match asked.name() == "SUBSCRIBE" {
+        true => Act::Hold,
+        false => Act::Run,
+    });
+    client.send(command("SUBSCRIBE c d"));
+    until("both nodes are asked", || {
+        cluster.nodes.iter().all(|node| node.asked("SUBSCRIBE").is_some())
+    });
+    let asked = cluster.nodes[0].asked("SUBSCRIBE").unwrap();
+    assert_eq!((asked.group, &asked.args[1..]), (0, &[b"c".to_vec(), b"d".to_vec()][..]));
+    // It listens already, but has not been told.
+    cluster.nodes[0].push(asked.logical, Push::MESSAGES, MESSAGE);
+    until("the credit is renewed", || {
+        cluster.nodes[0].credit() == MESSAGE.len() as u32
+    });
+    assert!(client.is_quiet());
+    cluster.nodes[1].release();
+    client.expect("*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n");
+    client.expect("*3\r\n$9\r\nsubscribe\r\n$1\r\nd\r\n:2\r\n");
+    client.expect("*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$1\r\nm\r\n");
+    client.ask("PING", "*2\r\n$4\r\npong\r\n$0\r\n\r\n");
+    client.send(command("GET foo"));
+    assert!(client.line().starts_with("-ERR Can't execute 'get'"));
+}
+
+#[test]
+fn in_resp3_messages_are_pushes_beside_replies() {
+    let cluster = Cluster::start();
+    let mut client = cluster.client();
+    client.send(command("HELLO 3"));
+    client.send(command("SUBSCRIBE c"));
+    until("it is subscribed", || cluster.nodes[0].asked("SUBSCRIBE").is_some());
+    let session = cluster.nodes[0].asked("SUBSCRIBE").unwrap().logical;
+    client.send(command("PING here"));
+    while client.line() != "here" {}
+    cluster.nodes[0].push(session, Push::MESSAGES, MESSAGE);
+    client.expect(MESSAGE);
+    client.ask("GET foo", "_\r\n");
+}
+
+#[test]
+fn a_node_whose_link_comes_up_hears_of_all_subscriptions() {
+    let cluster = Cluster::start();
+    let mut client = cluster.client();
+    client.ask("SUBSCRIBE c", "*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n");
+    client.ask("PSUBSCRIBE p*", "*3\r\n$10\r\npsubscribe\r\n$2\r\np*\r\n:2\r\n");
+    cluster.nodes[0].break_links();
+    until("it is told again", || {
+        let all = cluster.nodes[0].executed();
+        let count = |name: &str| all.iter().filter(|asked| asked.name() == name).count();
+        count("SUBSCRIBE") == 2 && count("PSUBSCRIBE") == 2
+    });
+}
+
+#[test]
+fn reset_ends_all_that_a_client_has_at_the_nodes() {
+    let cluster = Cluster::start();
+    let mut client = cluster.client();
+    client.ask("SUBSCRIBE c", "*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n");
+    let before = cluster.nodes[0].asked("SUBSCRIBE").unwrap().logical;
+    client.ask("RESET", "+RESET\r\n");
+    client.ask("SET bar 1", "+OK\r\n");
+    let after = cluster.nodes[0].asked("SET").unwrap().logical;
+    assert_ne!(before, after, "a session of its own");
+}
+
+#[test]
+fn exec_says_how_many_watches_it_depends_on() {
+    let cluster = Cluster::start();
+    let mut client = cluster.client();
+    cluster.nodes[0].script(|asked| match asked.args.last().map(Vec::as_slice) {
+        Some(b"EXEC") => {
+            let words = asked.args.join(&b',');
+            assert_eq!(words.escape_ascii().to_string(), "WATCH 2,MULTI,SET bar 1,EXEC");
+            Act::Say(b"*-1\r\n")
+        }
+        _ => Act::Run,
+    });
+    client.ask("WATCH bar", "+OK\r\n").ask("WATCH bar", "+OK\r\n");
+    client.ask(
+        "WATCH foo",
+        "-CROSSSLOT Keys in request don't hash to the same slot\r\n",
+    );
+    client.ask("MULTI", "+OK\r\n").ask("SET bar 1", "+QUEUED\r\n");
+    client.ask("EXEC", "*-1\r\n");
+    cluster.nodes[0].script(|asked| match asked.args.last().map(Vec::as_slice) {
+        Some(b"EXEC") => {
+            assert_eq!(asked.args[0], b"MULTI", "the watches are over");
+            Act::Say(b"*1\r\n+OK\r\n")
+        }
+        _ => Act::Run,
+    });
+    client.ask("MULTI", "+OK\r\n").ask("SET bar 1", "+QUEUED\r\n");
+    client.ask("EXEC", "*1\r\n+OK\r\n");
+}
+
+#[test]
+fn a_watch_whose_link_broke_is_never_set_again_behind_the_clients_back() {
+    let cluster = Cluster::start();
+    let mut client = cluster.client();
+    cluster.nodes[0].script(|asked| match asked.name() == "WATCH" {
+        true => Act::RunAndDie,
+        false => Act::Run,
+    });
+    client.send(command("WATCH bar"));
+    assert!(client.line().starts_with("-UNKNOWN"));
+}
+
+#[test]
+fn a_node_is_sent_a_script_before_an_evalsha_that_it_may_not_know() {
+    let cluster = Cluster::start();
+    let mut client = cluster.client();
+    let sha = "e0e1f9fabfc9d4800c877a703b823ac0578ff8db";
+    client.ask(&format!("EVALSHA {sha} 1 foo"), "+OK\r\n");
+    assert!(cluster.nodes[1].asked("SCRIPT").is_none(), "nobody knows it");
+    let eval = b"*4\r\n$4\r\nEVAL\r\n$8\r\nreturn 1\r\n$1\r\n1\r\n$3\r\nbar\r\n";
+    client.send(eval);
+    client.line();
+    for _ in 0..2 {
+        client.ask(&format!("EVALSHA {sha} 1 foo"), "+OK\r\n");
+    }
+    let all = cluster.nodes[1].executed();
+    let names: Vec<String> = all.iter().map(|asked| asked.name()).collect();
+    assert_eq!(names, ["EVALSHA", "SCRIPT", "EVALSHA", "EVALSHA"]);
+    assert_eq!(all[1].args[2], b"return 1");
+}
+
+#[test]
+fn tracking_marks_reads_and_a_lost_node_invalidates_everything() {
+    let cluster = Cluster::start();
+    let mut client = cluster.client();
+    client.send(command("HELLO 3"));
+    client.send(command("CLIENT TRACKING ON NOLOOP"));
+    client.send(command("GET bar"));
+    until("the read has come", || cluster.nodes[0].asked("GET").is_some());
+    let read = cluster.nodes[0].asked("GET").unwrap();
+    assert!(read.flags.has(cairn_protocol::link::RequestFlags::TRACK));
+    let told = cluster.nodes[1].asked("CLIENT").expect("all nodes are told");
+    assert_eq!(told.args.join(&b' '), b"CLIENT TRACKING ON NOLOOP");
+    client.send(command("PING ready"));
+    while client.line() != "ready" {}
+    cluster.nodes[0].break_links();
+    client.expect(">2\r\n$10\r\ninvalidate\r\n_\r\n");
+}
+
+#[test]
+fn a_monitor_sees_the_commands_of_all_clients() {
+    let cluster = Cluster::start();
+    let (mut monitor, mut client) = (cluster.client(), cluster.client());
+    monitor.ask("MONITOR", "+OK\r\n");
+    client.ask("SET foo 1", "+OK\r\n");
+    assert!(monitor.line().ends_with(r#"] "SET" "foo" "1""#));
+}
+
+#[test]
+fn a_pause_of_writes_holds_writes_and_is_ended_at_once() {
+    let cluster = Cluster::start();
+    let (mut writer, mut other) = (cluster.client(), cluster.client());
+    other.ask("CLIENT PAUSE 100000 WRITE", "+OK\r\n");
+    other.ask("GET foo", "$-1\r\n");
+    writer.send(command("SET foo 1"));
+    until("it counts as blocked", || {
+        other.send(command("INFO clients"));
+        let len: usize = other.line()[1..].parse().unwrap();
+        let mut text = vec![0; len + 2];
+        std::io::Read::read_exact(&mut other.stream, &mut text).unwrap();
+        String::from_utf8_lossy(&text).contains("blocked_clients:1")
+    });
+    other.ask("CLIENT UNPAUSE", "+OK\r\n");
+    writer.expect("+OK\r\n");
+}

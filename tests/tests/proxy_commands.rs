@@ -1,0 +1,402 @@
+//! What a plain client sees through two proxies' worth of cluster: two groups,
+//! each on a node of its own, and nothing that a single Redis would not show.
+
+use std::time::Duration;
+
+use cairn_tests::cluster::{Cluster, key_in_slot};
+use cairn_tests::peers::Redis;
+use cairn_tests::resp::{Client, Value};
+use cairn_tests::wait;
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// A key of the first group, and one of the second.
+fn keys() -> (String, String) {
+    (key_in_slot(100), key_in_slot(16_000))
+}
+
+fn next(client: &mut Client) -> Value {
+    client.read_reply().expect("a message").value
+}
+
+fn texts(value: &Value) -> Vec<String> {
+    value.array().iter().map(Value::text).collect()
+}
+
+/// The port of a second proxy of the cluster, which ends with the value.
+fn second_proxy(cluster: &Cluster) -> (u16, cairn_tests::process::Process) {
+    cluster.start_proxy()
+}
+
+#[test]
+fn messages_reach_subscribers_at_any_proxy_and_node() {
+    let cluster = Cluster::start(2, 2);
+    let (port, _proxy) = second_proxy(&cluster);
+    let (mut near, mut far, mut publisher) =
+        (cluster.client(), Client::connect(port), cluster.client());
+    assert_eq!(texts(&near.words("SUBSCRIBE news"))[..2], ["subscribe", "news"]);
+    assert_eq!(texts(&far.words("PSUBSCRIBE n*"))[..2], ["psubscribe", "n*"]);
+    assert_eq!(publisher.words("PUBLISH news one").integer(), 2);
+    assert_eq!(texts(&next(&mut near)), ["message", "news", "one"]);
+    assert_eq!(texts(&next(&mut far)), ["pmessage", "n*", "news", "one"]);
+
+    // Published at a node by a client of the cluster, and heard there.
+    let mut direct: Vec<Client> = cluster.nodes.values().map(|n| n.client()).collect();
+    direct[1].words("SUBSCRIBE news");
+    for (at, text) in ["two", "three"].iter().enumerate() {
+        if at == 1 {
+            break;
+        }
+        direct[0].words(&format!("PUBLISH news {text}"));
+        assert_eq!(texts(&next(&mut near)), ["message", "news", text]);
+        assert_eq!(texts(&next(&mut far)), ["pmessage", "n*", "news", text]);
+        assert_eq!(texts(&next(&mut direct[1])), ["message", "news", text]);
+    }
+    publisher.words("PUBLISH news four");
+    assert_eq!(texts(&next(&mut near)), ["message", "news", "four"], "each once");
+    assert_eq!(texts(&next(&mut direct[1])), ["message", "news", "four"]);
+
+    assert_eq!(texts(&publisher.words("PUBSUB CHANNELS")), ["news"]);
+    assert_eq!(publisher.words("PUBSUB NUMPAT").integer(), 1);
+    near.words("UNSUBSCRIBE");
+    assert_eq!(publisher.words("PUBLISH news five").integer(), 1);
+    cluster.stop();
+}
+
+#[test]
+fn sharded_channels_and_keyspace_events_come_from_the_owner_of_the_slot() {
+    let cluster = Cluster::start(2, 2);
+    let (port, _proxy) = second_proxy(&cluster);
+    let (mut listener, mut writer) = (Client::connect(port), cluster.client());
+    let (one, two) = keys();
+    for key in [&one, &two] {
+        listener.words(&format!("SSUBSCRIBE {key}"));
+        assert_eq!(writer.words(&format!("SPUBLISH {key} hello")).integer(), 1);
+        let message = next(&mut listener);
+        assert_eq!(texts(&message), ["smessage", key, "hello"]);
+    }
+    listener.words("SUNSUBSCRIBE");
+    next(&mut listener);
+
+    assert_eq!(writer.words("CONFIG SET notify-keyspace-events KA").text(), "OK");
+    listener.words("PSUBSCRIBE __keyspace@0__:*");
+    for key in [&one, &two] {
+        writer.words(&format!("SET {key} x"));
+        let message = texts(&next(&mut listener));
+        assert_eq!(message[2..], [format!("__keyspace@0__:{key}"), "set".into()]);
+    }
+    cluster.stop();
+}
+
+#[test]
+fn subscriptions_outlive_the_restart_of_a_node() {
+    let mut cluster = Cluster::start(2, 2);
+    let (mut listener, mut writer) = (cluster.client(), cluster.client());
+    listener.words("SUBSCRIBE news");
+    let node = cluster.leader_of_slot(100);
+    cluster.kill_node(&node);
+    cluster.restart_node(&node);
+    wait::until("the subscription at the node", LIMIT, || {
+        (writer.words("PUBSUB NUMSUB news").array()[1].integer() == 1).then_some(())
+    });
+    assert_eq!(writer.words("PUBLISH news back").integer(), 1);
+    assert_eq!(texts(&next(&mut listener)), ["message", "news", "back"]);
+    cluster.stop();
+}
+
+#[test]
+fn a_watched_key_decides_about_exec_also_when_its_owner_goes() {
+    let mut cluster = Cluster::start(2, 2);
+    let (key, far) = keys();
+    let (mut watcher, mut other) = (cluster.client(), cluster.client());
+    let mut run = |watcher: &mut Client, meanwhile: &mut dyn FnMut()| {
+        watcher.words(&format!("WATCH {key}"));
+        meanwhile();
+        watcher.words("MULTI");
+        watcher.words(&format!("INCR {key}"));
+        watcher.words("EXEC")
+    };
+    let done = run(&mut watcher, &mut || {});
+    assert_eq!(done.array()[0].integer(), 1);
+    let nil = run(&mut watcher, &mut || drop(other.words(&format!("SET {key} 5"))));
+    assert_eq!(nil, Value::Null, "{nil:?}");
+    let crossed = {
+        watcher.words(&format!("WATCH {key}"));
+        let crossed = watcher.words(&format!("WATCH {far}"));
+        watcher.words("UNWATCH");
+        crossed
+    };
+    assert!(crossed.error().is_some_and(|e| e.starts_with("CROSSSLOT")));
+
+    let node = cluster.leader_of_slot(100);
+    watcher.words(&format!("WATCH {key}"));
+    cluster.kill_node(&node);
+    cluster.restart_node(&node);
+    watcher.words("MULTI");
+    watcher.words(&format!("INCR {key}"));
+    assert_eq!(watcher.words("EXEC"), Value::Null, "the watch was lost with its node");
+    assert_eq!(watcher.words(&format!("GET {key}")).text(), "5");
+
+    watcher.words(&format!("WATCH {key}"));
+    cluster.move_slots("1", "2", "0-8191");
+    watcher.words("MULTI");
+    watcher.words(&format!("INCR {key}"));
+    assert_eq!(watcher.words("EXEC"), Value::Null, "its slot has another owner");
+    let done = run(&mut watcher, &mut || {});
+    assert_eq!(done.array()[0].integer(), 6);
+    cluster.stop();
+}
+
+#[test]
+fn blocked_clients_are_served_unblocked_and_follow_their_slot() {
+    let cluster = Cluster::start(2, 2);
+    let (key, _) = keys();
+    let (mut blocked, mut other) = (cluster.client(), cluster.client());
+    let id = blocked.words("CLIENT ID").integer();
+    let waits = |other: &mut Client| {
+        wait::until("the client to wait", LIMIT, || {
+            other
+                .words("INFO clients")
+                .text()
+                .contains("blocked_clients:1")
+                .then_some(())
+        });
+    };
+    let ask = format!("BLPOP {key} 0");
+    let mut bytes = Vec::new();
+    cairn_tests::resp::encode(&mut bytes, &ask.split(' ').collect::<Vec<_>>());
+
+    blocked.send(&bytes).unwrap();
+    waits(&mut other);
+    assert_eq!(other.words(&format!("CLIENT UNBLOCK {id}")).integer(), 1);
+    assert_eq!(next(&mut blocked), Value::Null);
+    assert_eq!(other.words(&format!("CLIENT UNBLOCK {id}")).integer(), 0);
+
+    blocked.send(&bytes).unwrap();
+    waits(&mut other);
+    other.words(&format!("CLIENT UNBLOCK {id} ERROR"));
+    assert!(next(&mut blocked).error().is_some_and(|e| e.starts_with("UNBLOCKED")));
+
+    blocked.send(&bytes).unwrap();
+    waits(&mut other);
+    cluster.move_slots("1", "2", "0-8191");
+    other.words(&format!("RPUSH {key} x"));
+    assert_eq!(texts(&next(&mut blocked)), [key.as_str(), "x"]);
+    cluster.stop();
+}
+
+#[test]
+fn scripts_are_known_wherever_their_keys_are() {
+    let cluster = Cluster::start(2, 2);
+    let (port, _proxy) = second_proxy(&cluster);
+    let (mut one, mut two) = (cluster.client(), Client::connect(port));
+    let (near, far) = keys();
+    let script = "return redis.call('SET', KEYS[1], ARGV[1])";
+    let sha = "d8f2fad9f8e86a53d2a6ebd960b33c4972cacc37";
+    assert!(one.words(&format!("EVALSHA {sha} 1 {near} a")).error().is_some());
+    let ran = one.command(&["EVAL", script, "1", &near, "a"]);
+    assert_eq!(ran.text(), "OK");
+    // Known to one node only, and to the proxy.
+    assert_eq!(one.words(&format!("EVALSHA {sha} 1 {far} b")).text(), "OK");
+    assert_eq!(one.words(&format!("SCRIPT EXISTS {sha}")).array()[0].integer(), 1);
+    let load = one.command(&["SCRIPT", "LOAD", "return KEYS[1]"]).text();
+    for key in [&near, &far] {
+        assert_eq!(two.words(&format!("EVALSHA {load} 1 {key}")).text(), *key);
+    }
+    one.words("SCRIPT FLUSH");
+    for client in [&mut one, &mut two] {
+        let gone = client.words(&format!("EVALSHA {load} 1 {far}"));
+        assert!(gone.error().is_some_and(|e| e.starts_with("NOSCRIPT")));
+    }
+    cluster.stop();
+}
+
+#[test]
+fn function_libraries_are_the_clusters_and_outlive_everything() {
+    let mut cluster = Cluster::start(2, 2);
+    let (port, _proxy) = second_proxy(&cluster);
+    let (near, far) = keys();
+    let code = |text: &str| {
+        format!("#!lua name=lib\nredis.register_function('f', function(keys) return '{text}' end)")
+    };
+    let mut client = cluster.client();
+    assert_eq!(client.command(&["FUNCTION", "LOAD", &code("one")]).text(), "lib");
+    let again = client.command(&["FUNCTION", "LOAD", &code("two")]);
+    assert_eq!(again.error().as_deref(), Some("ERR Library 'lib' already exists"));
+    let everywhere = |cluster: &Cluster, text: &str| {
+        for port in [cluster.proxy_port, port] {
+            let mut client = Client::connect(port);
+            for key in [&near, &far] {
+                assert_eq!(client.words(&format!("FCALL f 1 {key}")).text(), text);
+            }
+        }
+        for node in cluster.nodes.values() {
+            let listed = node.client().words("FUNCTION LIST WITHCODE");
+            assert_eq!(listed.array().len(), 1);
+        }
+    };
+    everywhere(&cluster, "one");
+    let nodes: Vec<String> = cluster.nodes.keys().cloned().collect();
+    for node in &nodes {
+        cluster.kill_node(node);
+        cluster.restart_node(node);
+    }
+    everywhere(&cluster, "one");
+    client.command(&["FUNCTION", "LOAD", "REPLACE", &code("two")]);
+    everywhere(&cluster, "two");
+
+    let dump = client.words("FUNCTION DUMP");
+    assert_eq!(client.words("FUNCTION DELETE lib").text(), "OK");
+    for node in cluster.nodes.values() {
+        assert_eq!(node.client().words("FUNCTION LIST").array().len(), 0);
+    }
+    client.command(&[&b"FUNCTION"[..], b"RESTORE", dump.bytes()]);
+    everywhere(&cluster, "two");
+    assert_eq!(client.words("FUNCTION FLUSH").text(), "OK");
+    assert!(client.words(&format!("FCALL f 1 {far}")).is_error());
+    cluster.stop();
+}
+
+#[test]
+fn invalidations_come_from_all_groups() {
+    let cluster = Cluster::start(2, 2);
+    let (mut reader, mut writer) = (cluster.client(), cluster.client());
+    let (near, far) = keys();
+    reader.words("HELLO 3");
+    assert_eq!(reader.words("CLIENT TRACKING ON").text(), "OK");
+    for key in [&near, &far] {
+        reader.words(&format!("GET {key}"));
+        writer.words(&format!("SET {key} x"));
+        let told = next(&mut reader);
+        assert_eq!(told.array()[0].text(), "invalidate");
+        assert_eq!(texts(&told.array()[1]), [key.as_str()]);
+    }
+    writer.words(&format!("SET {near} y"));
+    assert_eq!(reader.words("PING").text(), "PONG", "it was not read again");
+    cluster.stop();
+}
+
+/// Commands whose replies must be those of one Redis, in order.
+const AS_REDIS: &[&str] = &[
+    "MSET a 1 b 2 c 3 d 4 e 5 f 6",
+    "DBSIZE",
+    "MGET a b c d e f none",
+    "EXISTS a b none",
+    "KEYS none*",
+    "DEL a b none",
+    "UNLINK c",
+    "TOUCH d e",
+    "RANDOMKEY extra",
+    "SCAN 0 COUNT 100000 MATCH none*",
+    "SCAN nonsense",
+    "FLUSHDB",
+    "DBSIZE",
+    "RPUSH {l} 3 1 2",
+    "SORT {l}",
+    "SORT {l} STORE {l}s",
+    "SET {t}a x",
+    "RENAME {t}a {t}b",
+    "COPY {t}b {t}c",
+    "OBJECT ENCODING {t}b",
+    "WAIT 0 0",
+    "MULTI",
+    "SET {t}a 1",
+    "INCR {t}a",
+    "PING",
+    "EXEC",
+    "MULTI",
+    "DISCARD",
+    "EXEC",
+    "DISCARD",
+    "UNWATCH",
+    "WATCH",
+    "SUBSCRIBE one two",
+    "PING",
+    "PING text",
+    "GET {t}a",
+    "UNSUBSCRIBE one",
+    "UNSUBSCRIBE",
+    "PUNSUBSCRIBE",
+    "SSUBSCRIBE shard",
+    "SUNSUBSCRIBE",
+    "PUBSUB CHANNELS",
+    "PUBSUB NUMSUB x",
+    "PUBSUB NUMPAT",
+    "PUBSUB SHARDCHANNELS",
+    "PUBLISH nobody here",
+    "SPUBLISH nobody here",
+    "EVAL return{KEYS[1],ARGV[1]} 1 {t}a x",
+    "EVALSHA 0000000000000000000000000000000000000000 0",
+    "SCRIPT EXISTS 0000000000000000000000000000000000000000",
+    "SCRIPT NONSENSE",
+    "FUNCTION LIST",
+    "FUNCTION DELETE none",
+    "FCALL none 0",
+    "CONFIG SET nonsense 1",
+    "CONFIG GET nonsense",
+    "CONFIG SET hash-max-listpack-entries 7",
+    "CONFIG GET hash-max-listpack-entries",
+    "CLIENT TRACKING ON BCAST PREFIX a PREFIX b",
+    "CLIENT TRACKING ON BCAST PREFIX ab",
+    "CLIENT TRACKINGINFO",
+    "CLIENT GETREDIR",
+    "CLIENT CACHING YES",
+    "CLIENT TRACKING OFF",
+    "CLIENT CACHING YES",
+    "CLIENT UNBLOCK 123456",
+    "CLIENT UNBLOCK x",
+    "CLIENT UNBLOCK 1 NONSENSE",
+    "CLIENT PAUSE x",
+    "CLIENT PAUSE -1",
+    "CLIENT PAUSE 1 NONSENSE",
+    "CLIENT UNPAUSE",
+    "CLIENT LIST TYPE nonsense",
+    "CLIENT KILL TYPE nonsense",
+    "CLIENT NO-EVICT ON",
+    "SLOWLOG LEN",
+    "SLOWLOG GET nonsense",
+    "LATENCY RESET",
+    "RESET",
+    "SELECT 3",
+    "SET only 3",
+    "DBSIZE",
+    "SWAPDB 3 4",
+    "DBSIZE",
+    "SELECT 4",
+    "GET only",
+    "FLUSHALL",
+    "DBSIZE",
+    "HELLO 3",
+    "GET none",
+    "HELLO 9",
+];
+
+#[test]
+fn replies_are_those_of_one_redis() {
+    let cluster = Cluster::start(2, 2);
+    let redis = Redis::in_memory();
+    let (mut ours, mut theirs) = (cluster.client(), redis.client());
+    for line in AS_REDIS {
+        let (ours, theirs) = (replies(&mut ours, line), replies(&mut theirs, line));
+        match line.starts_with("HELLO 3") {
+            // Its id and name are its own.
+            true => assert_eq!(ours.len(), theirs.len()),
+            false => assert_eq!(ours, theirs, "{line}"),
+        }
+    }
+    cluster.stop();
+}
+
+/// All replies of a command: as many as a subscription has names, else one.
+fn replies(client: &mut Client, line: &str) -> Vec<Value> {
+    let words: Vec<&str> = line.split(' ').collect();
+    let count = match words[0] {
+        "SUBSCRIBE" => words.len() - 1,
+        _ => 1,
+    };
+    let mut all = vec![client.command(&words)];
+    for _ in 1..count {
+        all.push(next(client));
+    }
+    all
+}
