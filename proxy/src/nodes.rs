@@ -62,7 +62,12 @@ fn debug(to: &mut Connection, spec: &CommandSpec, args: Args<'_>) -> Step {
 pub(crate) fn helps(spec: &CommandSpec) -> bool {
     matches!(
         spec.id,
-        id::CLIENT_TRACKING | id::CONFIG_GET | id::CONFIG_SET | id::INFO | id::SLOWLOG_GET
+        id::CLIENT_TRACKING
+            | id::CONFIG_GET
+            | id::CONFIG_SET
+            | id::INFO
+            | id::MONITOR
+            | id::SLOWLOG_GET
     )
 }
 

@@ -226,7 +226,7 @@ fn try_queue(
         return Err("ERR the transaction is too large".to_owned());
     }
     match route(spec) {
-        Routing::Keys | Routing::SplitKeys(_) | Routing::AnyNode => {
+        Routing::Keys | Routing::SplitKeys(_) => {
             let slot = spec.one_slot(&args).map_err(|error| error.to_string())?;
             if let Some(before) = multi.closed_by {
                 let name = before.name;
@@ -254,7 +254,9 @@ fn try_queue(
             multi.push_own(spec, args);
         }
         Routing::Session(Session::Transaction) => multi.push_own(spec, args),
-        Routing::AllNodes(_) | Routing::Session(_) => multi.push_rest(spec, args),
+        Routing::AllNodes(_) | Routing::AnyNode | Routing::Session(_) => {
+            multi.push_rest(spec, args);
+        }
         Routing::AllGroups(_) => {
             multi.closed_by = Some(spec);
             multi.push_rest(spec, args);

@@ -109,6 +109,39 @@ fn exec_says_how_many_watches_it_depends_on() {
 }
 
 #[test]
+fn what_is_for_other_nodes_follows_a_transaction_that_was_executed() {
+    let cluster = Cluster::start();
+    let mut client = cluster.client();
+    for (reply, want) in [
+        (&b"*1\r\n+OK\r\n"[..], "*4\r\n:1\r\n+OK\r\n+PONG\r\n:0\r\n"),
+        (b"*-1\r\n", "*-1\r\n"),
+    ] {
+        cluster.nodes[0].script(move |asked| match asked.args.last().map(Vec::as_slice) {
+            Some(b"EXEC") => Act::Say(reply),
+            _ => Act::Run,
+        });
+        let published = || {
+            let all = cluster.nodes[0].executed();
+            all.iter().filter(|asked| asked.name() == "PUBLISH").count()
+        };
+        let before = published();
+        client.ask("MULTI", "+OK\r\n");
+        for line in ["PUBLISH c m", "SET bar 1", "PING", "DBSIZE"] {
+            client.ask(line, "+QUEUED\r\n");
+        }
+        client.send(command("EXEC"));
+        client.send(command("ECHO behind"));
+        client.expect(want).expect("$6\r\nbehind\r\n");
+        assert_eq!(published() - before, usize::from(want.starts_with("*4")));
+    }
+    client.ask("MULTI", "+OK\r\n").ask("FLUSHALL", "+QUEUED\r\n");
+    client.send(command("SET bar 1"));
+    assert!(client.line().starts_with("-ERR in a transaction through the proxy"));
+    client.send(command("EXEC"));
+    assert!(client.line().starts_with("-EXECABORT"));
+}
+
+#[test]
 fn a_watch_whose_link_broke_is_never_set_again_behind_the_clients_back() {
     let cluster = Cluster::start();
     let mut client = cluster.client();

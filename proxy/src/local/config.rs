@@ -117,11 +117,18 @@ fn set(to: &mut Connection, args: Args<'_>) {
 /// The line that says which cannot be.
 pub(crate) fn set_own(to: &mut Connection, args: Args<'_>) -> Result<(), String> {
     let shared = to.thread.shared.clone();
+    let current = all(to);
     let mut settings = shared.settings.lock();
     let mut changed = settings.clone();
-    for at in (2..args.len()).step_by(2).filter(|at| is_own(args.get(*at))) {
+    for at in (2..args.len())
+        .step_by(2)
+        .filter(|at| is_own(args.get(*at)))
+    {
         let name = String::from_utf8_lossy(args.get(at)).to_ascii_lowercase();
         let value = String::from_utf8_lossy(args.get(at + 1));
+        if current.iter().any(|(known, is)| *known == name && *is == value) {
+            continue;
+        }
         match set_one(&mut changed, &name, &value) {
             Some(true) => {}
             Some(false) => {

@@ -221,7 +221,7 @@ impl Connection {
         self.settings = self.thread.settings();
         let mut reads = 0;
         loop {
-            if self.session.closing {
+            if self.session.closing && self.session.exec.is_none() {
                 return Ok(());
             }
             if !self.run_batch() {
@@ -366,7 +366,8 @@ impl Connection {
                 return Poll::Ready(End::Output);
             }
             if state.out.is_empty() {
-                let over = (self.session.closing || self.eof) && state.outstanding() == 0;
+                let ends = self.session.closing || self.eof;
+                let over = ends && state.outstanding() == 0 && self.session.exec.is_none();
                 // At the end of the input, what was parsed is still routed.
                 let routed = self.session.closing || self.next >= self.batch.len();
                 return if over && routed {
