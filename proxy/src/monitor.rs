@@ -56,7 +56,17 @@ impl Monitors {
 /// Shows a command that is about to run. What is administration is not shown.
 pub(crate) fn show(to: &Connection, spec: &CommandSpec, args: Args<'_>) {
     let unseen = Flags::ADMIN.with(Flags::SKIP_MONITOR);
-    if !spec.flags.intersects(unseen) || spec.id == id::EXEC {
+    let runs_others = matches!(
+        spec.id,
+        id::EVAL
+            | id::EVAL_RO
+            | id::EVALSHA
+            | id::EVALSHA_RO
+            | id::EXEC
+            | id::FCALL
+            | id::FCALL_RO
+    );
+    if !spec.flags.intersects(unseen) || runs_others {
         let line = line(to.client.address(), to.session.database, spec, args);
         to.thread.shared.monitors.send(&line);
     }

@@ -44,9 +44,22 @@ pub(crate) struct Tracking {
     broken: bool,
     /// CLIENT CACHING, for the next command.
     caching: bool,
+    /// It may hold something since it was last told that everything changed.
+    holds: bool,
 }
 
 impl Tracking {
+    /// It was served something that is remembered for it.
+    pub fn was_served(&mut self) {
+        self.holds = true;
+    }
+
+    /// Whether to tell it that everything may have changed: each node says so
+    /// of one FLUSHALL, and once is enough.
+    fn drops_all(&mut self) -> bool {
+        std::mem::take(&mut self.holds) || self.mode == Mode::Broadcast
+    }
+
     /// The command that has a node track for it.
     pub fn wire(&self) -> Bytes {
         let mut words: Vec<&[u8]> = vec![b"CLIENT", b"TRACKING", b"ON"];
@@ -213,6 +226,7 @@ impl<'a> Options<'a> {
             redirect: self.redirect,
             broken: false,
             caching: false,
+            holds: false,
         })
     }
 
@@ -325,22 +339,35 @@ pub(crate) fn info(to: &mut Connection) {
 
 /// Takes messages of a node for a client: invalidations may be another's.
 pub(crate) fn show(thread: &Rc<Thread>, client: &Rc<Client>, messages: Bytes) {
-    let redirect = {
-        let state = client.state.borrow();
-        state.tracking.as_ref().and_then(|tracking| tracking.redirect)
-    };
-    let Some(target) = redirect else {
+    if client.state.borrow().tracking.is_none() {
         return client.show(messages);
-    };
+    }
     let mut scanner = FrameScanner::default();
     let mut at = 0;
     while let Ok(Some(len)) = scanner.scan(&messages[at..]) {
         let message = messages.slice(at..at + len);
+        at += len;
         match is_invalidation(&message) {
-            true => pass_on(thread, client, target, &message),
+            true => invalidate(thread, client, message),
             false => client.show(message),
         }
-        at += len;
+    }
+}
+
+fn invalidate(thread: &Rc<Thread>, client: &Rc<Client>, message: Bytes) {
+    let redirect = {
+        let mut state = client.state.borrow_mut();
+        let Some(tracking) = &mut state.tracking else {
+            return;
+        };
+        if message == EVERYTHING && !tracking.drops_all() {
+            return;
+        }
+        tracking.redirect
+    };
+    match redirect {
+        Some(target) => pass_on(thread, client, target, &message),
+        None => client.show(message),
     }
 }
 

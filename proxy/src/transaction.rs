@@ -36,6 +36,8 @@ pub(crate) struct Multi {
     /// The commands for the node, as they go over the link.
     wire: BytesMut,
     write: bool,
+    /// The same, but for scripts that say of themselves that they do not.
+    may_change: bool,
     /// What the proxy answers itself, by its place.
     own: Vec<(usize, &'static CommandSpec)>,
     own_requests: Requests,
@@ -79,6 +81,7 @@ impl Multi {
             slot: None,
             wire: BytesMut::new(),
             write: false,
+            may_change: false,
             own: Vec::new(),
             own_requests: Requests::default(),
             count: 0,
@@ -89,9 +92,9 @@ impl Multi {
         }
     }
 
-    /// Whether anything in it may change data.
+    /// Whether a pause of writes holds it.
     pub(crate) fn writes(&self) -> bool {
-        self.write
+        self.may_change
     }
 
     /// Something was refused before it could be queued.
@@ -155,6 +158,7 @@ pub(crate) fn serve(to: &mut Connection, spec: &'static CommandSpec, args: Args<
             to.reply.ok();
         }
     }
+    local::count(to, spec);
     show_queued(to);
     answer(to)
 }
@@ -239,7 +243,9 @@ fn try_queue(
             }
             multi.slot = multi.slot.or(slot);
             multi.write |= !spec.is_readonly();
-            let scripts = scripts::named_by(&to.thread.shared.scripts, spec, args);
+            let known = &to.thread.shared.scripts;
+            multi.may_change |= scripts::may_write(known, spec, args);
+            let scripts = scripts::named_by(known, spec, args);
             multi.scripts.extend(scripts);
             multi.push_wire(args);
             multi.count += 1;

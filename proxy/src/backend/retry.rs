@@ -195,6 +195,9 @@ pub(super) fn on_reply(
     }
     match reply.class {
         ReplyClass::Ok => {
+            if call.flags.has(RequestFlags::TRACK) {
+                state.tracking.iter_mut().for_each(|t| t.was_served());
+            }
             state.complete(call.seq, call.part, &reply.payload);
             if !state.lanes.is_empty() {
                 settle(&thread, &mut state, &call, true);

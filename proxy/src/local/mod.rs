@@ -14,6 +14,7 @@ use crate::dispatch::{Step, silence};
 use crate::net::{Connection, Silence};
 use cairn_protocol::command::{self, CommandId, CommandSpec, Routing, id};
 use cairn_protocol::resp::Args;
+use std::sync::atomic::Ordering::Relaxed;
 
 pub(crate) use config::{
     is_own as is_own_parameter, own as own_parameters, set_own as set_own_parameters,
@@ -36,6 +37,7 @@ pub(crate) fn serve(to: &mut Connection, spec: &'static CommandSpec, args: Args<
 
 /// Writes the reply into the connection's own reply buffer.
 pub(crate) fn answer(to: &mut Connection, spec: &'static CommandSpec, args: Args<'_>) {
+    count(to, spec);
     let known = connection::answer(to, spec.id, args)
         || client::answer(to, spec.id, args)
         || config::answer(to, spec.id, args)
@@ -46,6 +48,11 @@ pub(crate) fn answer(to: &mut Connection, spec: &'static CommandSpec, args: Args
         to.reply
             .error(format!("ERR '{name}' is not supported by the proxy"));
     }
+}
+
+/// INFO commandstats: what no node sees.
+pub(crate) fn count(to: &Connection, spec: &CommandSpec) {
+    to.thread.shared.calls[spec.id.index()].fetch_add(1, Relaxed);
 }
 
 /// COMMAND and its subcommands, from the one table.

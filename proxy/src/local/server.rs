@@ -4,7 +4,7 @@
 
 use super::is;
 use crate::net::Connection;
-use cairn_protocol::command::{CommandId, id};
+use cairn_protocol::command::{self, CommandId, id};
 use cairn_protocol::resp::Args;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -76,6 +76,8 @@ pub(crate) fn own_info(to: &Connection, args: Args<'_>) -> String {
         || wanted
             .iter()
             .any(|w| is(w, "all") || is(w, "default") || is(w, "everything"));
+    let more = |w: &&[u8]| ["all", "everything", "commandstats"].iter().any(|m| is(w, m));
+    let with_commands = wanted.iter().any(|w| more(&w));
     let mut text = String::new();
     for (name, fields) in SECTIONS {
         if !everything && !wanted.iter().any(|w| is(w, name)) {
@@ -87,6 +89,24 @@ pub(crate) fn own_info(to: &Connection, args: Args<'_>) -> String {
         text.push_str(&format!("# {name}\r\n"));
         for (field, value) in fields(to) {
             text.push_str(&format!("{field}:{value}\r\n"));
+        }
+    }
+    if with_commands {
+        text.push_str(&command_section(to));
+    }
+    text
+}
+
+/// The commands that the proxy has answered itself.
+fn command_section(to: &Connection) -> String {
+    let mut text = String::from("\r\n# Commandstats\r\n");
+    for (spec, calls) in command::all().zip(&to.thread.shared.calls) {
+        let calls = calls.load(Relaxed);
+        if calls > 0 {
+            text.push_str(&format!(
+                "cmdstat_{}:calls={calls},usec=0,usec_per_call=0.00,rejected_calls=0,failed_calls=0\r\n",
+                spec.name
+            ));
         }
     }
     text

@@ -118,7 +118,13 @@ impl InfoMerge {
             let text = bulk(reply).map(String::from_utf8_lossy);
             sections.read(&text.unwrap_or_default(), sum);
         }
-        sections.read(&self.own, |_, _, own| own.to_owned());
+        sections.read(&self.own, |field, theirs, own| {
+            // Of a command nodes and the proxy each have seen their part.
+            match field.starts_with("cmdstat_") {
+                true => sum(field, theirs, own),
+                false => own.to_owned(),
+            }
+        });
         let mut out = ReplyWriter::new(self.version);
         out.verbatim("txt", sections.write().as_bytes());
         Bytes::from(out.to_vec())

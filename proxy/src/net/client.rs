@@ -121,6 +121,9 @@ impl Client {
     pub fn show(&self, messages: Bytes) {
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
+        if let Some(earlier) = self.info.take_mail() {
+            state.out.raw(&earlier);
+        }
         if !state.closed {
             state
                 .listening

@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::monitor::Monitors;
 use crate::pause::Pause;
 use crate::scripts::Scripts;
-use cairn_protocol::command::CommandSpec;
+use cairn_protocol::command::{COUNT, CommandSpec};
 use dashmap::DashMap;
 use futures::task::AtomicWaker;
 use parking_lot::Mutex;
@@ -320,6 +320,8 @@ pub(crate) struct Shared {
     pub settings: Mutex<crate::config::Settings>,
     /// Goes up with every change of `settings`.
     pub settings_version: AtomicU64,
+    /// Commands that the proxy has answered itself, by `CommandId::index`.
+    pub calls: Vec<AtomicU64>,
     pub monitors: Monitors,
     pub pause: Pause,
     pub scripts: Scripts,
@@ -331,6 +333,7 @@ impl Shared {
         Arc::new(Self {
             settings: Mutex::new(config.settings.clone()),
             settings_version: AtomicU64::new(0),
+            calls: (0..COUNT).map(|_| AtomicU64::new(0)).collect(),
             monitors: Monitors::default(),
             pause: Pause::default(),
             scripts: Scripts::default(),

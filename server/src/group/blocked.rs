@@ -206,6 +206,11 @@ impl Waiter {
         }
     }
 
+    /// Whether nobody has begun to serve it.
+    pub fn is_waiting(&self) -> bool {
+        self.state.lock().phase == Phase::Waiting
+    }
+
     /// Owner: waits for its end. Dropping the future is safe.
     pub async fn over(&self) -> Release {
         std::future::poll_fn(|cx| self.poll_over(cx)).await

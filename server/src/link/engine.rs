@@ -780,7 +780,7 @@ impl Engine {
             self.on_report(report);
         }
         while let Poll::Ready(Some(session)) = self.relay.1.poll_recv(cx) {
-            self.deliver(session);
+            self.deliver_between(session);
         }
         self.drain_lanes();
     }
@@ -841,6 +841,9 @@ impl Engine {
                 _ => {}
             }
             self.list(asked.session, asked.lane);
+        }
+        for asked in &round.asked {
+            self.deliver_between(asked.session);
         }
         *self.rounds.get(id) = round;
         self.rounds.recycle(id);
@@ -971,6 +974,7 @@ impl Engine {
             }
             Woken::Unknown => self.answer_line(&asked, ReplyClass::Unknown, UNKNOWN),
         }
+        self.deliver_between(asked.session);
     }
 
     fn on_report(&mut self, Report { asked, work }: Report) {

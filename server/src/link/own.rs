@@ -167,6 +167,19 @@ impl Engine {
         })
     }
 
+    /// Sends the messages that wait for a session's client, unless a command of
+    /// the session is in a writer: what that changes it is told behind its reply.
+    pub(super) fn deliver_between(&mut self, key: SessionKey) {
+        let in_writer = |lane: &super::sessions::Lane| matches!(lane.busy, Busy::Round(_));
+        let session = self.sessions.get(key);
+        if session.own.is_none() || session.lanes.iter().any(in_writer) {
+            return;
+        }
+        if !self.waiting.is_served(key) {
+            self.deliver(key);
+        }
+    }
+
     /// Sends the messages that wait for a session's client, as far as its
     /// credit goes.
     pub(super) fn deliver(&mut self, key: SessionKey) {

@@ -105,6 +105,12 @@ impl Waiting {
         });
     }
 
+    /// Whether a request of the session is being served just now.
+    pub fn is_served(&self, session: SessionKey) -> bool {
+        let mine = self.by_session.get(&session).into_iter().flatten();
+        mine.into_iter().any(|wait| !wait.waiter.is_waiting())
+    }
+
     /// How its client was unblocked, if it was.
     pub fn remove(&mut self, session: SessionKey, request: u64) -> Option<Unblock> {
         let mine = self.by_session.get_mut(&session)?;
