@@ -266,6 +266,11 @@ fn send_parts(
     owners: Vec<u32>,
 ) -> Step {
     let silent = silence(to);
+    let flags = flags(to).with(RequestFlags::PART);
+    let parts = parts
+        .into_iter()
+        .map(|(lane, wire)| (lane, wire, flags))
+        .collect();
     send_parts_silently(to, write, join, parts, owners, silent)
 }
 
@@ -290,7 +295,13 @@ pub(crate) fn send_to_nodes(
         return Step::Routed;
     }
     to.barrier = true;
-    let parts = lanes.into_iter().map(|lane| (lane, wire.clone())).collect();
+    // To the first it is the command itself: nodes log it once.
+    let flags = flags(to);
+    let part = |(at, lane)| match at {
+        0 => (lane, wire.clone(), flags),
+        _ => (lane, wire.clone(), flags.with(RequestFlags::PART)),
+    };
+    let parts = lanes.into_iter().enumerate().map(part).collect();
     send_parts_silently(to, only_up, join, parts, Vec::new(), silent)
 }
 
@@ -298,15 +309,14 @@ fn send_parts_silently(
     to: &mut Connection,
     write: bool,
     join: Join,
-    parts: Vec<(Lane, Bytes)>,
+    parts: Vec<(Lane, Bytes, RequestFlags)>,
     owners: Vec<u32>,
     silent: bool,
 ) -> Step {
-    let flags = flags(to).with(RequestFlags::PART);
     let mut state = to.client.state.borrow_mut();
-    let lanes = parts.iter().map(|(lane, _)| *lane).collect();
+    let lanes = parts.iter().map(|(lane, ..)| *lane).collect();
     let seq = state.expect_parts(Merge::new(join, write, lanes, owners), silent);
-    for (part, (lane, wire)) in parts.into_iter().enumerate() {
+    for (part, (lane, wire, flags)) in parts.into_iter().enumerate() {
         let call = Call {
             client: to.client.clone(),
             seq,

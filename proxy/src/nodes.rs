@@ -52,7 +52,7 @@ fn debug(to: &mut Connection, spec: &CommandSpec, args: Args<'_>) -> Step {
         }
         return after_all(to, |to| forward(to, spec, args, Lane::slot(slot)));
     }
-    let answered_by_one = ["help", "protocol", "error", "log", "structsize"];
+    let answered_by_one = ["help", "protocol", "error", "log", "sleep", "structsize"];
     if answered_by_one.into_iter().any(is) {
         return after_all(to, |to| any_node(to, spec, args));
     }

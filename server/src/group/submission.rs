@@ -8,12 +8,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use cairn_protocol::acl::Subject;
 use cairn_protocol::command::CommandSpec;
 use cairn_protocol::resp::{Mark, ReplyWriter, Requests, Version};
+use futures::task::AtomicWaker;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::blocked::Waiter;
@@ -76,9 +77,12 @@ pub struct QueuedCommand {
 }
 
 /// See the module's documentation.
-#[derive(Default)]
 pub struct Submission {
     state: Mutex<SubmissionState>,
+    /// Beside the state, which the writer holds for as long as a script runs:
+    /// an owner that asks must not wait for that.
+    done: AtomicBool,
+    owner: AtomicWaker,
     /// Some of its commands run scripts; see [`Submission::has_scripts`].
     scripts: AtomicBool,
 }
@@ -98,8 +102,6 @@ pub struct SubmissionState {
     pub inner: Vec<(usize, InnerRun)>,
     /// Whose commands these are, if rights must be looked at while they run.
     pub subject: Option<Arc<Subject>>,
-    done: bool,
-    waker: Option<Waker>,
 }
 
 impl Default for SubmissionState {
@@ -112,8 +114,17 @@ impl Default for SubmissionState {
             blocked: Vec::new(),
             inner: Vec::new(),
             subject: None,
-            done: true,
-            waker: None,
+        }
+    }
+}
+
+impl Default for Submission {
+    fn default() -> Submission {
+        Submission {
+            state: Mutex::default(),
+            done: AtomicBool::new(true),
+            owner: AtomicWaker::new(),
+            scripts: AtomicBool::new(false),
         }
     }
 }
@@ -125,8 +136,8 @@ impl Submission {
 
     /// Owner, before handing it to the group.
     pub fn begin(&self) {
-        let mut state = self.state.lock();
-        state.done = false;
+        self.done.store(false, Ordering::Release);
+        let state = self.state.lock();
         let scripts = state
             .commands
             .iter()
@@ -141,14 +152,8 @@ impl Submission {
 
     /// Writer: every command has its outcome and what it shows is durable.
     pub fn finish(&self) {
-        let waker = {
-            let mut state = self.state.lock();
-            state.done = true;
-            state.waker.take()
-        };
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        self.done.store(true, Ordering::Release);
+        self.owner.wake();
     }
 
     /// Owner: waits for [`Submission::finish`]. Dropping the future is safe;
@@ -159,14 +164,14 @@ impl Submission {
 
     /// [`Submission::finished`] as a poll.
     pub fn poll_finished(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut state = self.state.lock();
-        if state.done {
+        if self.done.load(Ordering::Acquire) {
             return Poll::Ready(());
         }
-        match &state.waker {
-            Some(waker) if waker.will_wake(cx.waker()) => {}
-            _ => state.waker = Some(cx.waker().clone()),
+        self.owner.register(cx.waker());
+        // It may have finished just before.
+        match self.done.load(Ordering::Acquire) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
         }
-        Poll::Pending
     }
 }

@@ -629,7 +629,7 @@ impl Engine {
                 return Begun::Underway;
             }
         };
-        self.account(d, started.elapsed().as_nanos() as u64, failed);
+        self.account(&asked, d, started.elapsed().as_nanos() as u64, failed);
         self.answer(&asked, ReplyClass::Ok);
         Begun::Answered
     }
@@ -799,6 +799,7 @@ impl Engine {
             if command.watcher != 0 {
                 self.settle_watch(command, asked);
             }
+            self.note_slow(command, asked, &round.requests);
             match command.outcome {
                 Outcome::Done => self.answer_done(command, asked, &round.replies, reply),
                 Outcome::NotExecuted => self.refuse(asked, not_executed(asked)),
@@ -813,7 +814,6 @@ impl Engine {
                 }
                 Outcome::Cold | Outcome::Pending | Outcome::Blocked => {}
             }
-            self.note_slow(command, &round.requests);
         }
         for (_, run) in &round.inner {
             let (command, nanos) = (run.spec.id.index(), u64::from(run.nanos));
@@ -1082,25 +1082,26 @@ impl Engine {
             .withdraw(|asked| asked.begin_by.is_some_and(|at| at <= now));
     }
 
-    pub(super) fn account(&self, d: Dispatched, nanos: u64, failed: bool) {
+    pub(super) fn account(&mut self, asked: &Asked, d: Dispatched, nanos: u64, failed: bool) {
         self.server.stats.ran(d.spec.id.index(), nanos, failed);
-        if self.is_slow(nanos) {
+        // A part of what all nodes were asked is logged by one of them.
+        let repeated = asked.head.group == NO_GROUP && asked.head.flags.has(RequestFlags::PART);
+        if self.is_slow(nanos) && !repeated && !d.spec.flags.contains(Flags::SKIP_SLOWLOG) {
+            let client = self.own(asked.session).session.client.clone();
             let args = self.request.get(0);
-            self.server
-                .slow_log
-                .note(&self.client, d.spec, &args, nanos / 1000, &self.server.live);
+            let (log, live) = (&self.server.slow_log, &self.server.live);
+            log.note(&client, d.spec, &args, nanos / 1000, live);
         }
     }
 
-    fn note_slow(&self, command: &QueuedCommand, requests: &Requests) {
+    fn note_slow(&mut self, command: &QueuedCommand, asked: &Asked, requests: &Requests) {
         let nanos = u64::from(command.nanos);
         let logged = !command.spec.flags.contains(Flags::SKIP_SLOWLOG);
         if command.outcome == Outcome::Done && logged && self.is_slow(nanos) {
+            let client = self.own(asked.session).session.client.clone();
             let args = requests.get(command.request as usize);
-            let live = &self.server.live;
-            self.server
-                .slow_log
-                .note(&self.client, command.spec, &args, nanos / 1000, live);
+            let (log, live) = (&self.server.slow_log, &self.server.live);
+            log.note(&client, command.spec, &args, nanos / 1000, live);
         }
     }
 

@@ -256,7 +256,7 @@ impl Engine {
             Ok(Next::Wait(over)) => return self.wait(asked, d, over),
             Err(error) => self.fail_read(&error.to_string()),
         }
-        self.account(d, started.elapsed().as_nanos() as u64, failed);
+        self.account(asked, d, started.elapsed().as_nanos() as u64, failed);
         self.deliver(asked.session);
         self.answer(asked, ReplyClass::Ok);
         true
