@@ -1,5 +1,5 @@
-//! What a plain client sees through two proxies' worth of cluster: two groups,
-//! each on a node of its own, and nothing that a single Redis would not show.
+//! What plain clients of one or two proxies see of a cluster: two groups, each
+//! on a node of its own, and nothing that a single Redis would not show.
 
 use std::time::Duration;
 
@@ -20,18 +20,17 @@ fn next(client: &mut Client) -> Value {
 }
 
 fn texts(value: &Value) -> Vec<String> {
-    value.array().iter().map(Value::text).collect()
-}
-
-/// The port of a second proxy of the cluster, which ends with the value.
-fn second_proxy(cluster: &Cluster) -> (u16, cairn_tests::process::Process) {
-    cluster.start_proxy()
+    let text = |value: &Value| match value {
+        Value::Integer(number) => number.to_string(),
+        other => other.text(),
+    };
+    value.array().iter().map(text).collect()
 }
 
 #[test]
 fn messages_reach_subscribers_at_any_proxy_and_node() {
     let cluster = Cluster::start(2, 2);
-    let (port, _proxy) = second_proxy(&cluster);
+    let (port, _proxy) = cluster.start_proxy();
     let (mut near, mut far, mut publisher) =
         (cluster.client(), Client::connect(port), cluster.client());
     assert_eq!(texts(&near.words("SUBSCRIBE news"))[..2], ["subscribe", "news"]);
@@ -43,15 +42,13 @@ fn messages_reach_subscribers_at_any_proxy_and_node() {
     // Published at a node by a client of the cluster, and heard there.
     let mut direct: Vec<Client> = cluster.nodes.values().map(|n| n.client()).collect();
     direct[1].words("SUBSCRIBE news");
-    for (at, text) in ["two", "three"].iter().enumerate() {
-        if at == 1 {
-            break;
-        }
-        direct[0].words(&format!("PUBLISH news {text}"));
-        assert_eq!(texts(&next(&mut near)), ["message", "news", text]);
-        assert_eq!(texts(&next(&mut far)), ["pmessage", "n*", "news", text]);
-        assert_eq!(texts(&next(&mut direct[1])), ["message", "news", text]);
-    }
+    direct[0].words("PUBLISH news two");
+    assert_eq!(texts(&next(&mut near)), ["message", "news", "two"]);
+    assert_eq!(
+        texts(&next(&mut far)),
+        ["pmessage", "n*", "news", "two"]
+    );
+    assert_eq!(texts(&next(&mut direct[1])), ["message", "news", "two"]);
     publisher.words("PUBLISH news four");
     assert_eq!(texts(&next(&mut near)), ["message", "news", "four"], "each once");
     assert_eq!(texts(&next(&mut direct[1])), ["message", "news", "four"]);
@@ -66,14 +63,14 @@ fn messages_reach_subscribers_at_any_proxy_and_node() {
 #[test]
 fn sharded_channels_and_keyspace_events_come_from_the_owner_of_the_slot() {
     let cluster = Cluster::start(2, 2);
-    let (port, _proxy) = second_proxy(&cluster);
+    let (port, _proxy) = cluster.start_proxy();
     let (mut listener, mut writer) = (Client::connect(port), cluster.client());
     let (one, two) = keys();
     for key in [&one, &two] {
         listener.words(&format!("SSUBSCRIBE {key}"));
         assert_eq!(writer.words(&format!("SPUBLISH {key} hello")).integer(), 1);
         let message = next(&mut listener);
-        assert_eq!(texts(&message), ["smessage", key, "hello"]);
+        assert_eq!(texts(&message), ["smessage", key.as_str(), "hello"]);
     }
     listener.words("SUNSUBSCRIBE");
     next(&mut listener);
@@ -109,7 +106,7 @@ fn a_watched_key_decides_about_exec_also_when_its_owner_goes() {
     let mut cluster = Cluster::start(2, 2);
     let (key, far) = keys();
     let (mut watcher, mut other) = (cluster.client(), cluster.client());
-    let mut run = |watcher: &mut Client, meanwhile: &mut dyn FnMut()| {
+    let run = |watcher: &mut Client, meanwhile: &mut dyn FnMut()| {
         watcher.words(&format!("WATCH {key}"));
         meanwhile();
         watcher.words("MULTI");
@@ -188,7 +185,7 @@ fn blocked_clients_are_served_unblocked_and_follow_their_slot() {
 #[test]
 fn scripts_are_known_wherever_their_keys_are() {
     let cluster = Cluster::start(2, 2);
-    let (port, _proxy) = second_proxy(&cluster);
+    let (port, _proxy) = cluster.start_proxy();
     let (mut one, mut two) = (cluster.client(), Client::connect(port));
     let (near, far) = keys();
     let script = "return redis.call('SET', KEYS[1], ARGV[1])";
@@ -214,7 +211,7 @@ fn scripts_are_known_wherever_their_keys_are() {
 #[test]
 fn function_libraries_are_the_clusters_and_outlive_everything() {
     let mut cluster = Cluster::start(2, 2);
-    let (port, _proxy) = second_proxy(&cluster);
+    let (port, _proxy) = cluster.start_proxy();
     let (near, far) = keys();
     let code = |text: &str| {
         format!("#!lua name=lib\nredis.register_function('f', function(keys) return '{text}' end)")
@@ -287,7 +284,6 @@ const AS_REDIS: &[&str] = &[
     "UNLINK c",
     "TOUCH d e",
     "RANDOMKEY extra",
-    "SCAN 0 COUNT 100000 MATCH none*",
     "SCAN nonsense",
     "FLUSHDB",
     "DBSIZE",
@@ -353,7 +349,6 @@ const AS_REDIS: &[&str] = &[
     "CLIENT LIST TYPE nonsense",
     "CLIENT KILL TYPE nonsense",
     "CLIENT NO-EVICT ON",
-    "SLOWLOG LEN",
     "SLOWLOG GET nonsense",
     "LATENCY RESET",
     "RESET",
