@@ -91,11 +91,9 @@ fn list(to: &mut Connection, args: Args<'_>) {
                 .filter(|info| ids.contains(&(info.id as i64)))
                 .collect()
         }
-        Some(option) if is(option, "type") && args.len() == 4 => match args.get(3) {
-            kind => match Kind::read(kind) {
-                Ok(kind) => all.into_iter().filter(|info| kind.is_of(info)).collect(),
-                Err(text) => return to.reply.error(text),
-            },
+        Some(option) if is(option, "type") && args.len() == 4 => match Kind::read(args.get(3)) {
+            Ok(kind) => all.into_iter().filter(|info| kind.is_of(info)).collect(),
+            Err(text) => return to.reply.error(text),
         },
         Some(_) => return to.reply.error("ERR syntax error"),
     };
