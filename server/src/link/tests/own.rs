@@ -18,7 +18,8 @@ fn ask_node(link: &mut Link, logical: u64, line: &str) -> u64 {
 fn exec(link: &mut Link, logical: u64, key: &str, lines: &[&str]) -> u64 {
     let mut wire = BytesMut::new();
     for line in lines {
-        encode_request(&mut wire, line.split(' '));
+        let words: Vec<&str> = line.split(' ').collect();
+        encode_request(&mut wire, words);
     }
     let request = Request {
         flags: RequestFlags::TRANSACTION,
