@@ -49,7 +49,9 @@ pub(crate) fn dispatch(to: &mut Connection, args: Args<'_>) -> Step {
     if to.is_paused(spec, args) {
         return Step::Wait;
     }
-    to.client.info.runs(spec, args.wire().map_or(0, <[u8]>::len));
+    to.client
+        .info
+        .runs(spec, args.wire().map_or(0, <[u8]>::len));
     let step = serve(to, spec, args);
     if step == Step::Routed {
         passed(to, spec, args);
@@ -183,12 +185,7 @@ pub(crate) fn wire(args: Args<'_>) -> Bytes {
 }
 
 /// Sends a whole command where its lane goes.
-pub(crate) fn forward(
-    to: &mut Connection,
-    spec: &CommandSpec,
-    args: Args<'_>,
-    lane: Lane,
-) -> Step {
+pub(crate) fn forward(to: &mut Connection, spec: &CommandSpec, args: Args<'_>, lane: Lane) -> Step {
     // What is watched when is decided once: a WATCH is no read to be repeated.
     let write = !spec.is_readonly() || spec.id == id::WATCH;
     let silent = silence(to);
@@ -380,13 +377,7 @@ fn all_groups(to: &mut Connection, spec: &CommandSpec, args: Args<'_>, over: Ove
         .into_iter()
         .map(|group| (Lane::group(group), wire.clone()))
         .collect();
-    send_parts(
-        to,
-        !spec.is_readonly(),
-        over.into(),
-        parts,
-        Vec::new(),
-    )
+    send_parts(to, !spec.is_readonly(), over.into(), parts, Vec::new())
 }
 
 /// A command without keys that all nodes answer alike.

@@ -58,13 +58,7 @@ pub(crate) fn show(to: &Connection, spec: &CommandSpec, args: Args<'_>) {
     let unseen = Flags::ADMIN.with(Flags::SKIP_MONITOR);
     let runs_others = matches!(
         spec.id,
-        id::EVAL
-            | id::EVAL_RO
-            | id::EVALSHA
-            | id::EVALSHA_RO
-            | id::EXEC
-            | id::FCALL
-            | id::FCALL_RO
+        id::EVAL | id::EVAL_RO | id::EVALSHA | id::EVALSHA_RO | id::EXEC | id::FCALL | id::FCALL_RO
     );
     if !spec.flags.intersects(unseen) || runs_others {
         let line = line(to.client.address(), to.session.database, spec, args);
@@ -170,7 +164,9 @@ mod tests {
     #[test]
     fn of_a_nodes_lines_those_of_scripts_are_shown() {
         assert!(is_of_script(b"+1339518083.107412 [0 lua] \"get\" \"k\""));
-        assert!(!is_of_script(b"+1339518083.107412 [0 1.2.3.4:5] \"get\" \"[0 lua]\""));
+        assert!(!is_of_script(
+            b"+1339518083.107412 [0 1.2.3.4:5] \"get\" \"[0 lua]\""
+        ));
     }
 
     #[test]

@@ -3,9 +3,7 @@
 //! Sent to every node, and put together so that the cluster answers as one
 //! Redis; the proxy's own part (its settings, its clients) it adds itself.
 
-use crate::dispatch::{
-    Step, after_all, any_node, forward, refuse, send_to_nodes, silence, wire,
-};
+use crate::dispatch::{Step, after_all, any_node, forward, refuse, send_to_nodes, silence, wire};
 use crate::local;
 use crate::merge::{InfoMerge, Join};
 use crate::net::Connection;

@@ -152,7 +152,11 @@ fn all_of(client: &Client) -> Vec<Bytes> {
             wires.push(command(SUBSCRIBE[kind as usize], names));
         }
     }
-    if client.info.monitoring.load(std::sync::atomic::Ordering::Relaxed) {
+    if client
+        .info
+        .monitoring
+        .load(std::sync::atomic::Ordering::Relaxed)
+    {
         wires.push(command("MONITOR", std::iter::empty()));
     }
     wires.extend(state.tracking.as_ref().map(|tracking| tracking.wire()));
@@ -190,4 +194,3 @@ pub(crate) fn detached(thread: &Rc<Thread>, client: &Rc<Client>, lane: Lane, wir
     let mut state = client.state.borrow_mut();
     retry::submit(thread, &mut state, call);
 }
-

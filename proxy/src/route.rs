@@ -237,7 +237,9 @@ impl RouteTable {
     /// The lane of the living node at an address.
     pub fn lane_of_node(&self, address: &str) -> Option<Lane> {
         let mut nodes = self.nodes();
-        nodes.find(|(_, at)| ***at == *address).map(|(lane, _)| lane)
+        nodes
+            .find(|(_, at)| ***at == *address)
+            .map(|(lane, _)| lane)
     }
 
     /// Takes in a node's hint that `group` owns `slot` since `epoch`. False if

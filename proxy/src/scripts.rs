@@ -12,7 +12,7 @@ use cairn_protocol::resp::Args;
 use parking_lot::RwLock;
 use sha1::{Digest, Sha1};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::AcqRel};
+use std::sync::atomic::{AtomicU64, Ordering::AcqRel, Ordering::Acquire};
 
 /// 20 bytes.
 pub(crate) type Sha = [u8; 20];
@@ -150,7 +150,9 @@ mod tests {
 
     #[test]
     fn a_script_that_says_so_writes_nothing() {
-        assert!(declares_no_writes(b"#!lua flags=allow-oom,no-writes\nreturn 1"));
+        assert!(declares_no_writes(
+            b"#!lua flags=allow-oom,no-writes\nreturn 1"
+        ));
         assert!(!declares_no_writes(b"#!lua name=x\nflags=no-writes"));
         assert!(!declares_no_writes(b"return 'flags=no-writes'"));
     }

@@ -116,7 +116,13 @@ pub(crate) fn serve(to: &mut Connection, args: Args<'_>) -> Step {
         }
         to.client.state.borrow_mut().tracking = tracking;
         let silent = crate::dispatch::silence(to);
-        send_to_nodes(to, wire, true, Join::Own(Bytes::from_static(b"+OK\r\n")), silent)
+        send_to_nodes(
+            to,
+            wire,
+            true,
+            Join::Own(Bytes::from_static(b"+OK\r\n")),
+            silent,
+        )
     })
 }
 

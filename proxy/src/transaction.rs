@@ -176,7 +176,10 @@ fn watch(to: &mut Connection, spec: &'static CommandSpec, args: Args<'_>) -> Ste
         Ok(None) => return refuse(to, b"ERR syntax error".to_vec()),
         Err(error) => return refuse(to, error.to_string().into()),
     };
-    let watching = to.session.watching.get_or_insert(Watching { slot, count: 0 });
+    let watching = to
+        .session
+        .watching
+        .get_or_insert(Watching { slot, count: 0 });
     if watching.slot != slot {
         return refuse(to, CROSS_SLOT.into());
     }

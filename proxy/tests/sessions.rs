@@ -18,10 +18,16 @@ fn a_subscription_is_put_at_every_node_and_confirmed_when_all_have_it() {
     });
     client.send(command("SUBSCRIBE c d"));
     until("both nodes are asked", || {
-        cluster.nodes.iter().all(|node| node.asked("SUBSCRIBE").is_some())
+        cluster
+            .nodes
+            .iter()
+            .all(|node| node.asked("SUBSCRIBE").is_some())
     });
     let asked = cluster.nodes[0].asked("SUBSCRIBE").unwrap();
-    assert_eq!((asked.group, &asked.args[1..]), (0, &[b"c".to_vec(), b"d".to_vec()][..]));
+    assert_eq!(
+        (asked.group, &asked.args[1..]),
+        (0, &[b"c".to_vec(), b"d".to_vec()][..])
+    );
     // It listens already, but has not been told.
     cluster.nodes[0].push(asked.logical, Push::MESSAGES, MESSAGE);
     until("the credit is renewed", || {
@@ -43,7 +49,9 @@ fn in_resp3_messages_are_pushes_beside_replies() {
     let mut client = cluster.client();
     client.send(command("HELLO 3"));
     client.send(command("SUBSCRIBE c"));
-    until("it is subscribed", || cluster.nodes[0].asked("SUBSCRIBE").is_some());
+    until("it is subscribed", || {
+        cluster.nodes[0].asked("SUBSCRIBE").is_some()
+    });
     let session = cluster.nodes[0].asked("SUBSCRIBE").unwrap().logical;
     client.send(command("PING here"));
     while client.line() != "here" {}
@@ -57,7 +65,10 @@ fn a_node_whose_link_comes_up_hears_of_all_subscriptions() {
     let cluster = Cluster::start();
     let mut client = cluster.client();
     client.ask("SUBSCRIBE c", "*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n");
-    client.ask("PSUBSCRIBE p*", "*3\r\n$10\r\npsubscribe\r\n$2\r\np*\r\n:2\r\n");
+    client.ask(
+        "PSUBSCRIBE p*",
+        "*3\r\n$10\r\npsubscribe\r\n$2\r\np*\r\n:2\r\n",
+    );
     cluster.nodes[0].break_links();
     until("it is told again", || {
         let all = cluster.nodes[0].executed();
@@ -85,17 +96,24 @@ fn exec_says_how_many_watches_it_depends_on() {
     cluster.nodes[0].script(|asked| match asked.args.last().map(Vec::as_slice) {
         Some(b"EXEC") => {
             let words = asked.args.join(&b',');
-            assert_eq!(words.escape_ascii().to_string(), "WATCH 2,MULTI,SET bar 1,EXEC");
+            assert_eq!(
+                words.escape_ascii().to_string(),
+                "WATCH 2,MULTI,SET bar 1,EXEC"
+            );
             Act::Say(b"*-1\r\n")
         }
         _ => Act::Run,
     });
-    client.ask("WATCH bar", "+OK\r\n").ask("WATCH bar", "+OK\r\n");
+    client
+        .ask("WATCH bar", "+OK\r\n")
+        .ask("WATCH bar", "+OK\r\n");
     client.ask(
         "WATCH foo",
         "-CROSSSLOT Keys in request don't hash to the same slot\r\n",
     );
-    client.ask("MULTI", "+OK\r\n").ask("SET bar 1", "+QUEUED\r\n");
+    client
+        .ask("MULTI", "+OK\r\n")
+        .ask("SET bar 1", "+QUEUED\r\n");
     client.ask("EXEC", "*-1\r\n");
     cluster.nodes[0].script(|asked| match asked.args.last().map(Vec::as_slice) {
         Some(b"EXEC") => {
@@ -104,7 +122,9 @@ fn exec_says_how_many_watches_it_depends_on() {
         }
         _ => Act::Run,
     });
-    client.ask("MULTI", "+OK\r\n").ask("SET bar 1", "+QUEUED\r\n");
+    client
+        .ask("MULTI", "+OK\r\n")
+        .ask("SET bar 1", "+QUEUED\r\n");
     client.ask("EXEC", "*1\r\n+OK\r\n");
 }
 
@@ -134,9 +154,15 @@ fn what_is_for_other_nodes_follows_a_transaction_that_was_executed() {
         client.expect(want).expect("$6\r\nbehind\r\n");
         assert_eq!(published() - before, usize::from(want.starts_with("*4")));
     }
-    client.ask("MULTI", "+OK\r\n").ask("FLUSHALL", "+QUEUED\r\n");
+    client
+        .ask("MULTI", "+OK\r\n")
+        .ask("FLUSHALL", "+QUEUED\r\n");
     client.send(command("SET bar 1"));
-    assert!(client.line().starts_with("-ERR in a transaction through the proxy"));
+    assert!(
+        client
+            .line()
+            .starts_with("-ERR in a transaction through the proxy")
+    );
     client.send(command("EXEC"));
     assert!(client.line().starts_with("-EXECABORT"));
 }
@@ -159,7 +185,10 @@ fn a_node_is_sent_a_script_before_an_evalsha_that_it_may_not_know() {
     let mut client = cluster.client();
     let sha = "e0e1f9fabfc9d4800c877a703b823ac0578ff8db";
     client.ask(&format!("EVALSHA {sha} 1 foo"), "+OK\r\n");
-    assert!(cluster.nodes[1].asked("SCRIPT").is_none(), "nobody knows it");
+    assert!(
+        cluster.nodes[1].asked("SCRIPT").is_none(),
+        "nobody knows it"
+    );
     let eval = b"*4\r\n$4\r\nEVAL\r\n$8\r\nreturn 1\r\n$1\r\n1\r\n$3\r\nbar\r\n";
     client.send(eval);
     client.line();
@@ -179,10 +208,14 @@ fn tracking_marks_reads_and_a_lost_node_invalidates_everything() {
     client.send(command("HELLO 3"));
     client.send(command("CLIENT TRACKING ON NOLOOP"));
     client.send(command("GET bar"));
-    until("the read has come", || cluster.nodes[0].asked("GET").is_some());
+    until("the read has come", || {
+        cluster.nodes[0].asked("GET").is_some()
+    });
     let read = cluster.nodes[0].asked("GET").unwrap();
     assert!(read.flags.has(cairn_protocol::link::RequestFlags::TRACK));
-    let told = cluster.nodes[1].asked("CLIENT").expect("all nodes are told");
+    let told = cluster.nodes[1]
+        .asked("CLIENT")
+        .expect("all nodes are told");
     assert_eq!(told.args.join(&b' '), b"CLIENT TRACKING ON NOLOOP");
     client.send(command("PING ready"));
     while client.line() != "ready" {}

@@ -54,8 +54,7 @@ impl Announcer {
         if classes & KEYSPACE != 0 {
             let mut channel = format!("__keyspace@{db}__:").into_bytes();
             channel.extend_from_slice(&event.key);
-            self.pubsub
-                .publish(&channel, name.as_bytes(), Origin::Here);
+            self.pubsub.publish(&channel, name.as_bytes(), Origin::Here);
         }
         if classes & KEYEVENT != 0 {
             let channel = format!("__keyevent@{db}__:{name}");

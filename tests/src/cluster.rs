@@ -165,8 +165,7 @@ impl Cluster {
         let order = ["reshard", "--from", from, "--to", to, "--slots", slots];
         let how = ["--detach", "--yes", "--max-pause", "5s"];
         let plan = self.admin.json(&[&order[..], &how[..]].concat());
-        self.admin
-            .wait_done(&plan["plan"].to_string(), START_LIMIT);
+        self.admin.wait_done(&plan["plan"].to_string(), START_LIMIT);
     }
 
     /// Gives every node further flags, which takes a restart.

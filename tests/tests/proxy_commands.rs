@@ -33,8 +33,14 @@ fn messages_reach_subscribers_at_any_proxy_and_node() {
     let (port, _proxy) = cluster.start_proxy();
     let (mut near, mut far, mut publisher) =
         (cluster.client(), Client::connect(port), cluster.client());
-    assert_eq!(texts(&near.words("SUBSCRIBE news"))[..2], ["subscribe", "news"]);
-    assert_eq!(texts(&far.words("PSUBSCRIBE n*"))[..2], ["psubscribe", "n*"]);
+    assert_eq!(
+        texts(&near.words("SUBSCRIBE news"))[..2],
+        ["subscribe", "news"]
+    );
+    assert_eq!(
+        texts(&far.words("PSUBSCRIBE n*"))[..2],
+        ["psubscribe", "n*"]
+    );
     assert_eq!(publisher.words("PUBLISH news one").integer(), 2);
     assert_eq!(texts(&next(&mut near)), ["message", "news", "one"]);
     assert_eq!(texts(&next(&mut far)), ["pmessage", "n*", "news", "one"]);
@@ -44,13 +50,14 @@ fn messages_reach_subscribers_at_any_proxy_and_node() {
     direct[1].words("SUBSCRIBE news");
     direct[0].words("PUBLISH news two");
     assert_eq!(texts(&next(&mut near)), ["message", "news", "two"]);
-    assert_eq!(
-        texts(&next(&mut far)),
-        ["pmessage", "n*", "news", "two"]
-    );
+    assert_eq!(texts(&next(&mut far)), ["pmessage", "n*", "news", "two"]);
     assert_eq!(texts(&next(&mut direct[1])), ["message", "news", "two"]);
     publisher.words("PUBLISH news four");
-    assert_eq!(texts(&next(&mut near)), ["message", "news", "four"], "each once");
+    assert_eq!(
+        texts(&next(&mut near)),
+        ["message", "news", "four"],
+        "each once"
+    );
     assert_eq!(texts(&next(&mut direct[1])), ["message", "news", "four"]);
 
     assert_eq!(texts(&publisher.words("PUBSUB CHANNELS")), ["news"]);
@@ -75,12 +82,18 @@ fn sharded_channels_and_keyspace_events_come_from_the_owner_of_the_slot() {
     listener.words("SUNSUBSCRIBE");
     next(&mut listener);
 
-    assert_eq!(writer.words("CONFIG SET notify-keyspace-events KA").text(), "OK");
+    assert_eq!(
+        writer.words("CONFIG SET notify-keyspace-events KA").text(),
+        "OK"
+    );
     listener.words("PSUBSCRIBE __keyspace@0__:*");
     for key in [&one, &two] {
         writer.words(&format!("SET {key} x"));
         let message = texts(&next(&mut listener));
-        assert_eq!(message[2..], [format!("__keyspace@0__:{key}"), "set".into()]);
+        assert_eq!(
+            message[2..],
+            [format!("__keyspace@0__:{key}"), "set".into()]
+        );
     }
     cluster.stop();
 }
@@ -115,7 +128,9 @@ fn a_watched_key_decides_about_exec_also_when_its_owner_goes() {
     };
     let done = run(&mut watcher, &mut || {});
     assert_eq!(done.array()[0].integer(), 1);
-    let nil = run(&mut watcher, &mut || drop(other.words(&format!("SET {key} 5"))));
+    let nil = run(&mut watcher, &mut || {
+        drop(other.words(&format!("SET {key} 5")))
+    });
     assert_eq!(nil, Value::Null, "{nil:?}");
     let crossed = {
         watcher.words(&format!("WATCH {key}"));
@@ -131,14 +146,22 @@ fn a_watched_key_decides_about_exec_also_when_its_owner_goes() {
     cluster.restart_node(&node);
     watcher.words("MULTI");
     watcher.words(&format!("INCR {key}"));
-    assert_eq!(watcher.words("EXEC"), Value::Null, "the watch was lost with its node");
+    assert_eq!(
+        watcher.words("EXEC"),
+        Value::Null,
+        "the watch was lost with its node"
+    );
     assert_eq!(watcher.words(&format!("GET {key}")).text(), "5");
 
     watcher.words(&format!("WATCH {key}"));
     cluster.move_slots("1", "2", "0-8191");
     watcher.words("MULTI");
     watcher.words(&format!("INCR {key}"));
-    assert_eq!(watcher.words("EXEC"), Value::Null, "its slot has another owner");
+    assert_eq!(
+        watcher.words("EXEC"),
+        Value::Null,
+        "its slot has another owner"
+    );
     let done = run(&mut watcher, &mut || {});
     assert_eq!(done.array()[0].integer(), 6);
     cluster.stop();
@@ -172,7 +195,11 @@ fn blocked_clients_are_served_unblocked_and_follow_their_slot() {
     blocked.send(&bytes).unwrap();
     waits(&mut other);
     other.words(&format!("CLIENT UNBLOCK {id} ERROR"));
-    assert!(next(&mut blocked).error().is_some_and(|e| e.starts_with("UNBLOCKED")));
+    assert!(
+        next(&mut blocked)
+            .error()
+            .is_some_and(|e| e.starts_with("UNBLOCKED"))
+    );
 
     blocked.send(&bytes).unwrap();
     waits(&mut other);
@@ -190,12 +217,19 @@ fn scripts_are_known_wherever_their_keys_are() {
     let (near, far) = keys();
     let script = "return redis.call('SET', KEYS[1], ARGV[1])";
     let sha = "d8f2fad9f8e86a53d2a6ebd960b33c4972cacc37";
-    assert!(one.words(&format!("EVALSHA {sha} 1 {near} a")).error().is_some());
+    assert!(
+        one.words(&format!("EVALSHA {sha} 1 {near} a"))
+            .error()
+            .is_some()
+    );
     let ran = one.command(&["EVAL", script, "1", &near, "a"]);
     assert_eq!(ran.text(), "OK");
     // Known to one node only, and to the proxy.
     assert_eq!(one.words(&format!("EVALSHA {sha} 1 {far} b")).text(), "OK");
-    assert_eq!(one.words(&format!("SCRIPT EXISTS {sha}")).array()[0].integer(), 1);
+    assert_eq!(
+        one.words(&format!("SCRIPT EXISTS {sha}")).array()[0].integer(),
+        1
+    );
     let load = one.command(&["SCRIPT", "LOAD", "return KEYS[1]"]).text();
     for key in [&near, &far] {
         assert_eq!(two.words(&format!("EVALSHA {load} 1 {key}")).text(), *key);
@@ -217,9 +251,15 @@ fn function_libraries_are_the_clusters_and_outlive_everything() {
         format!("#!lua name=lib\nredis.register_function('f', function(keys) return '{text}' end)")
     };
     let mut client = cluster.client();
-    assert_eq!(client.command(&["FUNCTION", "LOAD", &code("one")]).text(), "lib");
+    assert_eq!(
+        client.command(&["FUNCTION", "LOAD", &code("one")]).text(),
+        "lib"
+    );
     let again = client.command(&["FUNCTION", "LOAD", &code("two")]);
-    assert_eq!(again.error().as_deref(), Some("ERR Library 'lib' already exists"));
+    assert_eq!(
+        again.error().as_deref(),
+        Some("ERR Library 'lib' already exists")
+    );
     let everywhere = |cluster: &Cluster, text: &str| {
         for port in [cluster.proxy_port, port] {
             let mut client = Client::connect(port);

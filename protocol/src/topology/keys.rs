@@ -163,11 +163,11 @@ mod tests {
             (RecordKey::PlanProgress(7), "/cairn/c1/plans/7/progress"),
             (RecordKey::PlanProof(7), "/cairn/c1/plans/7/proof"),
             (RecordKey::Decision(7), "/cairn/c1/decisions/7"),
-            (RecordKey::Function("lib_1".into()), "/cairn/c1/functions/lib_1"),
             (
-                RecordKey::FunctionSequence,
-                "/cairn/c1/sequences/functions",
+                RecordKey::Function("lib_1".into()),
+                "/cairn/c1/functions/lib_1",
             ),
+            (RecordKey::FunctionSequence, "/cairn/c1/sequences/functions"),
         ];
         for (key, path) in all {
             assert_eq!(keys.path(&key), path);

@@ -29,13 +29,14 @@ pub use keys::{Keys, RecordKey, is_valid_id};
 pub use lease::{NodeRegistration, ProxyRegistration, RegistrationState};
 pub use records::{
     CLUSTER_VERSION, ClusterRecord, ClusterVersionRecord, Decision, DecisionRecord,
-    FIRST_INCARNATION, FreezeProofRecord, FunctionRecord, FunctionSequenceRecord, GroupId, GroupRecord, LeaderRecord, MemberRecord, NodeId,
-    NodeLoad, NodeRecord, PlanId, PlanLimits, PlanProgressRecord, PlanRecord, PlanSequenceRecord,
-    PlanStage, PlanState, ProxyRecord, Record, RecordError, SlotMapError, SlotMapRecord, SlotRange,
-    WantedState, now_ms,
+    FIRST_INCARNATION, FreezeProofRecord, FunctionRecord, FunctionSequenceRecord, GroupId,
+    GroupRecord, LeaderRecord, MemberRecord, NodeId, NodeLoad, NodeRecord, PlanId, PlanLimits,
+    PlanProgressRecord, PlanRecord, PlanSequenceRecord, PlanStage, PlanState, ProxyRecord, Record,
+    RecordError, SlotMapError, SlotMapRecord, SlotRange, WantedState, now_ms,
 };
 pub use snapshot::{NodeAddress, PlanView, Topology, Versioned};
 pub use store::{
-    FreshProof, FunctionChange, NewCluster, NewPlan, PlanProgressWriter, StoreConfig, TopologyStore, Verdict,
+    FreshProof, FunctionChange, NewCluster, NewPlan, PlanProgressWriter, StoreConfig,
+    TopologyStore, Verdict,
 };
 pub use watch::{TopologyWatch, WatchStatus};

@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use super::keys::{Keys, RecordKey};
 use super::records::{
-    ClusterRecord, ClusterVersionRecord, DecisionRecord, GroupId, GroupRecord, LeaderRecord,
-    FunctionRecord, FunctionSequenceRecord, MemberRecord, NodeId, NodeRecord, PlanId, PlanProgressRecord, PlanRecord, PlanState,
-    ProxyRecord, Record, RecordError, SlotMapRecord,
+    ClusterRecord, ClusterVersionRecord, DecisionRecord, FunctionRecord, FunctionSequenceRecord,
+    GroupId, GroupRecord, LeaderRecord, MemberRecord, NodeId, NodeRecord, PlanId,
+    PlanProgressRecord, PlanRecord, PlanState, ProxyRecord, Record, RecordError, SlotMapRecord,
 };
 use crate::slot::{SLOT_COUNT, SlotSet};
 

@@ -2,9 +2,9 @@
 
 use super::{help, is};
 use crate::net::{ClientInfo, Connection, Silence};
+use crate::tracking;
 use cairn_protocol::command::{CommandId, id};
 use cairn_protocol::resp::{Args, number::parse_i64};
-use crate::tracking;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;

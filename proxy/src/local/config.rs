@@ -126,7 +126,10 @@ pub(crate) fn set_own(to: &mut Connection, args: Args<'_>) -> Result<(), String>
     {
         let name = String::from_utf8_lossy(args.get(at)).to_ascii_lowercase();
         let value = String::from_utf8_lossy(args.get(at + 1));
-        if current.iter().any(|(known, is)| *known == name && *is == value) {
+        if current
+            .iter()
+            .any(|(known, is)| *known == name && *is == value)
+        {
             continue;
         }
         match set_one(&mut changed, &name, &value) {

@@ -76,7 +76,11 @@ pub(crate) fn own_info(to: &Connection, args: Args<'_>) -> String {
         || wanted
             .iter()
             .any(|w| is(w, "all") || is(w, "default") || is(w, "everything"));
-    let more = |w: &&[u8]| ["all", "everything", "commandstats"].iter().any(|m| is(w, m));
+    let more = |w: &&[u8]| {
+        ["all", "everything", "commandstats"]
+            .iter()
+            .any(|m| is(w, m))
+    };
     let with_commands = wanted.iter().any(|w| more(&w));
     let mut text = String::new();
     for (name, fields) in SECTIONS {

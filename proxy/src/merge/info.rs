@@ -213,6 +213,9 @@ mod tests {
         let own = "# Cairn\r\nproxy_id:p\r\n";
         let reply = InfoMerge::new(own.to_owned(), Version::V3);
         let error = Bytes::from_static(b"-UNKNOWN gone\r\n");
-        assert_eq!(&reply.merge(&[error])[..], b"=25\r\ntxt:# Cairn\r\nproxy_id:p\r\n\r\n");
+        assert_eq!(
+            &reply.merge(&[error])[..],
+            b"=25\r\ntxt:# Cairn\r\nproxy_id:p\r\n\r\n"
+        );
     }
 }

@@ -85,7 +85,8 @@ impl Functions {
         });
         scripting::install(codes);
         *counter = theirs;
-        self.taken_in.send_replace(theirs.map_or(0, |(_, revision)| revision));
+        self.taken_in
+            .send_replace(theirs.map_or(0, |(_, revision)| revision));
     }
 
     /// Waits until the libraries of a revision are in use here. False: in vain.
@@ -98,7 +99,10 @@ impl Functions {
     /// Waits until all living nodes use the libraries of a revision.
     async fn reached_everywhere(&self, revision: i64) {
         if !self.reached(revision).await {
-            tracing::warn!(revision, "this node has not followed a change of functions yet");
+            tracing::warn!(
+                revision,
+                "this node has not followed a change of functions yet"
+            );
         }
         let own = &self.node.config.node_id;
         let topology = self.node.topology.load();
@@ -108,14 +112,21 @@ impl Functions {
                 let url = format!("http://{}:{}", record.host, record.peer_port);
                 let token = spread::own_token(&self.node);
                 let call = spread::await_functions(url, token, revision);
-                (id.clone(), tokio::spawn(tokio::time::timeout(PATIENCE, call)))
+                (
+                    id.clone(),
+                    tokio::spawn(tokio::time::timeout(PATIENCE, call)),
+                )
             })
             .collect();
         for (node, call) in asked {
             match call.await {
                 Ok(Ok(Ok(()))) => {}
                 outcome => {
-                    tracing::warn!(node, ?outcome, "a node has not followed a change of functions");
+                    tracing::warn!(
+                        node,
+                        ?outcome,
+                        "a node has not followed a change of functions"
+                    );
                 }
             }
         }
@@ -213,9 +224,15 @@ mod tests {
         let after = libraries(&[("a", "1"), ("b", "20"), ("d", "4")]);
         let change = difference(&before, &after, "n1");
         let names: Vec<&str> = change.put.iter().map(|record| &record.name[..]).collect();
-        assert_eq!((names, &change.delete[..]), (vec!["b", "d"], &["c".to_owned()][..]));
+        assert_eq!(
+            (names, &change.delete[..]),
+            (vec!["b", "d"], &["c".to_owned()][..])
+        );
         assert!(!change.delete_all);
-        assert_eq!(difference(&before, &before, "n1"), FunctionChange::default());
+        assert_eq!(
+            difference(&before, &before, "n1"),
+            FunctionChange::default()
+        );
         assert!(difference(&before, &libraries(&[]), "n1").delete_all);
     }
 }

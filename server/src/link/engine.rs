@@ -497,11 +497,7 @@ impl Engine {
 
     /// Parses the request into `self.request` and finds its handler, or the
     /// error that it gets.
-    fn look_up(
-        &mut self,
-        asked: &Asked,
-        from: &Source<'_>,
-    ) -> Result<OnData, NoData> {
+    fn look_up(&mut self, asked: &Asked, from: &Source<'_>) -> Result<OnData, NoData> {
         let head = &asked.head;
         let refuse = |line: &str| Err(NoData::Line(line.as_bytes().to_vec()));
         if usize::from(head.database) >= DATABASES {
@@ -522,7 +518,9 @@ impl Engine {
             };
             if let Some(count) = read.watches {
                 let own = &self.sessions.get(asked.session).own;
-                let all = own.as_ref().is_some_and(|own| own.watches(head.group, count));
+                let all = own
+                    .as_ref()
+                    .is_some_and(|own| own.watches(head.group, count));
                 if !all {
                     return Err(NoData::Nil);
                 }
@@ -575,9 +573,7 @@ impl Engine {
             }
             Handler::Read(handler) => Ok(on_data(handler, true)),
             Handler::Write(handler) => Ok(on_data(handler, false)),
-            Handler::Session(handler) if is_for_nodes(d.spec) => {
-                Err(NoData::OfSession(d, handler))
-            }
+            Handler::Session(handler) if is_for_nodes(d.spec) => Err(NoData::OfSession(d, handler)),
             Handler::Session(_) => {
                 let name = d.spec.name.replace('|', " ");
                 refuse(&format!("ERR '{name}' is not served over a link"))

@@ -148,12 +148,7 @@ impl Engine {
         session.own.get_or_insert_with(|| {
             let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
             let wake = wake.clone();
-            let client = new_client(
-                server,
-                peer.unwrap_or(nowhere),
-                local,
-                Relay { key, wake },
-            );
+            let client = new_client(server, peer.unwrap_or(nowhere), local, Relay { key, wake });
             let mut session = Session::new(server.clone(), Arc::new(client));
             session.authenticated = true;
             // Messages are pushes of RESP3 on a link.

@@ -363,7 +363,10 @@ mod tests {
     fn ids_that_are_in_use_or_far_from_dense_are_refused() {
         let mut sessions = Sessions::default();
         sessions.open(&open(0)).unwrap();
-        assert!(sessions.open(&open(1 << 32)).is_err(), "its index is in use");
+        assert!(
+            sessions.open(&open(1 << 32)).is_err(),
+            "its index is in use"
+        );
         assert!(sessions.open(&open(u64::from(u32::MAX))).is_err());
         assert!(sessions.open(&open(5000)).is_err());
         assert!(sessions.close(7).is_err());

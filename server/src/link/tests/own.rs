@@ -150,14 +150,25 @@ fn messages_reach_sessions_that_listen_before_the_answer_that_follows() {
         assert_eq!(link.ok(pattern).await, OK);
         let publish = ask_node(&mut link, 0, "PUBLISH c hello");
         assert_eq!(link.ok(publish).await, ":2\r\n");
-        let own = (0, Push::MESSAGES, b">3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$5\r\nhello\r\n".to_vec());
-        assert!(link.pushes.contains(&own), "before the answer: {:?}", link.pushes);
+        let own = (
+            0,
+            Push::MESSAGES,
+            b">3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$5\r\nhello\r\n".to_vec(),
+        );
+        assert!(
+            link.pushes.contains(&own),
+            "before the answer: {:?}",
+            link.pushes
+        );
         let other = pushed(&mut link, 1, Push::MESSAGES).await;
         assert!(other.starts_with(b">4\r\n$8\r\npmessage\r\n$2\r\nc*\r\n$1\r\nc\r\n"));
         let unsubscribe = ask_node(&mut link, 0, "UNSUBSCRIBE c");
         assert_eq!(link.ok(unsubscribe).await, OK);
         let numsub = ask_node(&mut link, 2, "PUBSUB NUMSUB c d");
-        assert_eq!(link.ok(numsub).await, "*4\r\n$1\r\nc\r\n:0\r\n$1\r\nd\r\n:1\r\n");
+        assert_eq!(
+            link.ok(numsub).await,
+            "*4\r\n$1\r\nc\r\n:0\r\n$1\r\nd\r\n:1\r\n"
+        );
     });
 }
 
@@ -259,7 +270,12 @@ fn the_connections_own_commands_are_not_served_over_a_link() {
         let mut link = bench.link().await;
         for line in ["PING", "HELLO 3", "MULTI", "CLIENT LIST"] {
             let asked = ask_node(&mut link, 0, line);
-            assert!(link.ok(asked).await.ends_with("is not served over a link\r\n"), "{line}");
+            assert!(
+                link.ok(asked)
+                    .await
+                    .ends_with("is not served over a link\r\n"),
+                "{line}"
+            );
         }
         let data = ask_node(&mut link, 0, "GET k");
         assert_eq!(link.ok(data).await, "-ERR the command needs a group\r\n");
