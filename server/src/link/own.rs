@@ -341,7 +341,13 @@ fn answered(d: Dispatched, started: Instant, reply: ReplyWriter) -> Work {
 }
 
 fn new_client(server: &Server, peer: SocketAddr, local: SocketAddr, relay: Relay) -> Client {
-    let client = Client::new(server.next_client_id(), peer, local, server.live.clone());
+    let client = Client::new(
+        server.next_client_id(),
+        peer,
+        local,
+        server.live.clone(),
+        server.acl.default_user().clone(),
+    );
     client.last_active_ms.store(0, Ordering::Relaxed);
     client.behind(relay)
 }
