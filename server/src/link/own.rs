@@ -248,7 +248,18 @@ impl Engine {
         match next {
             Ok(Next::Continue | Next::Close) => {}
             Ok(Next::Work(work)) => return self.work(asked, d, work),
-            Ok(Next::Wait(over)) => return self.wait(asked, d, over),
+            Ok(Next::Wait(over)) => {
+                let over = Box::pin(async move {
+                    over.await;
+                    None
+                });
+                return self.wait(asked, d, over);
+            }
+            Ok(Next::Answer(number)) => {
+                let number = Box::pin(async move { Some(number.await) });
+                return self.wait(asked, d, number);
+            }
+            Ok(Next::Sync { .. }) => self.fail_read("ERR replicas follow a server, not a proxy"),
             Err(error) => self.fail_read(&error.to_string()),
         }
         self.account(asked, d, started.elapsed().as_nanos() as u64, failed);
@@ -313,18 +324,20 @@ impl Engine {
         false
     }
 
-    /// Answers once `over` is.
+    /// Answers once `over` is; a number that it brings is the reply.
     fn wait(
         &mut self,
         asked: &Asked,
         d: Dispatched,
-        over: std::pin::Pin<Box<dyn Future<Output = ()>>>,
+        over: std::pin::Pin<Box<dyn Future<Output = Option<i64>>>>,
     ) -> bool {
         self.set_busy(asked, Busy::Blocking);
         let mut report = Reporter::new(&self.pool, *asked);
-        let reply = std::mem::take(&mut self.reply);
+        let mut reply = std::mem::take(&mut self.reply);
         tokio::task::spawn_local(async move {
-            over.await;
+            if let Some(number) = over.await {
+                reply.integer(number);
+            }
             report.send(answered(d, Instant::now(), reply));
         });
         false
