@@ -60,7 +60,7 @@ fn begin(session: &mut Session, psync: bool) -> Done {
 /// What a replica says about itself before it synchronises, and how far it is
 /// afterwards (ACK, which has no reply).
 fn replconf(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
-    if args.len() % 2 == 0 {
+    if args.len().is_multiple_of(2) {
         return Err(CommandError::SYNTAX);
     }
     for at in (1..args.len()).step_by(2) {

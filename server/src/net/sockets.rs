@@ -41,12 +41,13 @@ impl Sockets {
         };
         let (stay, go): (Vec<&TcpListener>, Vec<&TcpListener>) =
             old.iter().partition(|socket| wanted(socket));
+        let gone = addresses(go.iter().copied())?;
         // Who goes may be in the way of who comes: `*` of one address.
         for socket in &go {
             SockRef::from(*socket).shutdown(Shutdown::Both)?;
         }
         let mut new = clones(stay)?;
-        let there: Vec<IpAddr> = addresses(&new)?.iter().map(SocketAddr::ip).collect();
+        let there: Vec<IpAddr> = addresses(new.iter())?.iter().map(SocketAddr::ip).collect();
         let missing: Vec<IpAddr> = ips
             .iter()
             .filter(|ip| !there.contains(ip))
@@ -55,9 +56,12 @@ impl Sockets {
         match bind_all(&missing, port) {
             Ok(sockets) => new.extend(sockets),
             Err(error) => {
-                for socket in go {
-                    SockRef::from(socket).listen(BACKLOG)?;
+                // Bound anew: a port that the kernel had chosen went with the
+                // shutdown, and listening again would choose another.
+                for address in gone {
+                    new.push(bind(address.ip(), address.port())?);
                 }
+                self.current.send_replace(Arc::new(new));
                 return Err(error);
             }
         }
@@ -72,7 +76,7 @@ impl Sockets {
 
     /// The sockets as they are now.
     pub fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
-        addresses(&self.current.borrow())
+        addresses(self.current.borrow().iter())
     }
 
     /// Tells of each exchange.
@@ -97,8 +101,10 @@ pub(super) fn clones<'a>(
     sockets.into_iter().map(TcpListener::try_clone).collect()
 }
 
-pub(super) fn addresses(sockets: &[TcpListener]) -> io::Result<Vec<SocketAddr>> {
-    sockets.iter().map(TcpListener::local_addr).collect()
+pub(super) fn addresses<'a>(
+    sockets: impl IntoIterator<Item = &'a TcpListener>,
+) -> io::Result<Vec<SocketAddr>> {
+    sockets.into_iter().map(TcpListener::local_addr).collect()
 }
 
 fn bind(ip: IpAddr, port: u16) -> io::Result<TcpListener> {

@@ -112,7 +112,7 @@ fn form(command: CommandId) -> Form {
 }
 
 impl Changed<'_, '_> {
-    fn say<'b, const N: usize>(&mut self, words: [&'b [u8]; N]) -> Done {
+    fn say<const N: usize>(&mut self, words: [&[u8]; N]) -> Done {
         self.txn.record(words);
         Ok(())
     }

@@ -196,7 +196,7 @@ impl Options {
 
     /// What replicas are told exactly, because it was not.
     pub(super) fn inexact(&self) -> Option<TrimArgs> {
-        self.approximate.then(|| TrimArgs {
+        self.approximate.then_some(TrimArgs {
             at: self.threshold_at,
             limit_at: self.limit_at,
             by_length: matches!(self.to, Some(TrimTo::MaxLen(_))),

@@ -134,10 +134,11 @@ impl Connection {
                     }
                     return Ok(());
                 }
-                n = self.stream.read_buf(&mut self.input), if reading => match n? {
-                    0 => return Err(End::Closed),
-                    _ => {}
-                },
+                n = self.stream.read_buf(&mut self.input), if reading => {
+                    if n? == 0 {
+                        return Err(End::Closed);
+                    }
+                }
             }
         }
     }
