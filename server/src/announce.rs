@@ -96,10 +96,6 @@ impl EventListener for Announcer {
     }
 
     fn witnessed(&self, client: u64, witness: Witness) {
-        if !witness.keys.is_empty() {
-            let keys = witness.keys.iter().map(Vec::as_slice);
-            self.tracking.remember(client, keys);
-        }
         for call in &witness.calls {
             let sender = match call.by_script {
                 true => Sender::Script,

@@ -15,6 +15,7 @@ use cairn_protocol::resp::Args;
 use crate::commands::{self, Handler};
 use crate::replication::Feed;
 use crate::scripting::refused_when_busy;
+use crate::server::Server;
 use crate::upkeep::Vitals;
 
 /// A request that may run.
@@ -46,6 +47,8 @@ pub const NO_REPLICAS: &str = "NOREPLICAS Not enough good replicas to write.";
 
 const MEMORY_FULL: &[u8] = b"OOM command not allowed when used memory > 'memory-limit'.";
 
+const OUT_OF_MEMORY: &[u8] = b"OOM command not allowed when used memory > 'maxmemory'.";
+
 /// What a command is refused with at the process's limits; `None`: it runs.
 pub fn refused_when_full(spec: &CommandSpec, vitals: &Vitals) -> Option<&'static [u8]> {
     if !vitals.full.load(Ordering::Relaxed) || !spec.flags.contains(Flags::DENYOOM) {
@@ -65,6 +68,20 @@ pub fn refused_when_full(spec: &CommandSpec, vitals: &Vitals) -> Option<&'static
 /// heard of (`min-replicas-to-write`).
 pub fn refused_without_replicas(spec: &CommandSpec, feed: &Feed) -> Option<&'static [u8]> {
     (spec.flags.contains(Flags::WRITE) && feed.forbids_writes()).then_some(NO_REPLICAS.as_bytes())
+}
+
+/// The same where `maxmemory` holds too; `queued`: within MULTI all that is
+/// queued needs memory.
+pub fn refused_for_space(
+    spec: &CommandSpec,
+    queued: bool,
+    server: &Server,
+) -> Option<&'static [u8]> {
+    let needs = queued || spec.flags.contains(Flags::DENYOOM);
+    match needs && server.is_out_of_memory() {
+        true => Some(OUT_OF_MEMORY),
+        false => refused_when_full(spec, &server.vitals),
+    }
 }
 
 /// Finds the handler of `args`, or the error line that answers them.

@@ -9,6 +9,7 @@ pub mod commands;
 pub mod config;
 pub mod data_dir;
 pub mod dispatch;
+pub mod eviction;
 pub mod group;
 pub mod latency;
 pub mod link;

@@ -8,6 +8,7 @@ use anyhow::Context;
 use crate::announce::Announcer;
 use crate::config::{Config, LiveSettings};
 use crate::data_dir::{DataDir, Owner};
+use crate::eviction;
 use crate::group::commit::{WalSink, sync_thread};
 use crate::group::{Group, expiry};
 use crate::logging::lifecycle;
@@ -168,9 +169,13 @@ impl Background {
             let (group, live, stop) = (group.clone(), live.clone(), stop.clone());
             spawn("sync", move || sync_thread(&group, &live, &stop))?
         };
+        let eviction = {
+            let (server, stop) = (server.clone(), stop.clone());
+            spawn("eviction", move || eviction::run(&server, &stop))?
+        };
         Ok(Background {
             stop,
-            threads: vec![expiry, sync, upkeep],
+            threads: vec![expiry, sync, upkeep, eviction],
         })
     }
 

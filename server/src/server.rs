@@ -15,7 +15,8 @@ use tokio::sync::Notify;
 
 use crate::announce::Announcer;
 use crate::cluster::Node;
-use crate::config::{Config, LiveSettings, Settings, addresses};
+use crate::config::{Config, EvictionPolicy, LiveSettings, Settings, addresses};
+use crate::eviction::Eviction;
 use crate::group::Group;
 use crate::latency::LatencyMonitor;
 use crate::net::session::Client;
@@ -80,6 +81,8 @@ pub struct Server {
     pub saves: Saves,
     /// Where MIGRATE sends to.
     pub targets: Targets,
+    /// What keeps to `maxmemory`.
+    pub eviction: Eviction,
     /// INFO's master_replid. Guards forty letters, touched rarely.
     replication_id: Mutex<String>,
     /// Where clients are accepted; 0 until they are.
@@ -112,6 +115,7 @@ impl Server {
             vitals: Vitals::default(),
             saves: Saves::default(),
             targets: Targets::default(),
+            eviction: Eviction::default(),
             replication_id: Mutex::new(new_id()),
             listening: AtomicU16::new(0),
             config,
@@ -178,6 +182,36 @@ impl Server {
         }
     }
 
+    /// What Redis would call used memory: the process as it was at its start,
+    /// scripts, and what the data weighs wherever it lies. This is what
+    /// `maxmemory` bounds; caches and buffers have `memory-limit`.
+    pub fn used_memory(&self) -> u64 {
+        let startup = self.vitals.startup_memory.load(Ordering::Relaxed);
+        startup + crate::scripting::memory() as u64 + self.data_weight()
+    }
+
+    /// What the data weighs; of a cluster's groups that is not known.
+    pub fn data_weight(&self) -> u64 {
+        match &self.home {
+            Home::Standalone(group) => group.store.weights.total(),
+            Home::Node(_) => 0,
+        }
+    }
+
+    /// Whether `maxmemory` is exceeded. Without one it costs a look.
+    #[inline]
+    pub fn is_over_maxmemory(&self) -> bool {
+        let bound = self.live.maxmemory.load(Ordering::Relaxed);
+        bound != 0 && !self.is_cluster() && self.used_memory() > bound
+    }
+
+    /// The same, and nothing can be evicted: what needs memory is refused.
+    pub fn is_out_of_memory(&self) -> bool {
+        self.is_over_maxmemory()
+            && (self.live.eviction_policy() == EvictionPolicy::NoEviction
+                || self.eviction.is_exhausted())
+    }
+
     /// Makes changed settings (their names) take effect.
     ///
     /// # Errors
@@ -202,6 +236,9 @@ impl Server {
         }
         self.live.follow(settings);
         crate::users::follow(&self.acl, settings);
+        if names.iter().any(|name| name.starts_with("maxmemory")) {
+            self.eviction.reconsider();
+        }
         self.announcer.follow(settings);
         for group in self.groups() {
             group.follow(&self.live);

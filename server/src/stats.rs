@@ -1,10 +1,13 @@
 //! Counters for INFO. Relaxed atomics; each command's are on its own line.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use cairn_protocol::command;
+use parking_lot::Mutex;
 use smallvec::SmallVec;
+
+use crate::group::Group;
 
 /// Kinds of errors that are counted apart.
 const MAX_PREFIXES: usize = 128;
@@ -164,10 +167,35 @@ pub struct Stats {
     pub writer_cold_reads: AtomicU64,
     /// Reads that were moved off a network thread.
     pub cold_reads: AtomicU64,
-    /// What other counters had at the last CONFIG RESETSTAT.
-    expired_at_reset: AtomicU64,
+    /// What the groups had counted at the last CONFIG RESETSTAT. Guards three
+    /// numbers, touched rarely.
+    at_reset: Mutex<KeysGone>,
     /// Error replies by prefix are counted in `errors`.
     pub errors: dashmap::DashMap<String, u64>,
+}
+
+/// What the groups count of keys that went without a command.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct KeysGone {
+    pub expired: u64,
+    pub evicted: u64,
+    /// Large values whose rows were left to the compaction filter.
+    pub lazily_freed: u64,
+}
+
+impl KeysGone {
+    /// The sums of all groups.
+    pub fn of(groups: &[Arc<Group>]) -> KeysGone {
+        let sum = |of: fn(&Group) -> &AtomicU64| -> u64 {
+            let counts = groups.iter().map(|group| of(group));
+            counts.map(|n| n.load(Ordering::Relaxed)).sum()
+        };
+        KeysGone {
+            expired: sum(|group| &group.expired_keys),
+            evicted: sum(|group| &group.evicted_keys),
+            lazily_freed: sum(|group| &group.store.lazily_freed),
+        }
+    }
 }
 
 impl Default for Stats {
@@ -186,7 +214,7 @@ impl Default for Stats {
             expired_keys: AtomicU64::new(0),
             writer_cold_reads: AtomicU64::new(0),
             cold_reads: AtomicU64::new(0),
-            expired_at_reset: AtomicU64::new(0),
+            at_reset: Mutex::default(),
             errors: dashmap::DashMap::new(),
         }
     }
@@ -216,14 +244,19 @@ impl Stats {
             .fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Expired keys since the last reset, out of all that the groups counted.
-    pub fn expired_since_reset(&self, all: u64) -> u64 {
-        all.saturating_sub(self.expired_at_reset.load(Ordering::Relaxed))
+    /// Keys gone since the last reset, out of all that the groups counted.
+    pub fn gone_since_reset(&self, all: KeysGone) -> KeysGone {
+        let before = *self.at_reset.lock();
+        KeysGone {
+            expired: all.expired.saturating_sub(before.expired),
+            evicted: all.evicted.saturating_sub(before.evicted),
+            lazily_freed: all.lazily_freed.saturating_sub(before.lazily_freed),
+        }
     }
 
-    /// CONFIG RESETSTAT. `expired` is what the groups have counted so far.
-    pub fn reset(&self, expired: u64) {
-        self.expired_at_reset.store(expired, Ordering::Relaxed);
+    /// CONFIG RESETSTAT. `gone` is what the groups have counted so far.
+    pub fn reset(&self, gone: KeysGone) {
+        *self.at_reset.lock() = gone;
         for c in &self.commands {
             for n in [&c.calls, &c.nanos, &c.rejected, &c.failed] {
                 n.store(0, Ordering::Relaxed);
@@ -311,10 +344,19 @@ mod tests {
         stats.ran(0, 500, true);
         stats.error_reply("WRONGTYPE x");
         assert!(stats.commands[0].histogram().is_some());
-        stats.reset(7);
+        stats.reset(KeysGone {
+            expired: 7,
+            ..KeysGone::default()
+        });
         assert_eq!(stats.total_commands(), 0);
         assert!(stats.commands[0].histogram().is_none());
         assert!(stats.errors.is_empty());
-        assert_eq!(stats.expired_since_reset(9), 2);
+        let now = KeysGone {
+            expired: 9,
+            evicted: 1,
+            ..KeysGone::default()
+        };
+        let since = stats.gone_since_reset(now);
+        assert_eq!((since.expired, since.evicted), (2, 1));
     }
 }

@@ -28,7 +28,7 @@ pub struct Vitals {
     pub ops_per_second: AtomicU64,
     pub input_bytes_per_second: AtomicU64,
     pub output_bytes_per_second: AtomicU64,
-    /// The most memory ever allocated, bytes.
+    /// The most that used memory ever was, bytes.
     pub peak_memory: AtomicU64,
     /// Memory allocated when the server was ready, bytes.
     pub startup_memory: AtomicU64,
@@ -75,7 +75,7 @@ pub fn run(server: &Arc<Server>, stop: &AtomicBool) {
             server.targets.close_idle();
             vitals
                 .peak_memory
-                .fetch_max(memory::usage().allocated as u64, Ordering::Relaxed);
+                .fetch_max(server.used_memory(), Ordering::Relaxed);
         }
         tick = tick.wrapping_add(1);
         std::thread::sleep(TICK);

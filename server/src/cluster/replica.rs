@@ -258,7 +258,7 @@ impl Replica {
         plan: PlanId,
         map: &mut GenerationMap,
     ) -> Result<Effects, BoxError> {
-        let mut overlay = Overlay::new(map.clone(), self.store.next_version());
+        let mut overlay = Overlay::of_evaluated(map.clone(), self.store.next_version());
         for record in IncrementRecords::new(effects.clone()) {
             let (_, entry) = record?;
             let effects = Effects::decode_onto(&entry, map, Some(plan.0))?;

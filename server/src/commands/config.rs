@@ -1,7 +1,5 @@
 //! CONFIG: settings seen and changed while the server runs.
 
-use std::sync::atomic::Ordering;
-
 use cairn_protocol::command::glob_match;
 use cairn_protocol::resp::{Args, ReplyWriter};
 
@@ -9,6 +7,7 @@ use super::{Handler, help};
 use crate::config::Settings;
 use crate::config::parameters::{PARAMETERS, find};
 use crate::net::session::{Next, Session};
+use crate::stats::KeysGone;
 use crate::txn::CommandError;
 
 pub(super) const HANDLERS: &[(&str, Handler)] = &[
@@ -52,12 +51,8 @@ fn config_help(_: &mut Session, _: &Args<'_>, out: &mut ReplyWriter) -> Done {
 
 /// CONFIG RESETSTAT
 fn resetstat(session: &mut Session, _: &Args<'_>, out: &mut ReplyWriter) -> Done {
-    let groups = session.server.groups();
-    let expired = groups
-        .iter()
-        .map(|g| g.expired_keys.load(Ordering::Relaxed))
-        .sum();
-    session.server.stats.reset(expired);
+    let gone = KeysGone::of(&session.server.groups());
+    session.server.stats.reset(gone);
     out.ok();
     Ok(Next::Continue)
 }

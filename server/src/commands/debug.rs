@@ -276,7 +276,8 @@ fn object(session: &Session, args: &Args<'_>) -> Next {
     let (db, name) = (session.db, args.get(2).to_vec());
     work(session, move |server, out| {
         let described = with_key(server, db, &name, |txn, key| {
-            let Some(record) = txn.get(key)? else {
+            // What has expired and is there is shown, as in Redis.
+            let Some(record) = txn.store().record(key, true)? else {
                 return Err(CommandError::NO_SUCH_KEY);
             };
             let encoding = types::encoding(&record)?;

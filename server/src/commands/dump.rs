@@ -85,6 +85,13 @@ fn restore(txn: &mut Txn<'_>, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
         return Ok(());
     }
     serial::write(txn, &key, &value, expires_at)?;
+    let (access, now) = (&txn.store().access, txn.now());
+    if let Some(idle) = options.idle {
+        access.set_idle(key.hash(), idle, now);
+    }
+    if let Some(frequency) = options.frequency {
+        access.set_count(key.hash(), frequency, now);
+    }
     if !deleted {
         txn.event(EventClass::New, "new", args.get(1));
     }
@@ -93,43 +100,43 @@ fn restore(txn: &mut Txn<'_>, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
     Ok(())
 }
 
-/// What follows RESTORE's payload. There is no eviction: what it needs is checked
-/// and not kept.
+/// What follows RESTORE's payload.
 #[derive(Default)]
 struct Options {
     replace: bool,
     absolute: bool,
+    /// Seconds since the key was used; of the two the policy's counts.
+    idle: Option<u64>,
+    frequency: Option<u8>,
 }
 
 impl Options {
     fn read(args: &Args<'_>) -> Result<Options, CommandError> {
         let mut options = Options::default();
-        // One policy of eviction at most: the other's option is a syntax error.
-        let (mut idle, mut frequent) = (false, false);
         let mut at = 4;
         while at < args.len() {
             let (word, next) = (args.get(at), args.try_get(at + 1));
             match next {
                 _ if is(word, "REPLACE") => options.replace = true,
                 _ if is(word, "ABSTTL") => options.absolute = true,
-                Some(seconds) if !frequent && is(word, "IDLETIME") => {
-                    idle = true;
+                Some(seconds) if is(word, "IDLETIME") && options.frequency.is_none() => {
                     at += 1;
-                    if integer(seconds)? < 0 {
+                    let Ok(idle) = u64::try_from(integer(seconds)?) else {
                         return Err(CommandError::fixed(
                             "ERR Invalid IDLETIME value, must be >= 0",
                         ));
-                    }
+                    };
+                    options.idle = Some(idle);
                 }
-                Some(frequency) if !idle && is(word, "FREQ") => {
-                    frequent = true;
+                Some(frequency) if is(word, "FREQ") && options.idle.is_none() => {
                     at += 1;
                     let known = parse_i64(frequency).ok_or(CommandError::NOT_AN_INTEGER)?;
-                    if !(0..=255).contains(&known) {
+                    let Ok(frequency) = u8::try_from(known) else {
                         return Err(CommandError::fixed(
                             "ERR Invalid FREQ value, must be >= 0 and <= 255",
                         ));
-                    }
+                    };
+                    options.frequency = Some(frequency);
                 }
                 _ => return Err(CommandError::SYNTAX),
             }

@@ -190,7 +190,7 @@ fn reply_expiry(
     out: &mut ReplyWriter,
 ) -> Done {
     let key = txn.key(args.get(1));
-    let reply = match txn.get(&key)? {
+    let reply = match txn.peek(&key)? {
         None => -2,
         Some(record) => match decode(&record)?.0.expires_at {
             None => -1,

@@ -20,6 +20,7 @@ use crate::memory::{human, usage};
 use crate::net::session::{Next, Session};
 use crate::pubsub::Kind;
 use crate::server::Server;
+use crate::stats::KeysGone;
 use crate::txn::CommandError;
 
 pub(super) const HANDLERS: &[(&str, Handler)] = &[("info", Handler::Session(info))];
@@ -202,27 +203,32 @@ fn memory(facts: &Facts, out: &mut String) {
     let server = &facts.server;
     let used = usage();
     let lua = crate::scripting::usage();
-    let allocated = used.allocated as u64;
-    let peak = load(&server.vitals.peak_memory).max(allocated);
-    let startup = load(&server.vitals.startup_memory).min(allocated);
-    let overhead = allocated - keyspace::cached_bytes(server).min(allocated);
+    // What the data weighs, not what this process holds of it: see
+    // `Server::used_memory`. The allocator's own figures are below.
+    let memory = server.used_memory();
+    let peak = load(&server.vitals.peak_memory).max(memory);
+    let startup = load(&server.vitals.startup_memory);
+    let dataset = server.data_weight();
+    let gone = server
+        .stats
+        .gone_since_reset(KeysGone::of(&server.groups()));
     let total = crate::config::total_memory() as u64;
     let percent =
         |part: u64, whole: u64| format!("{:.2}%", part as f64 * 100.0 / whole.max(1) as f64);
     let ratio = |a: usize, b: usize| format!("{:.2}", a as f64 / b.max(1) as f64);
     let more = |a: usize, b: usize| a as i64 - b as i64;
     lines! { out;
-        "used_memory" => allocated,
-        "used_memory_human" => human(allocated),
+        "used_memory" => memory,
+        "used_memory_human" => human(memory),
         "used_memory_rss" => used.rss,
         "used_memory_rss_human" => human(used.rss as u64),
         "used_memory_peak" => peak,
         "used_memory_peak_human" => human(peak),
-        "used_memory_peak_perc" => percent(allocated, peak),
-        "used_memory_overhead" => overhead,
+        "used_memory_peak_perc" => percent(memory, peak),
+        "used_memory_overhead" => memory - dataset,
         "used_memory_startup" => startup,
-        "used_memory_dataset" => allocated - overhead,
-        "used_memory_dataset_perc" => percent(allocated - overhead, allocated - startup),
+        "used_memory_dataset" => dataset,
+        "used_memory_dataset_perc" => percent(dataset, memory - startup),
         "allocator_allocated" => used.allocated,
         "allocator_active" => used.active,
         "allocator_resident" => used.resident,
@@ -262,7 +268,7 @@ fn memory(facts: &Facts, out: &mut String) {
         "mem_allocator" => "jemalloc-5.3.1",
         "active_defrag_running" => 0,
         "lazyfree_pending_objects" => 0,
-        "lazyfreed_objects" => 0,
+        "lazyfreed_objects" => gone.lazily_freed,
     }
 }
 
@@ -311,8 +317,7 @@ fn persistence(facts: &Facts, out: &mut String) {
 fn stats(facts: &Facts, out: &mut String) {
     let server = &facts.server;
     let stats = &server.stats;
-    let groups = server.groups();
-    let expired: u64 = groups.iter().map(|g| load(&g.expired_keys)).sum();
+    let gone = stats.gone_since_reset(KeysGone::of(&server.groups()));
     let kbps = |bytes: &AtomicU64| format!("{:.2}", load(bytes) as f64 / 1024.0);
     let errors: u64 = stats.errors.iter().map(|e| *e.value()).sum();
     lines! { out;
@@ -331,11 +336,11 @@ fn stats(facts: &Facts, out: &mut String) {
         "sync_full" => 0,
         "sync_partial_ok" => 0,
         "sync_partial_err" => 0,
-        "expired_keys" => stats.expired_since_reset(expired),
+        "expired_keys" => gone.expired,
         "expired_stale_perc" => "0.00",
         "expired_time_cap_reached_count" => 0,
         "expire_cycle_cpu_milliseconds" => 0,
-        "evicted_keys" => 0,
+        "evicted_keys" => gone.evicted,
         "evicted_clients" => load(&stats.evicted_clients),
         "total_eviction_exceeded_time" => 0,
         "current_eviction_exceeded_time" => 0,

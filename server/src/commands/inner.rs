@@ -125,7 +125,11 @@ pub(crate) fn run(
             Answer::Failed(error)
         }
     };
+    if let Answer::Failed(error) = &answer {
+        txn.note_error(error.to_string());
+    }
     txn.note_inner(InnerRun {
+        rejected: false,
         spec: command.spec,
         nanos: started.elapsed().as_nanos().min(u32::MAX as u128) as u32,
         failed: matches!(answer, Answer::Failed(_)),

@@ -30,7 +30,7 @@ pub(super) const HANDLERS: &[(&str, Handler)] = &[
     ("rename", Handler::Write(rename)),
     ("renamenx", Handler::Write(renamenx)),
     ("swapdb", Handler::Write(swapdb)),
-    ("touch", Handler::Read(exists)),
+    ("touch", Handler::Read(touch)),
     ("type", Handler::Read(r#type)),
     ("unlink", Handler::Write(del)),
 ];
@@ -133,10 +133,23 @@ fn del(txn: &mut Txn<'_>, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
     Ok(())
 }
 
-/// EXISTS key [key ...], and TOUCH: no access times are kept
+/// EXISTS key [key ...]
 ///
 /// Replies with how many of them exist, counting repeated ones each time.
 fn exists(txn: &mut Txn<'_>, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
+    let mut found = 0;
+    for name in args.iter().skip(1) {
+        let key = txn.key(name);
+        found += txn.peek(&key)?.is_some() as i64;
+    }
+    out.integer(found);
+    Ok(())
+}
+
+/// TOUCH key [key ...]
+///
+/// Replies as EXISTS does; what exists has been used now.
+fn touch(txn: &mut Txn<'_>, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
     let mut found = 0;
     for name in args.iter().skip(1) {
         let key = txn.key(name);
@@ -212,16 +225,23 @@ fn object_encoding(txn: &mut Txn<'_>, args: &Args<'_>, out: &mut ReplyWriter) ->
 
 /// OBJECT FREQ key
 ///
-/// There is no LFU eviction: always Redis's answer to that, for a key.
+/// The logarithmic count by which LFU policies choose.
 fn object_freq(txn: &mut Txn<'_>, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
-    if object(txn, args)?.is_some() {
+    let Some((key, _)) = object(txn, args)? else {
+        out.null();
+        return Ok(());
+    };
+    let access = &txn.store().access;
+    if !access.is_counting() {
         return Err(CommandError::fixed(
             "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please \
              note that when switching between policies at runtime LRU and LFU data will take some \
              time to adjust.",
         ));
     }
-    out.null();
+    // One that nobody remembers has not been used for long.
+    let count = access.count(key.hash(), txn.now()).unwrap_or(0);
+    out.integer(i64::from(count));
     Ok(())
 }
 
@@ -237,12 +257,23 @@ fn object_help(_: &mut Txn<'_>, _: &Args<'_>, out: &mut ReplyWriter) -> Done {
 
 /// OBJECT IDLETIME key
 ///
-/// Access times are not kept (a read writes nothing): 0, as if just used.
+/// Seconds since its last use, as far as this process remembers (a read writes
+/// nothing to disk).
 fn object_idletime(txn: &mut Txn<'_>, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
-    match object(txn, args)? {
-        Some(_) => out.integer(0),
-        None => out.null(),
+    let Some((key, _)) = object(txn, args)? else {
+        out.null();
+        return Ok(());
+    };
+    let access = &txn.store().access;
+    if access.is_counting() {
+        return Err(CommandError::fixed(
+            "ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that \
+             when switching between policies at runtime LRU and LFU data will take some time to \
+             adjust.",
+        ));
     }
+    let idle = access.idle(key.hash(), txn.now());
+    out.integer(idle.unwrap_or_else(|| access.remembers(txn.now())) as i64);
     Ok(())
 }
 
@@ -263,7 +294,7 @@ fn object_refcount(txn: &mut Txn<'_>, args: &Args<'_>, out: &mut ReplyWriter) ->
 /// The key that a subcommand of OBJECT names.
 fn object(txn: &mut Txn<'_>, args: &Args<'_>) -> Result<Option<(MetaKey, Record)>, CommandError> {
     let key = txn.key(args.get(2));
-    Ok(txn.get(&key)?.map(|record| (key, record)))
+    Ok(txn.peek(&key)?.map(|record| (key, record)))
 }
 
 /// RENAME key newkey
@@ -331,7 +362,7 @@ fn swapdb(txn: &mut Txn<'_>, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
 /// TYPE key
 fn r#type(txn: &mut Txn<'_>, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
     let key = txn.key(args.get(1));
-    let name = match txn.get(&key)? {
+    let name = match txn.peek(&key)? {
         Some(record) => decode(&record)?.0.key_type.name(),
         None => "none",
     };

@@ -105,15 +105,6 @@ pub(super) fn total_keys(server: &Server) -> u64 {
         .sum()
 }
 
-/// Bytes of decoded records in memory.
-pub(super) fn cached_bytes(server: &Server) -> u64 {
-    server
-        .groups()
-        .iter()
-        .map(|group| group.store.cache.usage().1 as u64)
-        .sum()
-}
-
 /// Bytes of live files.
 pub(super) fn disk_bytes(server: &Server) -> u64 {
     server

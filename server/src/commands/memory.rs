@@ -66,10 +66,10 @@ fn stats(session: &mut Session, _: &Args<'_>, _: &mut ReplyWriter) -> Done {
 
 fn write_stats(server: &Arc<Server>, out: &mut ReplyWriter) {
     let used = usage();
-    let allocated = used.allocated as i64;
+    let allocated = server.used_memory() as i64;
     let peak = (server.vitals.peak_memory.load(Ordering::Relaxed) as i64).max(allocated);
-    let startup = (server.vitals.startup_memory.load(Ordering::Relaxed) as i64).min(allocated);
-    let dataset = (keyspace::cached_bytes(server) as i64).min(allocated);
+    let startup = server.vitals.startup_memory.load(Ordering::Relaxed) as i64;
+    let dataset = server.data_weight() as i64;
     let keys = keyspace::total_keys(server) as i64;
     let databases = keyspace::figures(server);
     let ratio = |a: usize, b: usize| a as f64 / b.max(1) as f64;
@@ -112,7 +112,7 @@ fn write_stats(server: &Arc<Server>, out: &mut ReplyWriter) {
         percent(dataset, allocated - startup),
     );
     double(out, "peak.percentage", percent(allocated, peak));
-    integer(out, "allocator.allocated", allocated);
+    integer(out, "allocator.allocated", used.allocated as i64);
     integer(out, "allocator.active", used.active as i64);
     integer(out, "allocator.resident", used.resident as i64);
     let overheads = [

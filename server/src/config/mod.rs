@@ -45,6 +45,63 @@ impl AppendFsync {
     }
 }
 
+/// What goes when `maxmemory` is reached (`maxmemory-policy`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum EvictionPolicy {
+    NoEviction,
+    AllKeysLru,
+    AllKeysLfu,
+    AllKeysRandom,
+    VolatileLru,
+    VolatileLfu,
+    VolatileRandom,
+    VolatileTtl,
+}
+
+impl EvictionPolicy {
+    const ALL: [(EvictionPolicy, &'static [u8]); 8] = [
+        (EvictionPolicy::NoEviction, b"noeviction"),
+        (EvictionPolicy::AllKeysLru, b"allkeys-lru"),
+        (EvictionPolicy::AllKeysLfu, b"allkeys-lfu"),
+        (EvictionPolicy::AllKeysRandom, b"allkeys-random"),
+        (EvictionPolicy::VolatileLru, b"volatile-lru"),
+        (EvictionPolicy::VolatileLfu, b"volatile-lfu"),
+        (EvictionPolicy::VolatileRandom, b"volatile-random"),
+        (EvictionPolicy::VolatileTtl, b"volatile-ttl"),
+    ];
+
+    fn of(settings: &Settings) -> EvictionPolicy {
+        let name = settings.bytes("maxmemory-policy");
+        let known = Self::ALL.iter().find(|(_, known)| *known == name);
+        known.map_or(EvictionPolicy::NoEviction, |(policy, _)| *policy)
+    }
+
+    /// Only keys with an expiry may go.
+    pub fn is_volatile(self) -> bool {
+        use EvictionPolicy::{VolatileLfu, VolatileLru, VolatileRandom, VolatileTtl};
+        matches!(
+            self,
+            VolatileLru | VolatileLfu | VolatileRandom | VolatileTtl
+        )
+    }
+
+    pub fn is_lru(self) -> bool {
+        use EvictionPolicy::{AllKeysLru, VolatileLru};
+        matches!(self, AllKeysLru | VolatileLru)
+    }
+
+    pub fn is_lfu(self) -> bool {
+        use EvictionPolicy::{AllKeysLfu, VolatileLfu};
+        matches!(self, AllKeysLfu | VolatileLfu)
+    }
+
+    pub fn is_random(self) -> bool {
+        use EvictionPolicy::{AllKeysRandom, VolatileRandom};
+        matches!(self, AllKeysRandom | VolatileRandom)
+    }
+}
+
 /// Settings fixed at start.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -320,6 +377,13 @@ pub struct LiveSettings {
     diskless_sync: AtomicBool,
     /// Bytes of one request at most (`client-query-buffer-limit`).
     pub query_buffer_limit: AtomicUsize,
+    /// Bytes that the data set may weigh; 0: any number.
+    pub maxmemory: AtomicU64,
+    eviction_policy: AtomicU8,
+    pub maxmemory_samples: AtomicUsize,
+    pub lfu_log_factor: AtomicUsize,
+    /// Minutes.
+    pub lfu_decay_time: AtomicUsize,
 }
 
 impl LiveSettings {
@@ -341,6 +405,11 @@ impl LiveSettings {
             client_memory: ClientMemory::default(),
             diskless_sync: AtomicBool::new(true),
             query_buffer_limit: AtomicUsize::new(0),
+            maxmemory: AtomicU64::new(0),
+            eviction_policy: AtomicU8::new(0),
+            maxmemory_samples: AtomicUsize::new(0),
+            lfu_log_factor: AtomicUsize::new(0),
+            lfu_decay_time: AtomicUsize::new(0),
         };
         live.follow(&config.settings);
         // A configuration may be built by hand, without settings.
@@ -371,7 +440,12 @@ impl LiveSettings {
             (&self.proto_max_bulk_len, "proto-max-bulk-len"),
             (&self.string_inline_max, "string-inline-max"),
             (&self.query_buffer_limit, "client-query-buffer-limit"),
+            (&self.maxmemory_samples, "maxmemory-samples"),
+            (&self.lfu_log_factor, "lfu-log-factor"),
+            (&self.lfu_decay_time, "lfu-decay-time"),
         ];
+        let policy = EvictionPolicy::of(settings) as u8;
+        self.eviction_policy.store(policy, Ordering::Relaxed);
         counts
             .iter()
             .for_each(|(n, name)| n.store(settings.count(name), Ordering::Relaxed));
@@ -379,6 +453,7 @@ impl LiveSettings {
             (&self.timeout, "timeout"),
             (&self.latency_monitor_threshold, "latency-monitor-threshold"),
             (&self.min_free_disk, "min-free-disk"),
+            (&self.maxmemory, "maxmemory"),
         ];
         numbers
             .iter()
@@ -391,6 +466,11 @@ impl LiveSettings {
             .store(settings.flag("protected-mode"), Ordering::Relaxed);
         self.latency_tracking
             .store(settings.flag("latency-tracking"), Ordering::Relaxed);
+    }
+
+    pub fn eviction_policy(&self) -> EvictionPolicy {
+        let number = self.eviction_policy.load(Ordering::Relaxed);
+        EvictionPolicy::ALL[number as usize].0
     }
 
     pub fn appendfsync(&self) -> AppendFsync {

@@ -206,7 +206,9 @@ const NO_AOF: &str = "RocksDB's log takes the place of the AOF; see appendfsync"
 const NO_REPLICATION: &str = "a server follows no master, and keeps no backlog for its replicas";
 const NO_BUS: &str = "a Cairn cluster keeps its topology in etcd, not on a cluster bus";
 const NO_TLS: &str = "TLS is not served by this program";
-const NO_EVICTION: &str = "nothing is evicted: what memory-limit does not hold is on disk";
+const NO_CLIENT_EVICTION: &str =
+    "clients are not evicted: memory-limit and client-output-buffer-limit bound what they take";
+const NO_TENACITY: &str = "clients never wait for more than one pass of the eviction thread";
 const NO_DEFRAG: &str = "the caches are bounded, nothing is defragmented";
 const NO_MODULES: &str = "Redis modules cannot be loaded";
 const LAZY: &str = "deleting is always lazy: its cost does not grow with the value";
@@ -657,47 +659,25 @@ pub static PARAMETERS: &[Parameter] = &[
         LIVE,
         NO_DEFRAG,
     ),
-    ignored(
+    row(
         "maxmemory-policy",
         "",
         Enum(MAXMEMORY_POLICY),
         "noeviction",
         LIVE,
-        NO_EVICTION,
     ),
-    ignored(
-        "lfu-log-factor",
-        "",
-        Integer(0, INT),
-        "10",
-        LIVE,
-        NO_EVICTION,
-    ),
-    ignored(
-        "lfu-decay-time",
-        "",
-        Integer(0, INT),
-        "1",
-        LIVE,
-        NO_EVICTION,
-    ),
-    ignored(
-        "maxmemory-samples",
-        "",
-        Integer(1, INT),
-        "5",
-        LIVE,
-        NO_EVICTION,
-    ),
+    row("lfu-log-factor", "", Integer(0, INT), "10", LIVE),
+    row("lfu-decay-time", "", Integer(0, INT), "1", LIVE),
+    row("maxmemory-samples", "", Integer(1, INT), "5", LIVE),
     ignored(
         "maxmemory-eviction-tenacity",
         "",
         Integer(0, 100),
         "10",
         LIVE,
-        NO_EVICTION,
+        NO_TENACITY,
     ),
-    ignored("maxmemory", "", Memory(0, ULONG), "0", LIVE, NO_EVICTION),
+    row("maxmemory", "", Memory(0, ULONG), "0", LIVE),
     row(
         "maxmemory-clients",
         "",

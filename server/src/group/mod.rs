@@ -10,6 +10,7 @@
 
 pub(crate) mod blocked;
 pub mod commit;
+pub mod eviction;
 pub mod expiry;
 mod own;
 mod scripts;
@@ -78,6 +79,8 @@ pub(crate) enum Job {
     Client(Arc<Submission>),
     /// Due rows of the `expiry` index: (key, expiry).
     Expire(Vec<(MetaKey, u64)>, Arc<AtomicBool>),
+    /// Keys that go because `maxmemory` is reached.
+    Evict(Vec<MetaKey>, Arc<AtomicBool>),
     /// A step of a move: an entry of its own. `before` runs at its place in
     /// the order of evaluation, before anything behind it is evaluated.
     Step {
@@ -160,6 +163,8 @@ pub struct Group {
     pub writer_cold_reads: AtomicU64,
     /// Keys removed because their time had come.
     pub expired_keys: AtomicU64,
+    /// Keys removed because `maxmemory` was reached.
+    pub evicted_keys: AtomicU64,
     /// Who owns which slot; `None`: all are ours (standalone).
     pub ownership: Option<Arc<dyn SlotGate>>,
     /// Back-pressure on writes, ms each; see [`Group::write_delay`].
@@ -197,6 +202,7 @@ impl Group {
         let overlay_map = (*store.maps()).clone();
         let writer = Writer::new(overlay_map, store.next_version(), store.position());
         let clock = LogClock::start(store.log_time(), wall_ms(), 0);
+        store.access.begin(wall_ms());
         Arc::new(Group {
             id,
             store,
@@ -206,6 +212,7 @@ impl Group {
             },
             writer_cold_reads: AtomicU64::new(0),
             expired_keys: AtomicU64::new(0),
+            evicted_keys: AtomicU64::new(0),
             ready: AtomicBool::new(ownership.is_none()),
             ownership,
             write_delay_ms: AtomicU64::new(0),
@@ -228,6 +235,12 @@ impl Group {
     pub fn follow(&self, live: &crate::config::LiveSettings) {
         self.limits.follow(live);
         self.store.limits.follow(&live.types);
+        let number = |n: &AtomicUsize| u32::try_from(n.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
+        self.store.access.follow(
+            live.eviction_policy().is_lfu(),
+            number(&live.lfu_log_factor),
+            number(&live.lfu_decay_time),
+        );
     }
 
     /// Whether the writer may evaluate.
@@ -257,7 +270,7 @@ impl Group {
         for job in waiting {
             match job {
                 Job::Client(submission) => refuse(&submission),
-                Job::Expire(_, done) => done.store(true, Ordering::Release),
+                Job::Expire(_, done) | Job::Evict(_, done) => done.store(true, Ordering::Release),
                 Job::Step { done, .. } => done(Commit::Refused),
                 Job::Between(run) => drop(run),
             }

@@ -77,7 +77,8 @@ impl Group {
     }
 
     fn touch_watched(&self, writer: &mut Writer, seen: Progress, now: u64) {
-        for event in &writer.overlay.events[seen.events..] {
+        let events = &writer.overlay.events[seen.events..];
+        for event in events.iter().filter(|e| e.class.is_change()) {
             self.watches.touch(event.db, &event.key);
         }
         let changes: Vec<MapChange> = writer.overlay.map_changes()[seen.maps..].to_vec();
@@ -102,7 +103,8 @@ impl Group {
         seen: Progress,
         ready: &mut VecDeque<(usize, EventKey)>,
     ) {
-        for event in &overlay.events[seen.events..] {
+        let events = &overlay.events[seen.events..];
+        for event in events.iter().filter(|e| e.class.is_change()) {
             let known = |(db, key): &(usize, EventKey)| *db == event.db && *key == event.key;
             if self.blocked.has(event.db, &event.key) && !ready.iter().any(known) {
                 ready.push_back((event.db, event.key.clone()));

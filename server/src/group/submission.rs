@@ -102,6 +102,8 @@ pub struct SubmissionState {
     pub inner: Vec<(usize, InnerRun)>,
     /// Whose commands these are, if rights must be looked at while they run.
     pub subject: Option<Arc<Subject>>,
+    /// Error lines that were answered with. The owner takes them.
+    pub errors: Vec<String>,
 }
 
 impl Default for SubmissionState {
@@ -114,6 +116,7 @@ impl Default for SubmissionState {
             blocked: Vec::new(),
             inner: Vec::new(),
             subject: None,
+            errors: Vec::new(),
         }
     }
 }

@@ -197,6 +197,15 @@ impl Group {
                     turn.flags.push(done);
                     due.len()
                 }
+                Job::Evict(keys, done) => {
+                    let seen = Progress::of(&writer.overlay);
+                    self.evict(writer, &keys, now);
+                    if self.is_observed() {
+                        self.observe(writer, seen, &mut turn.served, now);
+                    }
+                    turn.flags.push(done);
+                    keys.len()
+                }
             }
             .max(1);
         }
@@ -352,8 +361,10 @@ impl Group {
         if !refused.is_empty() && !matches!(outcome, Err(CommandError::Cold)) {
             note_refused(state.subject.as_deref(), &refused);
         }
+        let said = txn.take_said();
         if !matches!(outcome, Err(CommandError::Cold)) {
             state.inner.extend(inner.into_iter().map(|run| (at, run)));
+            state.errors.extend(said.errors);
         }
         match outcome {
             Ok(()) => {
@@ -361,7 +372,7 @@ impl Group {
                 if !command.spec.flags.contains(Flags::TOUCHES_ARBITRARY_KEYS) {
                     writer.overlay.tape.end_unit(taped);
                 }
-                (Outcome::Done, false)
+                (Outcome::Done, said.failed)
             }
             Err(error) => {
                 state.replies.truncate(mark);
@@ -373,7 +384,9 @@ impl Group {
                         (Outcome::Blocked, false)
                     }
                     error => {
-                        state.replies.error(error.to_string());
+                        let line = error.to_string();
+                        state.replies.error(&line);
+                        state.errors.push(line);
                         (Outcome::Done, true)
                     }
                 }
@@ -396,43 +409,18 @@ impl Group {
     fn expire(&self, writer: &mut Writer, due: &[(MetaKey, u64)], now: u64) {
         let recorded = self.events.recording();
         for (key, at) in due.iter().filter(|(_, at)| *at < now) {
-            let known = writer.overlay.get(key).map(|r| r.cloned());
-            let record = match known {
-                Some(record) => record,
-                None => match self.store.record(key, true) {
-                    Ok(record) => {
-                        writer.overlay.load(key, record.clone());
-                        record
-                    }
-                    Err(error) => {
-                        tracing::error!(%error, "the expiry task could not read a record");
-                        continue;
-                    }
-                },
+            let Ok(record) = self.known_record(writer, key) else {
+                continue;
             };
             let is_due = |r: &&Record| r.header().and_then(|h| h.expires_at) == Some(*at);
             if let Some(record) = record.as_ref().filter(is_due) {
-                writer.overlay.delete_payload(key, record);
-                writer.overlay.set(key, State::Deleted);
-                let slot_db = writer
-                    .overlay
-                    .map()
-                    .live
-                    .database_of(key.slot(), key.generation());
-                if let Some(db) = slot_db {
-                    if recorded {
-                        writer.overlay.tape.push(db, [b"DEL", key.user_key()]);
-                    }
-                    let key = EventKey::from_slice(key.user_key());
-                    let class = EventClass::Expired;
-                    writer.overlay.events.push(Event {
-                        class,
-                        name: "expired",
-                        db,
-                        key,
-                        client: 0,
-                    });
-                }
+                remove(
+                    writer,
+                    key,
+                    record,
+                    (EventClass::Expired, "expired"),
+                    recorded,
+                );
                 self.expired_keys.fetch_add(1, Ordering::Relaxed);
             } else if self.is_stray(&writer.overlay, key, *at) {
                 writer.overlay.drop_expiry(key.clone(), *at);
@@ -453,6 +441,54 @@ impl Group {
             tracing::error!(%error, "the expiry index cannot be read");
             false
         })
+    }
+
+    /// Removes keys for which there is no room; what has expired meanwhile
+    /// goes as such.
+    fn evict(&self, writer: &mut Writer, keys: &[MetaKey], now: u64) {
+        let recorded = self.events.recording();
+        for key in keys {
+            let Ok(Some(record)) = self.known_record(writer, key) else {
+                continue;
+            };
+            let expires_at = record.header().and_then(|h| h.expires_at);
+            if expires_at.is_some_and(|at| at < now) {
+                remove(
+                    writer,
+                    key,
+                    &record,
+                    (EventClass::Expired, "expired"),
+                    recorded,
+                );
+                self.expired_keys.fetch_add(1, Ordering::Relaxed);
+            } else {
+                remove(
+                    writer,
+                    key,
+                    &record,
+                    (EventClass::Evicted, "evicted"),
+                    recorded,
+                );
+                self.evicted_keys.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// A record as the batch sees it, for tasks that have read it already.
+    fn known_record(&self, writer: &mut Writer, key: &MetaKey) -> Result<Option<Record>, ()> {
+        if let Some(known) = writer.overlay.get(key) {
+            return Ok(known.cloned());
+        }
+        match self.store.record(key, true) {
+            Ok(record) => {
+                writer.overlay.load(key, record.clone());
+                Ok(record)
+            }
+            Err(error) => {
+                tracing::error!(%error, "a record that is to be removed could not be read");
+                Err(())
+            }
+        }
     }
 
     fn conclude(&self, writer: &mut Writer, mut turn: Turn, outcome: Commit) {
@@ -503,6 +539,32 @@ fn note_refused(subject: Option<&Subject>, refused: &[Refused]) {
             let user = subject.account().name();
             subject.note(reason, acl::Context::Lua, object, user);
         }
+    }
+}
+
+/// Removes a key of its own accord, and tells of it.
+fn remove(
+    writer: &mut Writer,
+    key: &MetaKey,
+    record: &Record,
+    (class, name): (EventClass, &'static str),
+    recorded: bool,
+) {
+    let overlay = &mut writer.overlay;
+    overlay.delete_payload(key, record);
+    overlay.set(key, State::Deleted);
+    let live = &overlay.map().live;
+    if let Some(db) = live.database_of(key.slot(), key.generation()) {
+        if recorded {
+            overlay.tape.push(db, [b"DEL", key.user_key()]);
+        }
+        overlay.events.push(Event {
+            class,
+            name,
+            db,
+            key: EventKey::from_slice(key.user_key()),
+            client: 0,
+        });
     }
 }
 

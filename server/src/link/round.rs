@@ -53,6 +53,7 @@ pub(super) struct Round {
     pub blocked: Vec<(usize, Arc<Waiter>)>,
     /// What ran within others, by command.
     pub inner: Vec<(usize, InnerRun)>,
+    pub errors: Vec<String>,
     /// Transactions as they came: their requests are made of them.
     pub transactions: Vec<(usize, Bytes)>,
     submission: Arc<Submission>,
@@ -71,6 +72,7 @@ impl Default for Round {
             replies: ReplyWriter::default(),
             blocked: Vec::new(),
             inner: Vec::new(),
+            errors: Vec::new(),
             transactions: Vec::new(),
             submission: Arc::default(),
             stage: Stage::Free,
@@ -107,6 +109,7 @@ impl Round {
         std::mem::swap(&mut state.replies, &mut self.replies);
         std::mem::swap(&mut state.blocked, &mut self.blocked);
         std::mem::swap(&mut state.inner, &mut self.inner);
+        std::mem::swap(&mut state.errors, &mut self.errors);
     }
 }
 
@@ -209,6 +212,7 @@ impl Rounds {
         round.replies.clear();
         round.blocked.clear();
         round.inner.clear();
+        round.errors.clear();
         round.transactions.clear();
         if self.free.len() >= KEPT {
             *round = Round::default();

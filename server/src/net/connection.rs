@@ -18,10 +18,8 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use cairn_protocol::acl::Subject;
-use cairn_protocol::command::{AclCategories, Flags, Resolved, id, resolve};
-use cairn_protocol::resp::{
-    Args, Limits, Mark, ProtocolError, ReplyWriter, RequestParser, Requests,
-};
+use cairn_protocol::command::{AclCategories, CommandSpec, Flags, Resolved, id, resolve};
+use cairn_protocol::resp::{Args, Limits, ProtocolError, ReplyWriter, RequestParser, Requests};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -30,7 +28,8 @@ use super::read::{ReadJob, ReadOutcome};
 use super::session::{Client, Next, ReplyMode, Session};
 use super::turns::Turns;
 use crate::commands::{DataHandler, Handler};
-use crate::dispatch::{Caller, Dispatched, dispatch, refused_when_full, refused_without_replicas};
+use crate::config::EvictionPolicy;
+use crate::dispatch::{Caller, Dispatched, dispatch, refused_for_space, refused_without_replicas};
 use crate::group::blocked::Waiter;
 use crate::group::submission::{Outcome, QueuedCommand, Submission};
 use crate::group::{Group, GroupId};
@@ -40,7 +39,7 @@ use crate::scripting::{self, running::busy_line};
 use crate::server::{Home, Route, Server};
 use crate::stats::Tally;
 use crate::tracking::Kind;
-use crate::txn::{CommandError, ErrorCode, InnerRun, Txn, TxnContext};
+use crate::txn::{CommandError, InnerRun, Txn, TxnContext};
 
 const READ_CHUNK: usize = 20 << 10;
 /// Room for input that a client keeps while clients are counted.
@@ -87,8 +86,8 @@ struct Connection {
     /// Commands of the submission that wait, and what ran within others.
     blocked: Vec<(usize, Arc<Waiter>)>,
     inner: Vec<(usize, InnerRun)>,
-    /// Where the replies of the last submission begin.
-    lent_at: Option<Mark>,
+    /// Error lines that the submission answered with.
+    errors: Vec<String>,
     /// When the command that waits now has waited long enough, if ever.
     blocked_until: Option<Option<Instant>>,
 }
@@ -150,8 +149,8 @@ pub(super) async fn serve(
         pace: Pace::default(),
         blocked: Vec::new(),
         inner: Vec::new(),
+        errors: Vec::new(),
         blocked_until: None,
-        lent_at: None,
         stream,
         session,
         parser: RequestParser::new(),
@@ -453,8 +452,11 @@ impl Connection {
             self.note_command(request);
         }
         let mut dispatched = dispatch(&self.requests.get(request), caller);
+        if dispatched.is_ok() && self.session.server.is_over_maxmemory() {
+            self.make_room().await?;
+        }
         if let Ok(d) = &dispatched
-            && let Some(line) = refused_when_full(d.spec, &self.session.server.vitals)
+            && let Some(line) = self.refused_when_full(d.spec)
         {
             dispatched = Err(line.to_vec());
         }
@@ -463,10 +465,10 @@ impl Connection {
         {
             dispatched = Err(line.to_vec());
         }
-        if dispatched.is_err() {
+        if let Err(line) = &mut dispatched {
             self.count_rejected(request);
             if self.session.multi.is_some() {
-                self.refuse_in_multi(request);
+                self.refuse_in_multi(request, line);
             }
         }
         if self.session.reply_mode != ReplyMode::On {
@@ -493,6 +495,30 @@ impl Connection {
             let last = &self.session.client.last_command;
             last.store(spec.id.index(), Ordering::Relaxed);
         }
+    }
+
+    /// Above `maxmemory`: what came before is answered, then keys go, and
+    /// whoever remembers them is told, before the command runs.
+    async fn make_room(&mut self) -> Result<(), End> {
+        let server = self.session.server.clone();
+        let evicts = server.live.eviction_policy() != EvictionPolicy::NoEviction;
+        // A script that takes its time has the writer.
+        if !evicts || server.eviction.is_exhausted() || busy_line().is_some() {
+            return Ok(());
+        }
+        self.submit().await?;
+        server.eviction.make_room().await;
+        if self.session.reply_mode == ReplyMode::On {
+            self.take_messages();
+        }
+        Ok(())
+    }
+
+    /// Within MULTI all that is queued needs memory.
+    fn refused_when_full(&self, spec: &CommandSpec) -> Option<&'static [u8]> {
+        let ends = [id::EXEC, id::DISCARD, id::QUIT, id::RESET].contains(&spec.id);
+        let queued = self.session.multi.is_some() && !ends;
+        refused_for_space(spec, queued, &self.session.server)
     }
 
     /// CLIENT PAUSE: what came before is answered, then the command waits.
@@ -871,15 +897,17 @@ impl Connection {
         std::mem::swap(&mut state.replies, &mut self.out);
         std::mem::swap(&mut state.blocked, &mut self.blocked);
         std::mem::swap(&mut state.inner, &mut self.inner);
-        self.lent_at = state.base;
+        std::mem::swap(&mut state.errors, &mut self.errors);
     }
 
     /// Accounts for what was answered and prepares the rest for another try.
     async fn settle(&mut self, group: &Arc<Group>) -> Result<(), End> {
         self.out.set_version(self.session.version);
-        self.count_errors();
         if !self.inner.is_empty() {
             self.account_inner();
+        }
+        for line in self.errors.drain(..) {
+            self.session.server.stats.error_reply(&line);
         }
         let mut pending = std::mem::take(&mut self.pending);
         let mut answered = 0;
@@ -931,25 +959,6 @@ impl Connection {
         // The emptied list keeps its room.
         self.pending = pending;
         Ok(())
-    }
-
-    /// INFO errorstats: what the writer answered with. Of a script that failed
-    /// because of a command in it the command is counted.
-    fn count_errors(&self) {
-        let Some(mut from) = self.lent_at else { return };
-        for (at, command) in self.pending.iter().enumerate() {
-            let Some(to) = command.reply_end else { break };
-            let line = self.out.error_between(from, to);
-            from = to;
-            let by_inner = |(of, run): &(usize, InnerRun)| *of == at && run.failed;
-            if let Some(line) = line
-                && command.outcome == Outcome::Done
-                && !self.inner.iter().any(by_inner)
-            {
-                let code = ErrorCode::of(line);
-                self.session.server.stats.error_reply(code.as_str());
-            }
-        }
     }
 
     /// Waits for the end of a switch, up to the bound. True: try again.
@@ -1041,9 +1050,12 @@ impl Connection {
     }
 
     /// What a refused command does to the open transaction.
-    fn refuse_in_multi(&mut self, request: usize) {
+    fn refuse_in_multi(&mut self, request: usize, line: &mut Vec<u8>) {
         match resolve(&self.requests.get(request)) {
-            Resolved::Command(spec) if spec.id == id::EXEC => self.session.discard(),
+            Resolved::Command(spec) if spec.id == id::EXEC => {
+                self.session.discard();
+                line.splice(..0, transaction::REFUSED.bytes());
+            }
             _ => self.fail_multi(),
         }
     }

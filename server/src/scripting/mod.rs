@@ -104,7 +104,7 @@ fn session() -> Option<Session> {
 fn full() -> Option<&'static [u8]> {
     let server = SERVER.read().upgrade()?;
     let set = lookup(b"set").expect("the table has SET");
-    crate::dispatch::refused_when_full(set, &server.vitals)
+    crate::dispatch::refused_for_space(set, false, &server)
 }
 
 /// Whether `min-replicas-to-write` forbids writes now.
@@ -423,6 +423,12 @@ pub struct Usage {
     pub libraries: usize,
     /// Bytes of the libraries' code.
     pub library_bytes: usize,
+}
+
+/// Bytes that Lua states hold.
+pub fn memory() -> usize {
+    let states = [&REGISTRY.script_memory, &REGISTRY.function_memory];
+    states.iter().map(|n| n.load(Ordering::Relaxed)).sum()
 }
 
 /// See [`Usage`].

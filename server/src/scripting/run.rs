@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use cairn_protocol::command::{CommandSpec, Flags, id};
+use cairn_protocol::command::{CommandSpec, Flags, Resolved, id, resolve};
 use cairn_protocol::resp::{Args, ReplyWriter, Requests, Version};
 use cairn_protocol::slot::key_slot;
 
@@ -15,7 +15,7 @@ use crate::commands::inner::{self, Answer, NotInner};
 use crate::dispatch::NO_REPLICAS;
 use crate::net::session::{Next, Session};
 use crate::storage::generations::DATABASES;
-use crate::txn::{CommandError, Txn};
+use crate::txn::{CommandError, ErrorCode, InnerRun, Txn};
 
 /// What a script's shebang or a function's registration allows it, bit by bit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -151,10 +151,18 @@ impl<'a, 't> Run<'a, 't> {
         let spec = match &found {
             Ok(command) => command.spec,
             Err(NotInner::Session(spec, _)) => spec,
-            Err(NotInner::WrongArity(_)) => return refuse(WRONG_ARITY),
-            Err(NotInner::Unknown | NotInner::UnknownSubcommand(_)) => return refuse(UNKNOWN),
+            Err(NotInner::WrongArity(_)) => return self.refuse_unknown(WRONG_ARITY),
+            Err(NotInner::Unknown | NotInner::UnknownSubcommand(_)) => {
+                return self.refuse_unknown(match is_noscript(&args) {
+                    true => NOT_ALLOWED,
+                    false => UNKNOWN,
+                });
+            }
         };
-        self.check(spec)?;
+        if let Err(refusal) = self.check(spec) {
+            self.note_rejected(spec, &refusal);
+            return Err(refusal);
+        }
         match found {
             Ok(command) => {
                 let args = self.requests.get(0);
@@ -174,16 +182,45 @@ impl<'a, 't> Run<'a, 't> {
                     }
                 }
             }
-            Err(NotInner::Session(_, handler)) => self.run_session(spec, handler),
+            Err(NotInner::Session(_, handler)) => self.count_session(spec, handler),
             Err(_) => refuse(UNKNOWN),
         }
+    }
+
+    /// The script is told that it cannot call that.
+    fn refuse_unknown(&mut self, text: &'static str) -> Result<(), Refusal> {
+        self.txn.note_error(format!("ERR {text}"));
+        refuse(text)
+    }
+
+    fn note_rejected(&mut self, spec: &'static CommandSpec, refusal: &Refusal) {
+        let Refusal::Text(text) = refusal else {
+            return;
+        };
+        match text.strip_prefix('-') {
+            Some(line) => self.txn.note_error(line),
+            None => self.txn.note_error(format!("ERR {text}")),
+        }
+        self.txn.note_inner(InnerRun {
+            spec,
+            nanos: 0,
+            code: ErrorCode::default(),
+            failed: false,
+            rejected: true,
+        });
+    }
+
+    /// The run has written an error as its reply; `line`: one that no command
+    /// within it has answered with.
+    pub fn note_failed(&mut self, line: Option<String>) {
+        self.txn.note_failed(line);
     }
 
     /// Whether the script may call this command now.
     fn check(&mut self, spec: &'static CommandSpec) -> Result<(), Refusal> {
         let flags = spec.flags;
         if flags.contains(Flags::NOSCRIPT) && !running::everything_is_allowed() {
-            return refuse("This Redis command is not allowed from script");
+            return refuse(NOT_ALLOWED);
         }
         let args = self.requests.get(0);
         if let Err(denied) = self.txn.check_rights(spec, &args) {
@@ -256,6 +293,30 @@ impl<'a, 't> Run<'a, 't> {
             .any(|arg| arg.eq_ignore_ascii_case(b"block"))
     }
 
+    fn count_session(
+        &mut self,
+        spec: &'static CommandSpec,
+        handler: SessionHandler,
+    ) -> Result<(), Refusal> {
+        let started = Instant::now();
+        self.run_session(spec, handler)?;
+        let reply = self.reply();
+        let line = reply.strip_prefix(b"-").map(|line| {
+            let line = line.trim_ascii_end();
+            String::from_utf8_lossy(line).into_owned()
+        });
+        let failed = line.is_some();
+        line.into_iter().for_each(|line| self.txn.note_error(line));
+        self.txn.note_inner(InnerRun {
+            spec,
+            nanos: started.elapsed().as_nanos().min(u32::MAX as u128) as u32,
+            failed,
+            code: ErrorCode::default(),
+            rejected: false,
+        });
+        Ok(())
+    }
+
     /// A command that is not on data: some of them are known here, the rest
     /// gets a connection of its own that no client has.
     fn run_session(
@@ -286,7 +347,7 @@ impl<'a, 't> Run<'a, 't> {
                 Err(error) => self.reply.error(error.to_string()),
             },
             // It waits for the writer, which is running this script.
-            id::MIGRATE => return refuse("This Redis command is not allowed from script"),
+            id::MIGRATE => return refuse(NOT_ALLOWED),
             _ => {
                 self.run_on_session(handler)?;
                 if [id::PUBLISH, id::SPUBLISH].contains(&spec.id) && self.txn.is_recorded() {
@@ -352,5 +413,16 @@ fn refuse(text: &'static str) -> Result<(), Refusal> {
     Err(Refusal::Text(Cow::Borrowed(text)))
 }
 
+/// A command that is known, and not served here, may be one that no script may call.
+fn is_noscript(args: &Args<'_>) -> bool {
+    match resolve(args) {
+        Resolved::Command(spec) => {
+            spec.flags.contains(Flags::NOSCRIPT) && !running::everything_is_allowed()
+        }
+        _ => false,
+    }
+}
+
+const NOT_ALLOWED: &str = "This Redis command is not allowed from script";
 const WRONG_ARITY: &str = "Wrong number of args calling Redis command from script";
 const UNKNOWN: &str = "Unknown Redis command called from script";

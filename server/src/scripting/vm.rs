@@ -241,15 +241,21 @@ impl Vm {
             let failed = match self.host.abort.get() {
                 Some(Abort::Undo) => true,
                 _ if status != 0 => {
-                    self.write_error(script, out);
+                    let counted = is_counted(state);
+                    let line = self.write_error(script, out);
+                    run.note_failed((!counted).then_some(line));
                     true
                 }
                 _ => {
                     // A returned table may be an error too: the writer shows
                     // it the same.
-                    let failed = is_error_table(state);
+                    let failed = error_of_table(state);
+                    let counted = is_counted(state);
                     reply::write_value(state, run.version, out);
-                    failed
+                    if let Some(line) = &failed {
+                        run.note_failed((!counted).then(|| line.clone()));
+                    }
+                    failed.is_some()
                 }
             };
             ffi::lua_settop(state, 0);
@@ -284,15 +290,16 @@ impl Vm {
     }
 
     /// Writes the error value on top.
-    unsafe fn write_error(&mut self, script: &Script<'_>, out: &mut ReplyWriter) {
+    unsafe fn write_error(&mut self, script: &Script<'_>, out: &mut ReplyWriter) -> String {
         let state = self.state;
-        unsafe {
+        let line = unsafe {
             let name = script.name;
             if ffi::lua_type(state, -1) != ffi::LUA_TTABLE {
                 let text = bytes(state, -1).map_or(&b"execution failure"[..], c_text);
                 let text = &text[..text.len().min(100)];
-                out.error([b"ERR Error running script ", name, b", ", text].concat());
-                return;
+                let line = [b"ERR Error running script ", name, b", ", text].concat();
+                out.error(&line);
+                return String::from_utf8_lossy(&line).into_owned();
             }
             let mut line = match get_raw(state, -1, c"err") {
                 ffi::LUA_TSTRING | ffi::LUA_TNUMBER => {
@@ -308,8 +315,10 @@ impl Vm {
                 let place = [b" script: ", name, b", on ", source, b":", at, b"."].concat();
                 line.extend_from_slice(&place);
             }
-            out.error(line);
-        }
+            line
+        };
+        out.error(&line);
+        String::from_utf8_lossy(&line).into_owned()
     }
 
     unsafe fn help_collector(&mut self) {
@@ -360,14 +369,28 @@ unsafe fn push_array(state: State, args: &Args<'_>, range: std::ops::Range<usize
     }
 }
 
-unsafe fn is_error_table(state: State) -> bool {
+unsafe fn error_of_table(state: State) -> Option<String> {
+    unsafe {
+        if ffi::lua_type(state, -1) != ffi::LUA_TTABLE {
+            return None;
+        }
+        let found = get_raw(state, -1, c"err") == ffi::LUA_TSTRING;
+        let line = found.then(|| bytes(state, -1).map(c_text).unwrap_or_default());
+        let line = line.map(|line| String::from_utf8_lossy(line).into_owned());
+        ffi::lua_settop(state, -2);
+        line
+    }
+}
+
+/// Whether the error on top is one that a command has counted already.
+unsafe fn is_counted(state: State) -> bool {
     unsafe {
         if ffi::lua_type(state, -1) != ffi::LUA_TTABLE {
             return false;
         }
-        let found = get_raw(state, -1, c"err") == ffi::LUA_TSTRING;
+        let counted = get_raw(state, -1, c"ignore_error_stats_update") != ffi::LUA_TNIL;
         ffi::lua_settop(state, -2);
-        found
+        counted
     }
 }
 

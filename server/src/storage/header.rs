@@ -3,15 +3,16 @@
 //! ```text
 //! byte 0     format (high nibble, now 1) | type (low nibble)
 //! byte 1     flags: bit 0 has expiry, bit 1 spread, bit 2 list-style size follows (reserved),
-//!            bit 3 edited
+//!            bit 3 edited, bit 4 bytes of the elements follow
 //! [8 bytes]  expires-at u64 BE ms, if bit 0
 //! inline or packed:  the payload
-//! spread:    version (12 bytes) | size u64 BE | type's own bytes
+//! spread:    version (12 bytes) | size u64 BE | [bytes u64 BE, if bit 4] | type's own bytes
 //! ```
 //!
 //! An expired record is thus recognised from its first ten bytes. For a
 //! spread string `size` is its length in bytes, its own bytes are the
-//! fragment size (u32 BE); for a collection `size` is its number of elements.
+//! fragment size (u32 BE); for a collection `size` is its number of elements,
+//! and `bytes` about what its rows hold (see `weight`).
 //! Numbers are frozen; golden tests below.
 
 use super::keys::{VERSION_LEN, Version};
@@ -21,6 +22,7 @@ pub const META_FORMAT: u8 = 1;
 const HAS_EXPIRY: u8 = 1;
 const SPREAD: u8 = 1 << 1;
 const EDITED: u8 = 1 << 3;
+const BYTES: u8 = 1 << 4;
 
 /// The Redis type of a key. Values are written to disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +68,24 @@ pub struct Spread {
     pub version: Version,
     /// Bytes of a string, elements of a collection.
     pub size: u64,
+    /// Bytes that the rows of a collection hold, about. Kept by the overlay,
+    /// which sees every row change; 0: not known, or a string.
+    pub bytes: u64,
+}
+
+impl Spread {
+    /// Types know rows and elements; what these weigh is the overlay's to say.
+    pub fn new(version: Version, size: u64) -> Spread {
+        Spread {
+            version,
+            size,
+            bytes: 0,
+        }
+    }
+
+    fn encoded_len(&self) -> usize {
+        VERSION_LEN + 8 + if self.bytes != 0 { 8 } else { 0 }
+    }
 }
 
 /// The decoded header of a `meta` value.
@@ -93,11 +113,7 @@ impl Header {
     /// Length of the encoded header in bytes.
     pub fn encoded_len(&self) -> usize {
         2 + if self.expires_at.is_some() { 8 } else { 0 }
-            + if self.spread.is_some() {
-                VERSION_LEN + 8
-            } else {
-                0
-            }
+            + self.spread.map_or(0, |spread| spread.encoded_len())
     }
 
     /// Writes the header into the front of `out` and returns its length.
@@ -118,6 +134,11 @@ impl Header {
             at += VERSION_LEN;
             out[at..at + 8].copy_from_slice(&spread.size.to_be_bytes());
             at += 8;
+            if spread.bytes != 0 {
+                out[1] |= BYTES;
+                out[at..at + 8].copy_from_slice(&spread.bytes.to_be_bytes());
+                at += 8;
+            }
         }
         at
     }
@@ -125,7 +146,7 @@ impl Header {
     /// Decodes a header and the length it takes. `None`: corrupt, or of a later format.
     pub fn decode(value: &[u8]) -> Option<(Header, usize)> {
         let (first, flags) = (*value.first()?, *value.get(1)?);
-        if first >> 4 != META_FORMAT || flags & !(HAS_EXPIRY | SPREAD | EDITED) != 0 {
+        if first >> 4 != META_FORMAT || flags & !(HAS_EXPIRY | SPREAD | EDITED | BYTES) != 0 {
             return None;
         }
         let key_type = KeyType::from_nibble(first & 0x0f)?;
@@ -141,7 +162,16 @@ impl Header {
             at += VERSION_LEN;
             let size = u64::from_be_bytes(value.get(at..at + 8)?.try_into().ok()?);
             at += 8;
-            spread = Some(Spread { version, size });
+            let mut bytes = 0;
+            if flags & BYTES != 0 {
+                bytes = u64::from_be_bytes(value.get(at..at + 8)?.try_into().ok()?);
+                at += 8;
+            }
+            spread = Some(Spread {
+                version,
+                size,
+                bytes,
+            });
         }
         let edited = flags & EDITED != 0;
         Some((
@@ -178,7 +208,7 @@ mod tests {
             epoch: 1,
             counter: 2,
         };
-        let spread = Some(Spread { version, size: 3 });
+        let spread = Some(Spread::new(version, 3));
         assert_eq!(
             encoded(Header {
                 spread,
@@ -186,6 +216,20 @@ mod tests {
             }),
             [
                 0x15, 2, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 3
+            ]
+        );
+        let weighed = Header {
+            spread: Some(Spread {
+                bytes: 4,
+                ..Spread::new(version, 3)
+            }),
+            ..Header::inline(KeyType::Stream, None)
+        };
+        assert_eq!(
+            encoded(weighed),
+            [
+                0x15, 18, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0,
+                0, 0, 0, 4
             ]
         );
         let edited = Header {
@@ -201,7 +245,11 @@ mod tests {
             epoch: 9,
             counter: 8,
         };
-        for spread in [None, Some(Spread { version, size: 7 })] {
+        let weighed = Spread {
+            bytes: 9,
+            ..Spread::new(version, 7)
+        };
+        for spread in [None, Some(Spread::new(version, 7)), Some(weighed)] {
             for expires_at in [None, Some(0), Some(u64::MAX)] {
                 let edited = expires_at.is_some();
                 let header = Header {

@@ -1,5 +1,6 @@
 //! What is on disk and how it is reached. Knows nothing of commands or RESP.
 
+pub mod access;
 pub mod cache;
 mod counters;
 mod engine;
@@ -14,6 +15,7 @@ pub mod record;
 mod scan_positions;
 mod store;
 mod view;
+pub mod weight;
 
 pub use engine::{Engine, FamilyHandle, MemoryPlan, Resources};
 pub use header::{Header, KeyType, Spread};

@@ -12,19 +12,22 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use cairn_protocol::slot::SLOT_COUNT;
 use rocksdb::{Direction, ErrorKind, IteratorMode, WriteBatch, WriteOptions};
 use smallvec::SmallVec;
 
+use super::access::AccessTable;
 use super::cache::RecordCache;
 use super::counters::{Counters, Delta, encode_journal, journal_key};
 use super::engine::{Engine, Resources};
 use super::expiry_hints::ExpiryHints;
 use super::generations::GenerationMap;
-use super::keys::{MetaKey, expiry_key, slot_of};
+use super::keys::{Generation, MetaKey, expiry_key, slot_of};
 use super::limits::TypeLimits;
 use super::record::Record;
 use super::scan_positions::ScanPositions;
 use super::view::{DurableView, Held, Hold, ViewCell};
+use super::weight::Weights;
 use crate::txn::effects::{Effects, Family, MetaEffect, RowEffect, change_map};
 use crate::txn::error::CommandError;
 
@@ -80,6 +83,12 @@ pub struct Store {
     engine: Engine,
     pub cache: RecordCache,
     pub counters: Counters,
+    /// What the data of each generation weighs.
+    pub weights: Weights,
+    /// When keys were last used.
+    pub access: AccessTable,
+    /// Large values that were deleted, their rows left to the filter.
+    pub lazily_freed: AtomicU64,
     pub hints: ExpiryHints,
     pub scan_positions: ScanPositions,
     /// When values change their form.
@@ -116,6 +125,9 @@ impl Store {
             engine,
             cache: RecordCache::new(resources.plan.record_cache),
             counters: Counters::default(),
+            weights: Weights::default(),
+            access: AccessTable::default(),
+            lazily_freed: AtomicU64::new(0),
             hints: ExpiryHints::default(),
             scan_positions: ScanPositions::default(),
             limits: TypeLimits::default(),
@@ -175,9 +187,58 @@ impl Store {
             self.log_time.store(applied.log_time, Ordering::Release);
             self.next_version
                 .store(applied.next_version, Ordering::Release);
+            match applied.weights {
+                Some(weights) => self.weights.set(weights),
+                None => self.weights.set(self.guessed_weights()),
+            }
         }
         self.load_counters()?;
         self.load_hints()
+    }
+
+    /// For a directory that has none yet: what RocksDB makes of it, all of it
+    /// in the first database.
+    fn guessed_weights(&self) -> Vec<(Generation, u64)> {
+        let e = &self.engine;
+        let live = [e.meta, e.data, e.payload]
+            .into_iter()
+            .filter_map(|family| {
+                let property = "rocksdb.estimate-live-data-size";
+                e.db.property_int_value_cf(&family, property).ok().flatten()
+            });
+        let bytes = live.sum();
+        let first = self.maps.load().live.runs(0).first().map(|run| run.2);
+        first
+            .map(|generation| (generation, bytes))
+            .into_iter()
+            .collect()
+    }
+
+    /// Changes of weight by an entry: its own, and of records that the filter
+    /// has dropped, which weighed as much as others.
+    fn weights_after(
+        &self,
+        effects: &Effects,
+        map: Option<&GenerationMap>,
+    ) -> Vec<(Generation, u64)> {
+        let mut changes = effects.weights.clone();
+        let mut dropped: Vec<(Generation, i64)> = Vec::new();
+        for (key, _) in &effects.expiry_drops {
+            match dropped.iter_mut().find(|(g, _)| *g == key.generation()) {
+                Some((_, count)) => *count += 1,
+                None => dropped.push((key.generation(), 1)),
+            }
+        }
+        changes.extend(dropped.into_iter().map(|(generation, count)| {
+            let keys = self.counters.sum(generation, 0..=SLOT_COUNT - 1).max(1);
+            let average = self.weights.of(generation) / keys;
+            (generation, -count * average as i64)
+        }));
+        let is_live = |generation| match map {
+            Some(map) => map.names_anywhere(generation),
+            None => true,
+        };
+        self.weights.after(&changes, is_live)
     }
 
     fn load_counters(&self) -> Result<(), StoreError> {
@@ -334,7 +395,10 @@ impl Store {
                 None => batch.delete_cf(&self.engine.system, key),
             }
         }
-        self.fill_system(&mut batch, effects, position, &deltas);
+        // Entries of a Raft log bring no weights.
+        let weighed = log != Log::External;
+        let weights = weighed.then(|| self.weights_after(effects, map.as_ref()));
+        self.fill_system(&mut batch, effects, position, &deltas, weights.as_deref());
         let mut options = WriteOptions::default();
         options.set_no_slowdown(!stall);
         options.set_sync(log == Log::WalSynced);
@@ -348,6 +412,11 @@ impl Store {
         let written = self.engine.db.write_opt(batch, &options);
         if written.is_ok() {
             self.counters.add(&deltas);
+            if let Some(weights) = weights {
+                self.weights.set(weights);
+            }
+            self.lazily_freed
+                .fetch_add(effects.lazily_freed, Ordering::Relaxed);
             self.note_expiries(effects);
             if let Some(map) = map {
                 self.maps.store(Arc::new(map));
@@ -444,6 +513,7 @@ impl Store {
         effects: &Effects,
         position: Position,
         deltas: &[Delta],
+        weights: Option<&[(Generation, u64)]>,
     ) {
         let system = &self.engine.system;
         let applied = Applied {
@@ -451,6 +521,7 @@ impl Store {
             term: position.term,
             log_time: effects.log_time.max(self.log_time()),
             next_version: effects.next_version.max(self.next_version()),
+            weights: weights.map(<[_]>::to_vec),
         };
         batch.put_cf(system, b"applied", applied.encode());
         if position.index - self.folded.load(Ordering::Relaxed) > FOLD_EVERY {
@@ -669,30 +740,55 @@ impl Drop for Store {
 /// The row `applied` of the family `system`.
 ///
 /// ```text
-/// format u8 (1) | index u64 | term u64 | log time u64 ms | next version u64      (BE)
+/// format u8 (1 or 2) | index u64 | term u64 | log time u64 ms | next version u64  (BE)
+/// in format 2 then: weights until the end, each: generation u32 | weight u64
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+///
+/// Format 2 is that of a standalone group; see `weight`.
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Applied {
     index: u64,
     term: u64,
     log_time: u64,
     next_version: u64,
+    weights: Option<Vec<(Generation, u64)>>,
 }
 
 impl Applied {
-    fn encode(&self) -> [u8; 33] {
-        let mut out = [1; 33];
-        for (i, n) in [self.index, self.term, self.log_time, self.next_version]
-            .iter()
-            .enumerate()
-        {
-            out[1 + i * 8..9 + i * 8].copy_from_slice(&n.to_be_bytes());
+    const HEAD: usize = 33;
+    const WEIGHT: usize = 12;
+
+    fn encode(&self) -> Vec<u8> {
+        let weights = self.weights.as_deref().unwrap_or_default();
+        let mut out = Vec::with_capacity(Self::HEAD + weights.len() * Self::WEIGHT);
+        out.push(if self.weights.is_some() { 2 } else { 1 });
+        for n in [self.index, self.term, self.log_time, self.next_version] {
+            out.extend_from_slice(&n.to_be_bytes());
+        }
+        for (generation, weight) in weights {
+            out.extend_from_slice(&generation.to_be_bytes());
+            out.extend_from_slice(&weight.to_be_bytes());
         }
         out
     }
 
     fn decode(bytes: &[u8]) -> Option<Applied> {
-        if bytes.len() != 33 || bytes[0] != 1 {
+        let (head, rest) = bytes.split_at_checked(Self::HEAD)?;
+        let weights = match head[0] {
+            1 if rest.is_empty() => None,
+            2 => {
+                let (pairs, over) = rest.as_chunks::<{ Self::WEIGHT }>();
+                let pair = |p: &[u8; Self::WEIGHT]| {
+                    let (generation, weight) = p.split_at(4);
+                    let generation = generation.try_into().expect("four bytes");
+                    let weight = weight.try_into().expect("eight bytes");
+                    (u32::from_be_bytes(generation), u64::from_be_bytes(weight))
+                };
+                over.is_empty().then(|| pairs.iter().map(pair).collect())
+            }
+            _ => return None,
+        };
+        if head[0] == 2 && weights.is_none() {
             return None;
         }
         let n = |i: usize| {
@@ -703,6 +799,7 @@ impl Applied {
             term: n(1),
             log_time: n(2),
             next_version: n(3),
+            weights,
         })
     }
 }
@@ -732,12 +829,23 @@ mod tests {
             term: 2,
             log_time: 3,
             next_version: 4,
+            weights: None,
         };
         let bytes = applied.encode();
         let want: &[u8] =
             b"\x01\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\x04";
         assert_eq!(bytes, want);
-        assert_eq!(Applied::decode(&bytes), Some(applied));
+        assert_eq!(Applied::decode(&bytes), Some(applied.clone()));
         assert_eq!(Applied::decode(&bytes[1..]), None);
+        let weighed = Applied {
+            weights: Some(vec![(5, 6)]),
+            ..applied
+        };
+        let bytes = weighed.encode();
+        assert_eq!(bytes[0], 2);
+        assert_eq!(bytes[1..33], want[1..]);
+        assert_eq!(&bytes[33..], b"\0\0\0\x05\0\0\0\0\0\0\0\x06");
+        assert_eq!(Applied::decode(&bytes), Some(weighed));
+        assert_eq!(Applied::decode(&bytes[..bytes.len() - 1]), None);
     }
 }

@@ -149,6 +149,10 @@ impl Tracking {
         for event in events {
             match event.class {
                 EventClass::New | EventClass::Miss => continue,
+                EventClass::Read => {
+                    let key = std::iter::once(&event.key[..]);
+                    self.remember(event.client, key);
+                }
                 // FLUSHALL makes one for each database.
                 EventClass::Flush if flushed => continue,
                 EventClass::Flush => self.invalidate_all(),
@@ -171,9 +175,8 @@ impl Tracking {
         }
     }
 
-    /// One key has changed. A client that did it itself and wants to hear
-    /// nothing of that stays in the table: it may have read the key again in
-    /// the same entry.
+    /// One key has changed: who remembered it does so no more, even a client
+    /// that did it itself and wants to hear nothing of that.
     fn invalidate(&self, key: &[u8], by: u64) {
         for id in self.table.take(key) {
             let Some(client) = self.clients.get(&id).map(|c| c.value().clone()) else {
@@ -182,7 +185,7 @@ impl Tracking {
             let mode = client.tracking.mode();
             match mode.kind {
                 Kind::Off | Kind::Broadcast => {}
-                _ if mode.no_loop && id == by => self.table.add(key, id),
+                _ if mode.no_loop && id == by => {}
                 _ => self.send(&client, &mode, &|out| {
                     out.array(1);
                     out.bulk(key);

@@ -118,6 +118,12 @@ pub struct Effects {
     pub expiry_drops: Vec<(MetaKey, u64)>,
     /// A step of a move that travels with the data.
     pub tag: Option<Bytes>,
+    /// What the entry adds to the weight of generations. Not on the log: a
+    /// measure of the process that evaluated it.
+    pub weights: Vec<crate::storage::weight::Change>,
+    /// Large values that the entry leaves to the compaction filter. Not on
+    /// the log either.
+    pub lazily_freed: u64,
 }
 
 /// An entry that cannot be decoded: the log is corrupt or of a later version.
@@ -679,6 +685,7 @@ mod tests {
             }],
             expiry_drops: drops,
             tag: Some("t".into()),
+            ..Effects::default()
         }
     }
 

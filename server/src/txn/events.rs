@@ -27,6 +27,16 @@ pub enum EventClass {
     /// A database was emptied; the event has no key. Of no interest to
     /// keyspace notifications.
     Flush,
+    /// A client that tracks its keys was served this one: among the changes,
+    /// because only those that come after it concern the client.
+    Read,
+}
+
+impl EventClass {
+    /// Whether something happened to the key.
+    pub fn is_change(self) -> bool {
+        !matches!(self, EventClass::Miss | EventClass::Read)
+    }
 }
 
 /// One event, fired after its entry is applied.

@@ -92,6 +92,7 @@ pub struct Txn<'a> {
     /// Whose rights must be looked at; `None`: everything is allowed.
     subject: Option<&'a Subject>,
     refused: Vec<Refused>,
+    said: Said,
 }
 
 /// One command that ran within another (EXEC, a script), for the statistics.
@@ -104,6 +105,8 @@ pub struct InnerRun {
     pub failed: bool,
     /// The code of that error.
     pub code: ErrorCode,
+    /// It was refused before it ran.
+    pub rejected: bool,
 }
 
 /// What a script was not allowed to do.
@@ -112,6 +115,15 @@ pub struct Refused {
     pub reason: &'static str,
     /// The command, the key or the channel.
     pub object: Vec<u8>,
+}
+
+/// What a command says of itself beside its reply, for the statistics.
+#[derive(Default)]
+pub(crate) struct Said {
+    /// Error lines that it, or what ran within it, answered with.
+    pub errors: Vec<String>,
+    /// Its own reply is an error.
+    pub failed: bool,
 }
 
 /// SplitMix64's output function. Seeds go through it too: they come one step
@@ -136,6 +148,7 @@ impl<'a> Txn<'a> {
             inner: Vec::new(),
             subject: None,
             refused: Vec::new(),
+            said: Said::default(),
             missed: Vec::new(),
             witness: Witness::default(),
         }
@@ -167,6 +180,7 @@ impl<'a> Txn<'a> {
             inner: Vec::new(),
             subject: None,
             refused: Vec::new(),
+            said: Said::default(),
             missed: Vec::new(),
             witness: Witness::default(),
         }
@@ -247,6 +261,26 @@ impl<'a> Txn<'a> {
         self.inner.push(run);
     }
 
+    /// Something within the command answered with this error line.
+    pub(crate) fn note_error(&mut self, line: impl Into<String>) {
+        // A script may fail without end.
+        const MOST: usize = 1 << 16;
+        if self.said.errors.len() < MOST {
+            self.said.errors.push(line.into());
+        }
+    }
+
+    /// The command has written an error as its reply; `line`: one that was not
+    /// noted yet.
+    pub(crate) fn note_failed(&mut self, line: Option<String>) {
+        self.said.failed = true;
+        line.into_iter().for_each(|line| self.note_error(line));
+    }
+
+    pub(crate) fn take_said(&mut self) -> Said {
+        std::mem::take(&mut self.said)
+    }
+
     /// The inner commands so far, in order.
     pub(crate) fn take_inner(&mut self) -> Vec<InnerRun> {
         std::mem::take(&mut self.inner)
@@ -301,8 +335,17 @@ impl<'a> Txn<'a> {
     }
 
     /// The live record of `key`; an expired one is `None` (and, in a write,
-    /// deleted with an `expired` event).
+    /// deleted with an `expired` event). It counts as a use of the key.
     pub fn get(&mut self, key: &MetaKey) -> Result<Option<Record>, CommandError> {
+        let found = self.peek(key)?;
+        if found.is_some() {
+            self.store.access.touch(key.hash(), self.context.now);
+        }
+        Ok(found)
+    }
+
+    /// [`Txn::get`] for commands that only ask about a key: its last use stays.
+    pub fn peek(&mut self, key: &MetaKey) -> Result<Option<Record>, CommandError> {
         let Some(record) = self.get_raw(key)? else {
             self.note_missed(key);
             return Ok(None);
@@ -403,6 +446,7 @@ impl<'a> Txn<'a> {
     pub fn put(&mut self, key: &MetaKey, record: Record) -> Result<(), CommandError> {
         debug_assert_eq!(key.physical(), record.physical());
         self.ensure_loaded(key)?;
+        self.store.access.touch(key.hash(), self.context.now);
         self.overlay_mut().set(key, State::Put(record));
         Ok(())
     }
@@ -436,10 +480,14 @@ impl<'a> Txn<'a> {
         {
             return Ok(known.cloned());
         }
-        match self.pin {
-            Some(pin) => Ok(pin.row(family, key)?),
-            None => self.store.row(family, key, self.context.disk),
+        let row = match self.pin {
+            Some(pin) => pin.row(family, key)?,
+            None => self.store.row(family, key, self.context.disk)?,
+        };
+        if let (Some(overlay), Some(value)) = (&mut self.overlay, &row) {
+            overlay.met_row(family, key, value.len());
         }
+        Ok(row)
     }
 
     /// All rows with `first <= key < end`, in order. Waits for the disk: for

@@ -10,15 +10,17 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use bytes::Bytes;
-use hashbrown::HashTable;
+use hashbrown::{HashMap, HashTable};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::effects::{Effects, Family, MapChange, MetaEffect, RowEffect, change_map};
 use super::events::Event;
 use super::tape::Tape;
 use crate::storage::generations::GenerationMap;
-use crate::storage::header::{Header, KeyType};
+use crate::storage::header::{Header, KeyType, Spread};
 use crate::storage::keys::{MetaKey, PREFIX_LEN, Version, split, sub_key};
 use crate::storage::record::Record;
+use crate::storage::weight::{self, Change};
 
 /// The state of a record within the batch.
 #[derive(Clone, Debug)]
@@ -62,6 +64,11 @@ pub struct Overlay {
     entries: Vec<Entry>,
     rows: BTreeMap<(Family, Vec<u8>), Option<Bytes>>,
     row_log: Vec<RowEffect>,
+    /// What rows of the family `data` weigh in the store, as far as the batch
+    /// has met them; by the hash of their keys.
+    met: HashMap<u64, u32>,
+    /// Records say what their rows weigh (not when another overlay has said so).
+    weighs: bool,
     expiry_drops: Vec<(MetaKey, u64)>,
     undo: Vec<Undo>,
     map: GenerationMap,
@@ -85,6 +92,8 @@ impl Overlay {
             entries: Vec::new(),
             rows: BTreeMap::new(),
             row_log: Vec::new(),
+            met: HashMap::new(),
+            weighs: true,
             expiry_drops: Vec::new(),
             undo: Vec::new(),
             map,
@@ -106,6 +115,14 @@ impl Overlay {
     /// Takes changes for none: an expired key that was met is no command's doing.
     pub fn set_changes(&mut self, changes: u64) {
         self.changes = changes;
+    }
+
+    /// An overlay for effects that another one has evaluated.
+    pub fn of_evaluated(map: GenerationMap, next_version: u64) -> Overlay {
+        Overlay {
+            weighs: false,
+            ..Overlay::new(map, next_version)
+        }
     }
 
     /// The generation map with the batch's own changes.
@@ -349,6 +366,71 @@ impl Overlay {
         self.delete_rows(Family::Payload, first, row(spread.version.next(), b""));
     }
 
+    /// The store has this row, with a value of `len` bytes.
+    pub fn met_row(&mut self, family: Family, key: &[u8], len: usize) {
+        if family == Family::Data
+            && let Some((_, weight)) = weight::of_row(key, len)
+        {
+            self.met.insert(xxh3_64(key), weight as u32);
+        }
+    }
+
+    /// How the rows of the batch change what lies below each version.
+    fn growth(&self) -> HashMap<Version, Growth> {
+        let mut by_version: HashMap<Version, Growth> = HashMap::new();
+        let first = Bound::Included((Family::Data, Vec::new()));
+        let end = Bound::Excluded((Family::Score, Vec::new()));
+        for ((_, key), value) in self.rows.range((first, end)) {
+            let len = value.as_ref().map_or(0, Bytes::len);
+            let Some((version, weight)) = weight::of_row(key, len) else {
+                continue;
+            };
+            let growth = by_version.entry(version).or_default();
+            let before = self.met.get(&xxh3_64(key)).copied();
+            growth.bytes -= i64::from(before.unwrap_or(0));
+            match value {
+                Some(_) => growth.bytes += weight as i64,
+                None => growth.unmet += u64::from(before.is_none()),
+            }
+        }
+        by_version
+    }
+
+    /// Writes into the records of spread collections what their rows weigh.
+    fn weigh(&mut self) {
+        if self.rows.is_empty() || !self.weighs {
+            return;
+        }
+        let growth = self.growth();
+        let bases = self.entries.iter().filter_map(|e| e.base.as_ref());
+        let weighed: HashMap<Version, Spread> = bases
+            .filter_map(|base| base.header()?.spread)
+            .map(|spread| (spread.version, spread))
+            .collect();
+        for entry in &mut self.entries {
+            let record = match (&entry.state, &entry.base) {
+                (State::Put(record), _) | (State::Unchanged, Some(record)) => record,
+                _ => continue,
+            };
+            let Some((mut header, at)) = Header::decode(record.value()) else {
+                continue;
+            };
+            let Some(spread) = &mut header.spread else {
+                continue;
+            };
+            let Some(growth) = growth.get(&spread.version) else {
+                continue;
+            };
+            let before = weighed.get(&spread.version).copied();
+            let bytes = growth.after(before).max(1);
+            if bytes != spread.bytes && header.key_type != KeyType::String {
+                spread.bytes = bytes;
+                let payload = &record.value()[at..];
+                entry.state = State::Put(Record::new(&entry.key, &header, payload));
+            }
+        }
+    }
+
     fn row_changed(&mut self, family: Family, key: &[u8], value: Option<Bytes>) {
         self.changes += 1;
         self.undo.push(Undo::RowLog(self.row_log.len()));
@@ -403,6 +485,7 @@ impl Overlay {
 
     /// Takes the effects and leaves the overlay ready for the next batch.
     pub fn finish(&mut self, log_time: u64) -> Effects {
+        self.weigh();
         let live = &self.map.live;
         let named = |key: &[u8]| {
             split(key)
@@ -410,6 +493,8 @@ impl Overlay {
         };
         let flushed = !self.map_changes.is_empty();
         let mut metas = Vec::with_capacity(self.entries.len());
+        let mut weights = Vec::new();
+        let mut lazily_freed = 0;
         for entry in self.entries.drain(..) {
             if flushed && !named(entry.key.physical()) {
                 continue;
@@ -421,6 +506,10 @@ impl Overlay {
                 State::Deleted => None,
             };
             let created = entry.base.is_none();
+            let weight = |record: &Record| weight::of_record(record) as i64;
+            let change = record.as_ref().map_or(0, weight) - entry.base.as_ref().map_or(0, weight);
+            lazily_freed += u64::from(leaves_rows(entry.base.as_ref(), record.as_ref()));
+            add_change(&mut weights, entry.key.generation(), change);
             let old_expiry = entry
                 .base
                 .and_then(|r| r.header())
@@ -443,6 +532,7 @@ impl Overlay {
         }
         self.index.clear();
         self.rows.clear();
+        self.met.clear();
         self.undo.clear();
         self.bytes = 0;
         self.tick = false;
@@ -454,12 +544,53 @@ impl Overlay {
             rows,
             expiry_drops: std::mem::take(&mut self.expiry_drops),
             tag: None,
+            weights,
+            lazily_freed,
         }
     }
 
     /// Drops everything that was evaluated and not proposed.
     pub fn reset(&mut self, map: GenerationMap, next_version: u64) {
         *self = Overlay::new(map, next_version);
+    }
+}
+
+/// What a batch does to the weight of one collection's rows.
+#[derive(Default)]
+struct Growth {
+    bytes: i64,
+    /// Rows that are deleted and were never looked at.
+    unmet: u64,
+}
+
+impl Growth {
+    /// What the rows weigh afterwards; those that nobody looked at were as the
+    /// average of the collection.
+    fn after(&self, before: Option<Spread>) -> u64 {
+        let (bytes, size) = before.map_or((0, 1), |s| (s.bytes, s.size.max(1)));
+        let unmet = (u128::from(bytes) * u128::from(self.unmet) / u128::from(size)) as u64;
+        bytes
+            .saturating_add_signed(self.bytes)
+            .saturating_sub(unmet)
+    }
+}
+
+/// Whether a large collection's rows are left behind, as Redis frees a value of
+/// more than 64 elements later.
+fn leaves_rows(before: Option<&Record>, after: Option<&Record>) -> bool {
+    const LARGE: u64 = 64;
+    let spread = |record: Option<&Record>| {
+        let header = record?.header()?;
+        header.spread.filter(|_| header.key_type != KeyType::String)
+    };
+    let kept = spread(after).map(|s| s.version);
+    spread(before).is_some_and(|s| s.size > LARGE && Some(s.version) != kept)
+}
+
+fn add_change(changes: &mut Vec<Change>, generation: u32, change: i64) {
+    match changes.iter_mut().find(|(g, _)| *g == generation) {
+        Some((_, sum)) => *sum += change,
+        None => changes.push((generation, change)),
     }
 }
 

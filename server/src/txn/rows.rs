@@ -10,6 +10,11 @@ use rocksdb::{DBRawIterator, Direction, ReadOptions, ReadTier};
 use super::effects::Family;
 use super::{CommandError, Txn};
 
+/// Rows of one scan whose weight is remembered, see [`Overlay::met_row`].
+///
+/// [`Overlay::met_row`]: super::overlay::Overlay::met_row
+const MET_ROWS: usize = 1024;
+
 /// Is shown key and value of a row and says whether to go on.
 pub type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
 
@@ -26,6 +31,34 @@ impl Txn<'_> {
     ) -> Result<(), CommandError> {
         // A scan is more than one record: an overlapping apply must be noticed.
         self.touched += 2;
+        if self.overlay.is_none() {
+            let mut stored = self.stored_rows(family, first, end, direction);
+            return stored.rest(visit);
+        }
+        let mut met = Vec::new();
+        let outcome = self.scan_merged(family, (first, end), direction, &mut |row, value| {
+            // What is found by a scan is often changed next.
+            if family == Family::Data && met.len() < MET_ROWS {
+                met.push((row.to_vec(), value.len()));
+            }
+            visit(row, value)
+        });
+        let overlay = self.overlay.as_mut().expect("looked at above");
+        for (row, len) in met {
+            if overlay.row(family, &row).is_none() {
+                overlay.met_row(family, &row, len);
+            }
+        }
+        outcome
+    }
+
+    fn scan_merged(
+        &self,
+        family: Family,
+        (first, end): (&[u8], &[u8]),
+        direction: Direction,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), CommandError> {
         let mut stored = self.stored_rows(family, first, end, direction);
         let Some(overlay) = &self.overlay else {
             return stored.rest(visit);

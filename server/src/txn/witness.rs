@@ -1,28 +1,30 @@
 //! What a command did that only listeners care about: the keys that it read,
 //! for client-side caching, and the commands that a script called, for MONITOR.
 //!
-//! Kept only where the context asks for it. It counts once the command has
-//! its outcome; a command that is run again begins anew.
+//! Kept only where the context asks for it. Calls count once the command has
+//! its outcome; a command that is run again begins anew. Keys take their place
+//! among the events of the batch: a change before the read is no news to
+//! whoever read, one behind it is.
 
 use cairn_protocol::command::{CommandSpec, id};
 use cairn_protocol::resp::Args;
 
-use super::Txn;
+use super::{Event, EventClass, EventKey, Txn};
 
 /// See the module's documentation.
 #[derive(Default)]
 pub struct Witness {
-    /// Keys of commands that read. Of a script that called one: all that the
-    /// script declared.
-    pub keys: Vec<Vec<u8>>,
     /// What scripts and EXEC ran, in order.
     pub calls: Vec<Call>,
     /// How many commands are running, one within the other.
     depth: u32,
     /// How many scripts are running, one within the other.
     scripts: u32,
-    /// The script that is running has read something.
-    script_reads: bool,
+    /// Keys that the script which is running has declared: all of them are
+    /// read when it reads anything, as in Redis.
+    declared: Vec<EventKey>,
+    /// How many events there were after keys were last noted as read.
+    noted_at: usize,
 }
 
 /// A command within another.
@@ -35,7 +37,7 @@ pub struct Call {
 
 impl Witness {
     pub fn is_empty(&self) -> bool {
-        self.keys.is_empty() && self.calls.is_empty()
+        self.calls.is_empty()
     }
 }
 
@@ -56,6 +58,10 @@ impl Txn<'_> {
         self.witness.depth += 1;
         if is_script(spec) {
             self.witness.scripts += 1;
+            if context.track {
+                self.witness.declared = keys_of(spec, args);
+                self.witness.noted_at = usize::MAX;
+            }
         }
     }
 
@@ -66,26 +72,47 @@ impl Txn<'_> {
         }
         let witness = &mut self.witness;
         witness.depth -= 1;
-        let served = if is_script(spec) {
+        if is_script(spec) {
             witness.scripts -= 1;
-            std::mem::take(&mut witness.script_reads)
-        } else if witness.scripts > 0 {
-            witness.script_reads |= spec.is_readonly();
-            false
-        } else {
-            spec.is_readonly()
-        };
-        if served && self.context.track {
-            let keys = spec.keys(args).unwrap_or_default();
-            let names = keys.iter().map(|key| args.get(key.index as usize).to_vec());
-            witness.keys.extend(names);
+        } else if self.context.track && spec.is_readonly() {
+            self.note_read(spec, args);
         }
+    }
+
+    fn note_read(&mut self, spec: &CommandSpec, args: &Args<'_>) {
+        let Some(overlay) = &mut self.overlay else {
+            return;
+        };
+        let in_script = self.witness.scripts > 0;
+        // A script that reads on and on notes its keys once for each change.
+        if in_script && self.witness.noted_at == overlay.events.len() {
+            return;
+        }
+        let keys = match in_script {
+            true => self.witness.declared.clone(),
+            false => keys_of(spec, args),
+        };
+        let (db, client) = (self.context.db, self.context.client);
+        overlay.events.extend(keys.into_iter().map(|key| Event {
+            class: EventClass::Read,
+            name: "",
+            db,
+            key,
+            client,
+        }));
+        self.witness.noted_at = overlay.events.len();
     }
 
     /// What was seen so far.
     pub(crate) fn take_witness(&mut self) -> Witness {
         std::mem::take(&mut self.witness)
     }
+}
+
+fn keys_of(spec: &CommandSpec, args: &Args<'_>) -> Vec<EventKey> {
+    let keys = spec.keys(args).unwrap_or_default();
+    let names = keys.iter().map(|key| args.get(key.index as usize));
+    names.map(EventKey::from_slice).collect()
 }
 
 fn is_script(spec: &CommandSpec) -> bool {

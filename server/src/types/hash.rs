@@ -380,7 +380,7 @@ impl<'k> HashEdit<'k> {
             }
             Form::Spread { rows, size } => {
                 let version = rows.version();
-                let spread = Some(Spread { version, size });
+                let spread = Some(Spread::new(version, size));
                 Record::new(self.key, &Header { spread, ..header }, &[flags])
             }
         };

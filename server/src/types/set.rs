@@ -570,10 +570,7 @@ impl<'k> SetEdit<'k> {
                 size,
                 is_intset,
             } => {
-                let spread = Some(Spread {
-                    version: rows.version(),
-                    size: *size,
-                });
+                let spread = Some(Spread::new(rows.version(), *size));
                 let flags = if *is_intset { INTSET } else { 0 };
                 Record::new(self.key, &Header { spread, ..header }, &[flags])
             }

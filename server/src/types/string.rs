@@ -317,10 +317,7 @@ impl Fragments {
     }
 
     fn record(&self, key: &MetaKey, expires_at: Option<u64>, edited: bool) -> Record {
-        let spread = Some(Spread {
-            version: self.version,
-            size: self.len,
-        });
+        let spread = Some(Spread::new(self.version, self.len));
         let header = Header {
             spread,
             edited,

@@ -14,13 +14,13 @@ use super::{Connection, End, GroupHandle, redirection};
 use crate::commands::Handler;
 use crate::commands::arguments::database;
 use crate::commands::transactions::{self, Part};
-use crate::dispatch::{Dispatched, refused_when_full, refused_without_replicas};
+use crate::dispatch::{Dispatched, refused_for_space, refused_without_replicas};
 use crate::net::multi::Multi;
 use crate::server::Route;
 use crate::txn::InnerRun;
 
 const ABORTED: &str = "EXECABORT Transaction discarded because of previous errors.";
-const REFUSED: &str = "EXECABORT Transaction discarded because of: ";
+pub(super) const REFUSED: &str = "EXECABORT Transaction discarded because of: ";
 /// What a watched key costs beside its name.
 const WATCH_BYTES: usize = 96;
 const TOO_LARGE: &str = "ERR the transaction is too large";
@@ -138,7 +138,7 @@ impl Connection {
     async fn exec_queued(&mut self, mut multi: Box<Multi>) -> Result<(), End> {
         let refused = multi
             .denyoom
-            .and_then(|spec| refused_when_full(spec, &self.session.server.vitals));
+            .and_then(|spec| refused_for_space(spec, false, &self.session.server));
         let few = multi
             .write
             .and_then(|spec| refused_without_replicas(spec, self.feed()));
@@ -269,10 +269,11 @@ impl Connection {
         let mut inner = std::mem::take(&mut self.inner);
         for (_, run) in &inner {
             let stats = &self.session.server.stats;
-            let nanos = u64::from(run.nanos);
-            if run.failed {
-                stats.error_reply(run.code.as_str());
+            if run.rejected {
+                stats.rejected(run.spec.id.index());
+                continue;
             }
+            let nanos = u64::from(run.nanos);
             self.tally
                 .ran(stats, run.spec.id.index(), nanos, run.failed);
         }

@@ -190,10 +190,7 @@ impl<'r> List<'r> {
             let head = self.left.head();
             return Record::from_parts(self.key, &header, &[&head, &self.left.bytes]);
         };
-        let spread = Some(Spread {
-            version: chain.rows.version(),
-            size: self.len(),
-        });
+        let spread = Some(Spread::new(chain.rows.version(), self.len()));
         let mut own = [0; OWN_HEAD];
         own[0] = if chain.regular { REGULAR } else { 0 };
         own[1..9].copy_from_slice(&chain.first.to_be_bytes());

@@ -86,10 +86,7 @@ impl SpreadSet {
     }
 
     pub fn record(&self, key: &MetaKey, expires_at: Option<u64>) -> Record {
-        let spread = Some(Spread {
-            version: self.rows.version(),
-            size: self.len,
-        });
+        let spread = Some(Spread::new(self.rows.version(), self.len));
         let header = Header {
             spread,
             ..Header::inline(KeyType::SortedSet, expires_at)

@@ -162,10 +162,9 @@ impl Stream {
 
     /// Writes the record.
     pub fn store(&self, txn: &mut Txn<'_>) -> Result<(), CommandError> {
-        let spread = self.rows_at.map(|rows| Spread {
-            version: rows.version(),
-            size: self.length,
-        });
+        let spread = self
+            .rows_at
+            .map(|rows| Spread::new(rows.version(), self.length));
         let header = Header {
             spread,
             ..Header::inline(KeyType::Stream, self.expires_at)
