@@ -1,5 +1,6 @@
 //! `maxmemory` over TCP: what is refused, what goes, and who is told when.
 
+#[allow(dead_code, reason = "not all of it is needed here")]
 mod support;
 
 use std::time::{Duration, Instant};

@@ -206,8 +206,6 @@ const NO_AOF: &str = "RocksDB's log takes the place of the AOF; see appendfsync"
 const NO_REPLICATION: &str = "a server follows no master, and keeps no backlog for its replicas";
 const NO_BUS: &str = "a Cairn cluster keeps its topology in etcd, not on a cluster bus";
 const NO_TLS: &str = "TLS is not served by this program";
-const NO_CLIENT_EVICTION: &str =
-    "clients are not evicted: memory-limit and client-output-buffer-limit bound what they take";
 const NO_TENACITY: &str = "clients never wait for more than one pass of the eviction thread";
 const NO_DEFRAG: &str = "the caches are bounded, nothing is defragmented";
 const NO_MODULES: &str = "Redis modules cannot be loaded";
