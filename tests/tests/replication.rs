@@ -578,6 +578,24 @@ fn replicas_are_shown_and_counted_and_get_functions_and_messages() {
     assert_eq!(replica.words("GET k").text(), "w");
 }
 
+/// MIGRATE's step in the writer has arguments that are no keys.
+#[test]
+fn a_migrated_key_leaves_the_replica_and_no_other_does() {
+    let cairn = Server::start(&[]);
+    let (redis, target) = (Redis::in_memory(), Redis::in_memory());
+    let mut client = cairn.client();
+    client.words("MSET k v 0 zero 1 one");
+    follow(&redis, &cairn);
+    let port = target.port().to_string();
+    let moved = client.command(&["MIGRATE", "127.0.0.1", &port, "k", "0", "5000"]);
+    assert_eq!(moved.text(), "OK");
+    assert_eq!(client.words("WAIT 1 30000").integer(), 1);
+    let mut replica = redis.client();
+    assert_eq!(replica.words("GET k"), Value::Null);
+    assert_eq!(replica.words("GET 0").text(), "zero");
+    assert_eq!(replica.words("GET 1").text(), "one");
+}
+
 #[test]
 fn writes_wait_for_nobody_but_are_refused_below_min_replicas_to_write() {
     let (cairn, redis) = (Server::start(&[]), Redis::in_memory());

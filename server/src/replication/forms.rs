@@ -103,6 +103,7 @@ fn form(command: CommandId) -> Form {
             c.say([b"LMOVE", words[0], words[1], words[2], words[3]])
         }),
         id::BRPOPLPUSH => Made(|c| c.say([b"RPOPLPUSH", c.args.get(1), c.args.get(2)])),
+        id::MIGRATE => Made(migrate),
         id::SORT => Made(sort),
         id::GEORADIUS | id::GEORADIUSBYMEMBER => Made(georadius),
         id::GEOSEARCHSTORE => Made(|c| c.sorted_set(1)),
@@ -293,6 +294,17 @@ fn zmpop(c: &mut Changed<'_, '_>, at: usize) -> Done {
     };
     let (key, count) = (c.said(0)?, (c.reply.len() - 1) / 2);
     c.say([command, &key, count.to_string().as_bytes()])
+}
+
+/// MIGRATE's own step in the writer: (key, payload, whether it expires) of each key,
+/// and 1 for each that is gone.
+fn migrate(c: &mut Changed<'_, '_>) -> Done {
+    for (at, gone) in std::mem::take(&mut c.reply).iter().enumerate() {
+        if gone == b"1" {
+            c.say([b"DEL", c.args.get(1 + 3 * at)])?;
+        }
+    }
+    Ok(())
 }
 
 /// The position of what follows a word among the options.
