@@ -164,6 +164,6 @@ mod tests {
         listening.show(Bytes::from_static(PUSHES), Version::V2, &mut out);
         assert_eq!((out.len(), listening.held_bytes()), (0, PUSHES.len()));
         listening.release(Version::V2, &mut out);
-        assert!(out.len() > 0 && listening.held_bytes() == 0);
+        assert!(!out.is_empty() && listening.held_bytes() == 0);
     }
 }
