@@ -272,6 +272,7 @@ impl Inventor {
             "bit-type" => values::bit_type(rng),
             "bit-field" => values::field_offset(rng),
             "y" => values::lexical_key(rng),
+            "g" => values::geo_key(rng),
             "db" => rng.random_range(0..DATABASES).to_string().into_bytes(),
             "payload" => self.payload(),
             "script" => values::pick(rng, values::SCRIPTS).into(),

@@ -16,7 +16,9 @@
 //! | bytes of an error's text that are no UTF-8 | shown as U+FFFD here |
 //! | COMMAND INFO through a RESP3 script | its sets go through Lua tables, whose order is Lua's |
 //! | numbers beyond a double (`1e400`) | not sent: Redis's SORT looks at the errno that an earlier command left |
-//! | SORT of a sorted set BY nosort | not sent: it turns a listpack into a skip list there, which is seen by OBJECT ENCODING |
+//! | OBJECT ENCODING `listpack` for `skiplist` | SORT turns a sorted set into a skip list there, whatever its size |
+//! | order of FUNCTION LIST | that of a hash table there |
+//! | geo searches among equally far members | Redis's sort is not stable: geo sets are written by geo commands alone |
 //! | SORT ... ALPHA BY where weights are equal | Redis's sort is not stable |
 //! | `SKIPPED` | see there |
 
@@ -382,7 +384,7 @@ static SERVER: &[Row] = &[
     row(2, "COMMAND INFO { ( get | set | zadd | xadd | eval | config|get | nosuch | sort | mset | xreadgroup | geoadd | blpop | hello ) }").alone().unspoiled(),
     row(1, "COMMAND DOCS ( get | set | zadd | xadd | config|get | nosuch | hset )").unspoiled(),
     row(1, "COMMAND LIST").kind(),
-    row(1, "COMMAND LIST FILTERBY ( ACLCAT ( hash | stream | nosuch ) | PATTERN ( x* | *get | z?*r* ) | MODULE none | WHAT x )").members().unspoiled(),
+    row(1, "COMMAND LIST FILTERBY ( ACLCAT ( hash | stream | nosuch ) | PATTERN ( x* | h*get | z?*r* ) | MODULE none | WHAT x )").members().unspoiled(),
     row(1, "( OBJECT | XINFO | XGROUP | PUBSUB | SCRIPT | FUNCTION | MEMORY | LATENCY | SLOWLOG | CLIENT | CONFIG | COMMAND | CLUSTER ) HELP").alone().unspoiled(),
     row(1, "PUBLISH nobody <v>"),
     row(1, "SPUBLISH nobody <v>"),
@@ -400,7 +402,8 @@ static SERVER: &[Row] = &[
     row(1, "( EVALSHA | EVALSHA_RO ) ( nosuch | <sha> ) ( 0 | 1 <any> ) [ <v> ]"),
     row(1, "SCRIPT ( LOAD <script> | EXISTS <sha> nosuch | FLUSH | FLUSH WHAT | KILL )"),
     row(2, "FUNCTION LOAD [ REPLACE ] <library>").alone(),
-    row(1, "FUNCTION ( LIST | LIST LIBRARYNAME lib1 | DELETE lib1 | DELETE nosuch | STATS | KILL | FLUSH | RESTORE x )").alone(),
+    row(1, "FUNCTION LIST [ LIBRARYNAME lib1 ]").kind().alone(),
+    row(1, "FUNCTION ( DELETE lib1 | DELETE nosuch | STATS | KILL | FLUSH | RESTORE x )").alone(),
     row(4, "( FCALL | FCALL_RO ) ( f1 | f2 | f3 | nosuch ) ( 0 | 1 <any> | x ) [ <v> ]"),
     row(1, "( FLUSHDB | FLUSHALL ) [ ( SYNC | ASYNC | WHAT ) ]").alone(),
     row(1, "( EXEC | DISCARD | UNWATCH )").alone(),

@@ -47,7 +47,16 @@ pub fn lexical_key(rng: &mut StdRng) -> Vec<u8> {
     }
 }
 
-pub const FAMILIES: &[u8] = b"khlszxgbp";
+/// A geo set: other scores than GEOADD's lie in one place, and what is equally far is
+/// in no order.
+pub fn geo_key(rng: &mut StdRng) -> Vec<u8> {
+    match one_in(rng, 30) {
+        true => b"k0".to_vec(),
+        false => format!("g{}", rng.random_range(0..6)).into_bytes(),
+    }
+}
+
+pub const FAMILIES: &[u8] = b"khlszxbp";
 
 pub fn any_key(rng: &mut StdRng) -> Vec<u8> {
     let family = FAMILIES[rng.random_range(0..FAMILIES.len())];
