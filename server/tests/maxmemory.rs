@@ -195,7 +195,7 @@ fn idle_times_and_counts_are_those_of_uses() {
     let mut client = server.connect();
     assert_eq!(ask(&mut client, "SET k 1"), OK);
     client.send(&["DUMP", "k"]);
-    assert_eq!(ask_after(&mut client, "OBJECT FREQ k"), ":5\r\n");
+    assert_eq!(ask_after(&mut client, "OBJECT FREQ k"), ":6\r\n");
     assert!(ask(&mut client, "OBJECT IDLETIME k").starts_with("-ERR An LFU maxmemory policy"));
     assert_eq!(
         ask(&mut client, "CONFIG SET maxmemory-policy allkeys-lru"),

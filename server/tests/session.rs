@@ -264,9 +264,9 @@ fn settings_are_read_set_and_refused_as_in_redis() {
         "-ERR CONFIG SET failed (possibly related to argument 'timeout') - duplicate parameter\r\n"
     );
     assert_eq!(
-        c.line("CONFIG SET port 1"),
-        "-ERR CONFIG SET failed (possibly related to argument 'port') - can't set immutable \
-         config\r\n"
+        c.line("CONFIG SET databases 1"),
+        "-ERR CONFIG SET failed (possibly related to argument 'databases') - can't set \
+         immutable config\r\n"
     );
     assert_eq!(
         c.line("CONFIG SET nothing 1"),

@@ -395,8 +395,6 @@ const AS_REDIS: &[&str] = &[
     "SELECT 3",
     "SET only 3",
     "DBSIZE",
-    "SWAPDB 3 4",
-    "DBSIZE",
     "SELECT 4",
     "GET only",
     "FLUSHALL",

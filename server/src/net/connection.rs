@@ -1054,7 +1054,10 @@ impl Connection {
         match resolve(&self.requests.get(request)) {
             Resolved::Command(spec) if spec.id == id::EXEC => {
                 self.session.discard();
-                line.splice(..0, transaction::REFUSED.bytes());
+                // A wrong number of its own arguments says so already.
+                if !line.starts_with(b"EXECABORT ") {
+                    line.splice(..0, transaction::REFUSED.bytes());
+                }
             }
             _ => self.fail_multi(),
         }

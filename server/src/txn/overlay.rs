@@ -398,7 +398,7 @@ impl Overlay {
 
     /// Writes into the records of spread collections what their rows weigh.
     fn weigh(&mut self) {
-        if self.rows.is_empty() || !self.weighs {
+        if !self.weighs {
             return;
         }
         let growth = self.growth();
@@ -418,11 +418,14 @@ impl Overlay {
             let Some(spread) = &mut header.spread else {
                 continue;
             };
-            let Some(growth) = growth.get(&spread.version) else {
-                continue;
-            };
             let before = weighed.get(&spread.version).copied();
-            let bytes = growth.after(before).max(1);
+            // A list's ends and a stream's tail lie in the record, which is then
+            // written anew without a change of its rows.
+            let bytes = match (growth.get(&spread.version), before) {
+                (Some(growth), before) => growth.after(before).max(1),
+                (None, Some(before)) => before.bytes,
+                (None, None) => continue,
+            };
             if bytes != spread.bytes && header.key_type != KeyType::String {
                 spread.bytes = bytes;
                 let payload = &record.value()[at..];

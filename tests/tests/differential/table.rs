@@ -372,7 +372,6 @@ static SERVER: &[Row] = &[
     row(1, "TIME").shape(),
     row(1, "LASTSAVE").kind(),
     row(1, "ROLE"),
-    row(1, "WAIT 0 0"),
     row(1, "CLIENT ( GETNAME | GETREDIR | TRACKINGINFO | UNPAUSE )").alone(),
     row(1, "CLIENT SETNAME ( some-name | <v> )").alone(),
     row(1, "CLIENT ( ID | INFO | LIST )").kind().alone(),

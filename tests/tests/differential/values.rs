@@ -472,7 +472,7 @@ pub const SCRIPTS: &[&str] = &[
     "return tostring(1/3)",
     "return 3.99",
     "return -3.99",
-    "return redis.call('HGETALL',KEYS[1] or '')",
+    "return redis.call('HLEN',KEYS[1] or '')",
     "return {double=3.5}",
     "redis.setresp(3) return {map={a=1}}",
     "redis.setresp(3) return redis.call('ZADD','z0','INCR','1.5','m')",
