@@ -38,7 +38,11 @@ fn bitfield(txn: &mut Txn<'_>, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
                 out.integer(reply);
                 if op.writes() {
                     changes |= grown || old != new;
-                    op.field.set(txn, &key, new)?;
+                    // What changes nothing is not written: it is no change of
+                    // the data set (rdb_changes_since_last_save).
+                    if old != new {
+                        op.field.set(txn, &key, new)?;
+                    }
                 }
             }
         }

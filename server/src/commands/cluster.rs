@@ -31,6 +31,7 @@ pub(super) const HANDLERS: &[(&str, Handler)] = &[
     ("cluster|forget", session(elsewhere)),
     ("cluster|getkeysinslot", session(getkeysinslot)),
     ("cluster|help", session(help_text)),
+    ("cluster|help", session(cluster_help)),
     ("cluster|info", session(info)),
     ("cluster|keyslot", session(keyslot)),
     ("cluster|links", session(links)),
@@ -74,6 +75,41 @@ fn node_of(session: &Session) -> Result<Arc<Node>, CommandError> {
         Home::Standalone(_) => Err(DISABLED),
     }
 }
+
+/// CLUSTER HELP
+fn cluster_help(session: &mut Session, _: &Args<'_>, out: &mut ReplyWriter) -> Answer {
+    node_of(session)?;
+    super::help(out, "CLUSTER", HELP);
+    Ok(Next::Continue)
+}
+
+/// What is served; what changes the topology is `cluster-admin`'s.
+const HELP: &[&str] = &[
+    "COUNTKEYSINSLOT <slot>",
+    "    Return the number of keys in <slot>.",
+    "GETKEYSINSLOT <slot> <count>",
+    "    Return key names stored by current node in a slot.",
+    "INFO",
+    "    Return information about the cluster.",
+    "KEYSLOT <key>",
+    "    Return the hash slot for <key>.",
+    "LINKS",
+    "    Return information about all network links between this node and its peers.",
+    "    Output format is an array where each array element is a map containing attributes of a \
+     link",
+    "MYID",
+    "    Return the node id.",
+    "NODES",
+    "    Return cluster configuration seen by node. Output format:",
+    "    <id> <ip:port> <flags> <master> <pings> <pongs> <epoch> <link> <slot> ...",
+    "REPLICAS <node-id>",
+    "    Return <node-id> replicas.",
+    "SHARDS",
+    "    Return information about slot range mappings and the nodes associated with them.",
+    "SLOTS",
+    "    Return information about slots range mappings. Each range is made of:",
+    "    start, end, master and replicas IP addresses, ports and ids",
+];
 
 /// ASKING
 fn asking(session: &mut Session, _: &Args<'_>, out: &mut ReplyWriter) -> Answer {

@@ -108,7 +108,11 @@ impl Tracking {
         if self.clients.remove(&client.id).is_none() {
             return;
         }
-        self.client_count.fetch_sub(1, Ordering::SeqCst);
+        if self.client_count.fetch_sub(1, Ordering::SeqCst) == 1 {
+            // Nobody is told of changes any more: what is left would be taken
+            // for somebody's copy later.
+            self.table.clear();
+        }
         for prefix in client.tracking.clear() {
             self.broadcasts.remove(&prefix, client.id);
         }

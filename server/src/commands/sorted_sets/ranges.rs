@@ -10,7 +10,7 @@ use crate::commands::arguments::{integer, is};
 use crate::commands::large::{MANY, off_network_thread};
 use crate::txn::{CommandError, EventClass, Txn};
 use crate::types::delete_key;
-use crate::types::sorted_set::place::{LexBound, ScoreBound, Span, lex_span, score_span};
+use crate::types::sorted_set::place::{LexBound, ScoreBound, Span, lex_run, lex_span, score_span};
 use crate::types::sorted_set::{Item, SortedSet};
 
 /// ZCOUNT key min max
@@ -126,7 +126,12 @@ impl<'a> Ends<'a> {
         Ok(match self {
             Ends::Rank(..) => Span::ALL,
             Ends::Score(min, max) => score_span(min, max),
-            // Members are in order only where all scores are the same.
+            // Members are in order only where all scores are the same. Redis
+            // goes through a listpack all the same, and so a small set shows
+            // what lies between; of a large one that is not said.
+            Ends::Lex(min, max) if set.is_listpack() => {
+                lex_run(&set.items(txn, &Span::ALL)?, min, max)
+            }
             Ends::Lex(min, max) => lex_span(set.first_score(txn)?, min, max),
         })
     }

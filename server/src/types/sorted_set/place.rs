@@ -8,6 +8,7 @@
 //! bits flipped for negative ones, so that bytes compare as numbers do. -0 is
 //! filed as 0, as Redis orders it. There is no NaN. Frozen by a golden test.
 
+use super::Item;
 use std::cmp::Ordering;
 
 const SIGN: u64 = 1 << 63;
@@ -114,6 +115,49 @@ pub enum LexBound<'a> {
     Highest,
     Inclusive(&'a [u8]),
     Exclusive(&'a [u8]),
+}
+
+impl LexBound<'_> {
+    /// Whether a member is at or above this lower end.
+    fn admits_from_below(&self, member: &[u8]) -> bool {
+        match self {
+            LexBound::Lowest => true,
+            LexBound::Highest => false,
+            LexBound::Inclusive(bound) => member >= *bound,
+            LexBound::Exclusive(bound) => member > *bound,
+        }
+    }
+
+    /// Whether a member is at or below this upper end.
+    fn admits_from_above(&self, member: &[u8]) -> bool {
+        match self {
+            LexBound::Lowest => false,
+            LexBound::Highest => true,
+            LexBound::Inclusive(bound) => member <= *bound,
+            LexBound::Exclusive(bound) => member < *bound,
+        }
+    }
+}
+
+/// The first run of members between two ends as they lie in `items`, the whole
+/// set in its order, whatever their scores.
+pub fn lex_run(items: &[Item], min: LexBound<'_>, max: LexBound<'_>) -> Span {
+    let above = |item: &Item| min.admits_from_below(&item.member);
+    let below = |item: &Item| max.admits_from_above(&item.member);
+    let (Some(lowest), Some(highest)) = (items.first(), items.last()) else {
+        return Span::empty();
+    };
+    let Some(first) = items.iter().position(above) else {
+        return Span::empty();
+    };
+    if !below(lowest) || !above(highest) || !below(&items[first]) {
+        return Span::empty();
+    }
+    let end = items[first..].iter().find(|item| !below(item));
+    Span {
+        first: place(items[first].score, &items[first].member),
+        end: end.map(|item| place(item.score, &item.member)),
+    }
 }
 
 /// All members between two ends, of those with this score.
