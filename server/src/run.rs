@@ -161,6 +161,7 @@ impl Background {
             let (group, stop) = (group.clone(), stop.clone());
             spawn("expiry", move || expiry::run(&group, &stop))?
         };
+        upkeep::measure_startup(&server.vitals);
         let upkeep = {
             let (server, stop) = (server.clone(), stop.clone());
             spawn("vitals", move || upkeep::run(&server, &stop))?

@@ -42,12 +42,17 @@ pub struct Vitals {
     pub full: AtomicBool,
 }
 
-/// Runs until `stop`. Blocks: give it a thread of its own.
-pub fn run(server: &Arc<Server>, stop: &AtomicBool) {
-    let vitals = &server.vitals;
+/// Measures what the process takes before it serves anybody: `maxmemory` counts
+/// from there, so it must not come later.
+pub fn measure_startup(vitals: &Vitals) {
     vitals
         .startup_memory
         .store(memory::usage().allocated as u64, Ordering::Relaxed);
+}
+
+/// Runs until `stop`. Blocks: give it a thread of its own.
+pub fn run(server: &Arc<Server>, stop: &AtomicBool) {
+    let vitals = &server.vitals;
     let mut rates = [Rate::default(), Rate::default(), Rate::default()];
     let mut tick = 0_u32;
     while !stop.load(Ordering::Acquire) {
@@ -109,6 +114,10 @@ fn look_at_disk(server: &Server) {
     };
     server.vitals.free_disk.store(free, Ordering::Relaxed);
     let full = free < least;
+    if full {
+        // Whoever sees `disk_full` finds it in force; `look_at_memory` takes it back.
+        server.vitals.full.store(true, Ordering::Relaxed);
+    }
     if server.vitals.disk_full.swap(full, Ordering::Relaxed) != full {
         match full {
             true => tracing::error!(free, least, "the disk is nearly full: writes are refused"),

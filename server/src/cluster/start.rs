@@ -87,6 +87,7 @@ pub fn run(config: Config, data_dir_id: &str) -> anyhow::Result<()> {
     };
     let vitals = {
         let (server, stop) = (server.clone(), stop.clone());
+        crate::upkeep::measure_startup(&server.vitals);
         crate::run::spawn("vitals", move || crate::upkeep::run(&server, &stop))?
     };
     let membership = runtime.spawn(membership(server.clone(), node.clone(), data_dir));

@@ -187,15 +187,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let resources = Resources::new(MemoryPlan::divide(64 << 20), 2);
         let store = Store::open(dir.path(), &resources, true, GenerationMap::all_slots()).unwrap();
-        let view = store.pin_view();
+        let mut view = store.pin_view();
         let (known, young) = (1, view.maps.next);
         let version = Version::default();
         assert!(orphaned(&view, 7, known, version));
         assert!(!orphaned(&view, 7, young, version));
-        let view = DurableView {
-            log_time: 1_000,
-            ..view
-        };
+        view.log_time = 1_000;
         for (generation, garbage) in [(known, true), (young, false)] {
             let key = MetaKey::new(7, generation, b"k");
             let expired = Header::inline(KeyType::String, Some(1));

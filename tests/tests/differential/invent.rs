@@ -385,7 +385,8 @@ impl Inventor {
             "return redis.pcall(unpack(ARGV))",
             "redis.call(unpack(ARGV)) return redis.call('EXISTS', ARGV[2] or '')",
             "local r = redis.pcall(unpack(ARGV)) return type(r)",
-            "redis.setresp(3) return redis.call(unpack(ARGV))",
+            // What RESP3 calls a map has the order of a Lua table.
+            "redis.setresp(3) return type(redis.call(unpack(ARGV)))",
         ];
         let mut step = self.step(|row| row.anywhere);
         let index = self.rng.random_range(0..SCRIPTS.len());

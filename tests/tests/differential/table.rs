@@ -15,7 +15,7 @@
 //! | the number and whole list of commands | some of those in `SKIPPED` are not there |
 //! | bytes of an error's text that are no UTF-8 | shown as U+FFFD here |
 //! | COMMAND INFO through a RESP3 script | its sets go through Lua tables, whose order is Lua's |
-//! | numbers beyond a double (`1e400`) | not sent: Redis's SORT looks at the errno that an earlier command left |
+//! | numbers beyond a double or 64 bits (`1e400`) | not sent: Redis's SORT looks at the errno that an earlier command left |
 //! | OBJECT ENCODING `listpack` for `skiplist` | SORT turns a sorted set into a skip list there, whatever its size |
 //! | order of FUNCTION LIST | that of a hash table there |
 //! | geo searches among equally far members | Redis's sort is not stable: geo sets are written by geo commands alone |
@@ -370,6 +370,8 @@ static SERVER: &[Row] = &[
     row(1, "SWAPDB <db> <db>"),
     row(1, "SWAPDB ( 0 | x ) ( 99 | y )"),
     row(1, "TIME").shape(),
+    // Spoiled it waits for ever for a replica.
+    row(1, "WAIT 0 0").unspoiled(),
     row(1, "LASTSAVE").kind(),
     row(1, "ROLE"),
     row(1, "CLIENT ( GETNAME | GETREDIR | TRACKINGINFO | UNPAUSE )").alone(),
