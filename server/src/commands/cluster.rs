@@ -30,7 +30,6 @@ pub(super) const HANDLERS: &[(&str, Handler)] = &[
     ("cluster|flushslots", session(elsewhere)),
     ("cluster|forget", session(elsewhere)),
     ("cluster|getkeysinslot", session(getkeysinslot)),
-    ("cluster|help", session(help_text)),
     ("cluster|help", session(cluster_help)),
     ("cluster|info", session(info)),
     ("cluster|keyslot", session(keyslot)),
@@ -79,7 +78,7 @@ fn node_of(session: &Session) -> Result<Arc<Node>, CommandError> {
 /// CLUSTER HELP
 fn cluster_help(session: &mut Session, _: &Args<'_>, out: &mut ReplyWriter) -> Answer {
     node_of(session)?;
-    super::help(out, "CLUSTER", HELP);
+    help(out, "CLUSTER", HELP);
     Ok(Next::Continue)
 }
 
@@ -156,35 +155,6 @@ fn elsewhere(session: &mut Session, _: &Args<'_>, _: &mut ReplyWriter) -> Answer
     Err(CommandError::fixed(
         "ERR the topology is changed by cluster-admin, not by commands of a client",
     ))
-}
-
-/// CLUSTER HELP: the subcommands that answer here.
-fn help_text(session: &mut Session, _: &Args<'_>, out: &mut ReplyWriter) -> Answer {
-    const LINES: [&str; 20] = [
-        "COUNTKEYSINSLOT <slot>",
-        "    Return the number of keys in <slot>.",
-        "GETKEYSINSLOT <slot> <count>",
-        "    Return key names stored by current node in a slot.",
-        "INFO",
-        "    Return information about the cluster.",
-        "KEYSLOT <key>",
-        "    Return the hash slot for <key>.",
-        "LINKS",
-        "    Return information about all network links between this node and its peers.",
-        "MYID",
-        "    Return the node id.",
-        "NODES",
-        "    Return cluster configuration seen by node.",
-        "REPLICAS <node-id>",
-        "    Return <node-id> replicas.",
-        "SHARDS",
-        "    Return information about slot ranges and the nodes that serve them.",
-        "SLOTS",
-        "    Return information about slots range mappings.",
-    ];
-    node_of(session)?;
-    help(out, "CLUSTER", &LINES);
-    Ok(Next::Continue)
 }
 
 /// CLUSTER LINKS: there is no cluster bus.
