@@ -81,6 +81,9 @@ pub fn key_slot(key: &[u8]) -> u16 {
 /// nothing in between.
 #[inline]
 pub fn hash_tag(key: &[u8]) -> &[u8] {
+    if !has_brace(key) {
+        return key;
+    }
     let Some(open) = key.iter().position(|b| *b == b'{') else {
         return key;
     };
@@ -88,6 +91,23 @@ pub fn hash_tag(key: &[u8]) -> &[u8] {
     match tail.iter().position(|b| *b == b'}') {
         None | Some(0) => key,
         Some(close) => &tail[..close],
+    }
+}
+
+/// Whether there is an opening brace, looked for in eight bytes at a time: usual
+/// keys have none, and each command asks (Warren, Hacker's Delight, 6-1).
+#[inline]
+fn has_brace(key: &[u8]) -> bool {
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    const BRACES: u64 = ONES * b'{' as u64;
+    let in_word = |bytes: &[u8; 8]| {
+        let zero_at_brace = u64::from_le_bytes(*bytes) ^ BRACES;
+        zero_at_brace.wrapping_sub(ONES) & !zero_at_brace & (ONES << 7) != 0
+    };
+    match key.last_chunk::<8>() {
+        // The last word may overlap the one before it.
+        Some(last) => key.as_chunks::<8>().0.iter().any(in_word) || in_word(last),
+        None => key.contains(&b'{'),
     }
 }
 
@@ -351,6 +371,22 @@ mod tests {
             ("bar{hash_tag}", 2515),
         ] {
             assert_eq!(key_slot(key.as_bytes()), slot, "{key}");
+        }
+    }
+
+    #[test]
+    fn a_brace_is_found_wherever_it_stands() {
+        for len in 0..40 {
+            // Neighbours of the brace in value, and bytes with the high bit.
+            for filler in [b'a', b'z', b'|', 0, 0xfb, 0xff] {
+                let mut key = vec![filler; len];
+                assert!(!has_brace(&key), "{key:?}");
+                for at in 0..len {
+                    key[at] = b'{';
+                    assert!(has_brace(&key), "{key:?}");
+                    key[at] = filler;
+                }
+            }
         }
     }
 

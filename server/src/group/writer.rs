@@ -23,7 +23,7 @@ use crate::txn::effects::Effects;
 use crate::txn::events::Event;
 use crate::txn::overlay::{Overlay, State};
 use crate::txn::tape::Tape;
-use crate::txn::{CommandError, EventClass, EventKey, Refused, Txn, TxnContext};
+use crate::txn::{CommandError, EventClass, EventKey, Notes, Refused, Txn, TxnContext};
 
 /// Commands evaluated in one turn at most.
 const MAX_COMMANDS: usize = 8192;
@@ -352,19 +352,12 @@ impl Group {
             outcome = replication::record(&mut txn, command.spec, &args, reply, changes);
         }
         txn.witness_end(command.spec, &args);
-        let witness = txn.take_witness();
-        if !witness.is_empty() && !matches!(outcome, Err(CommandError::Cold)) {
-            self.events.witnessed(command.client, witness);
-        }
-        let inner = txn.take_inner();
-        let refused = txn.take_refused();
-        if !refused.is_empty() && !matches!(outcome, Err(CommandError::Cold)) {
-            note_refused(state.subject.as_deref(), &refused);
-        }
-        let said = txn.take_said();
-        if !matches!(outcome, Err(CommandError::Cold)) {
-            state.inner.extend(inner.into_iter().map(|run| (at, run)));
-            state.errors.extend(said.errors);
+        let notes = txn.take_notes();
+        let failed = notes.as_ref().is_some_and(|notes| notes.said.failed);
+        if let Some(notes) = notes
+            && !matches!(outcome, Err(CommandError::Cold))
+        {
+            self.keep_notes(state, at, notes);
         }
         match outcome {
             Ok(()) => {
@@ -372,7 +365,7 @@ impl Group {
                 if !command.spec.flags.contains(Flags::TOUCHES_ARBITRARY_KEYS) {
                     writer.overlay.tape.end_unit(taped);
                 }
-                (Outcome::Done, said.failed)
+                (Outcome::Done, failed)
             }
             Err(error) => {
                 state.replies.truncate(mark);
@@ -392,6 +385,19 @@ impl Group {
                 }
             }
         }
+    }
+
+    /// What a command noted counts once it has its outcome.
+    fn keep_notes(&self, state: &mut SubmissionState, at: usize, notes: Notes) {
+        if !notes.witness.is_empty() {
+            let client = state.commands[at].client;
+            self.events.witnessed(client, notes.witness);
+        }
+        note_refused(state.subject.as_deref(), &notes.refused);
+        state
+            .inner
+            .extend(notes.inner.into_iter().map(|run| (at, run)));
+        state.errors.extend(notes.said.errors);
     }
 
     /// WATCH was evaluated: from here on its keys are watched. EXEC was: its

@@ -143,6 +143,11 @@ impl Header {
         at
     }
 
+    /// Whether an encoded value lies in rows, by its flags alone.
+    pub fn is_spread(value: &[u8]) -> bool {
+        value.get(1).is_some_and(|flags| flags & SPREAD != 0)
+    }
+
     /// Decodes a header and the length it takes. `None`: corrupt, or of a later format.
     pub fn decode(value: &[u8]) -> Option<(Header, usize)> {
         let (first, flags) = (*value.first()?, *value.get(1)?);

@@ -86,10 +86,20 @@ pub fn prefix_end(slot: u16, generation: Generation) -> Option<Vec<u8>> {
 }
 
 /// The physical key of a `meta` record with its hash, made once a command.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct MetaKey {
     bytes: SmallVec<[u8; 56]>,
     hash: u64,
+}
+
+impl Clone for MetaKey {
+    fn clone(&self) -> MetaKey {
+        MetaKey {
+            // The derived one would go byte by byte.
+            bytes: SmallVec::from_slice(&self.bytes),
+            hash: self.hash,
+        }
+    }
 }
 
 impl MetaKey {

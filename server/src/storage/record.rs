@@ -123,6 +123,11 @@ impl Record {
         Header::decode(self.value()).map(|(header, _)| header)
     }
 
+    /// Whether the value lies in rows.
+    pub fn is_spread(&self) -> bool {
+        Header::is_spread(self.value())
+    }
+
     /// What follows the header. Empty for corrupt bytes.
     pub fn payload(&self) -> &[u8] {
         match Header::decode(self.value()) {

@@ -30,8 +30,17 @@ pub fn of_record(record: &Record) -> u64 {
 
 /// The same of a physical key's length and an encoded value.
 pub fn of_parts(physical: usize, value: &[u8]) -> u64 {
-    let own = (physical - PREFIX_LEN.min(physical) + value.len()) as u64;
-    let spread = Header::decode(value).and_then(|(header, _)| Some((header, header.spread?)));
+    let header = match Header::is_spread(value) {
+        true => Header::decode(value).map(|(header, _)| header),
+        false => None,
+    };
+    of_decoded(physical, value.len(), header.as_ref())
+}
+
+/// The same where the header is decoded already; only a spread one counts.
+pub fn of_decoded(physical: usize, value: usize, header: Option<&Header>) -> u64 {
+    let own = (physical - PREFIX_LEN.min(physical) + value) as u64;
+    let spread = header.and_then(|header| Some((header, header.spread?)));
     let below = spread.map_or(0, |(header, spread)| match header.key_type {
         KeyType::String => spread.size,
         _ => spread.bytes,

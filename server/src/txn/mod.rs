@@ -126,6 +126,15 @@ pub(crate) struct Said {
     pub failed: bool,
 }
 
+/// What a command did beside its effects and its reply; most do nothing of it.
+pub(crate) struct Notes {
+    pub witness: Witness,
+    /// Commands that ran within it, in order.
+    pub inner: Vec<InnerRun>,
+    pub refused: Vec<Refused>,
+    pub said: Said,
+}
+
 /// SplitMix64's output function. Seeds go through it too: they come one step
 /// apart, and sequences that overlap are not random to who draws from many.
 fn mix(mut z: u64) -> u64 {
@@ -219,11 +228,6 @@ impl<'a> Txn<'a> {
         checked
     }
 
-    /// What was refused so far.
-    pub(crate) fn take_refused(&mut self) -> Vec<Refused> {
-        std::mem::take(&mut self.refused)
-    }
-
     pub fn db(&self) -> usize {
         self.context.db
     }
@@ -277,8 +281,22 @@ impl<'a> Txn<'a> {
         line.into_iter().for_each(|line| self.note_error(line));
     }
 
-    pub(crate) fn take_said(&mut self) -> Said {
-        std::mem::take(&mut self.said)
+    /// What was noted while the command ran, if anything.
+    pub(crate) fn take_notes(&mut self) -> Option<Notes> {
+        let quiet = !self.said.failed
+            && self.said.errors.is_empty()
+            && self.witness.is_empty()
+            && self.inner.is_empty()
+            && self.refused.is_empty();
+        if quiet {
+            return None;
+        }
+        Some(Notes {
+            witness: std::mem::take(&mut self.witness),
+            inner: self.take_inner(),
+            refused: std::mem::take(&mut self.refused),
+            said: std::mem::take(&mut self.said),
+        })
     }
 
     /// The inner commands so far, in order.
@@ -445,23 +463,20 @@ impl<'a> Txn<'a> {
     /// command has not (an overwrite is a read: counters and expiry follow it).
     pub fn put(&mut self, key: &MetaKey, record: Record) -> Result<(), CommandError> {
         debug_assert_eq!(key.physical(), record.physical());
-        self.ensure_loaded(key)?;
         self.store.access.touch(key.hash(), self.context.now);
-        self.overlay_mut().set(key, State::Put(record));
-        Ok(())
+        self.change(key, State::Put(record))
     }
 
     /// Deletes the record of `key` (rows below it become garbage, except
     /// those of the family `payload`, which the type deletes itself).
     pub fn delete(&mut self, key: &MetaKey) -> Result<(), CommandError> {
-        self.ensure_loaded(key)?;
-        self.overlay_mut().set(key, State::Deleted);
-        Ok(())
+        self.change(key, State::Deleted)
     }
 
-    fn ensure_loaded(&mut self, key: &MetaKey) -> Result<(), CommandError> {
-        if self.overlay_mut().get(key).is_none() {
+    fn change(&mut self, key: &MetaKey, state: State) -> Result<(), CommandError> {
+        if let Err(state) = self.overlay_mut().try_set(key, state) {
             self.get(key)?;
+            self.overlay_mut().set(key, state);
         }
         Ok(())
     }

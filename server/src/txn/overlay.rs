@@ -69,6 +69,8 @@ pub struct Overlay {
     met: HashMap<u64, u32>,
     /// Records say what their rows weigh (not when another overlay has said so).
     weighs: bool,
+    /// A record with rows was loaded or put since the batch began.
+    has_spread: bool,
     expiry_drops: Vec<(MetaKey, u64)>,
     undo: Vec<Undo>,
     map: GenerationMap,
@@ -94,6 +96,7 @@ impl Overlay {
             row_log: Vec::new(),
             met: HashMap::new(),
             weighs: true,
+            has_spread: false,
             expiry_drops: Vec::new(),
             undo: Vec::new(),
             map,
@@ -244,6 +247,7 @@ impl Overlay {
     /// Remembers what the store holds for `key`.
     pub fn load(&mut self, key: &MetaKey, base: Option<Record>) {
         debug_assert!(self.find(key).is_none());
+        self.has_spread |= base.as_ref().is_some_and(Record::is_spread);
         let at = self.entries.len() as u32;
         self.entries.push(Entry {
             key: key.clone(),
@@ -258,9 +262,21 @@ impl Overlay {
 
     /// Sets the new state of a key that was loaded.
     pub fn set(&mut self, key: &MetaKey, state: State) {
-        let at = self.find(key).expect("a key is read before it is written");
+        let set = self.try_set(key, state);
+        assert!(set.is_ok(), "a key is read before it is written");
+    }
+
+    /// [`Overlay::set`] of a key that may not be loaded yet.
+    ///
+    /// # Errors
+    /// It is not: the state is given back.
+    pub fn try_set(&mut self, key: &MetaKey, state: State) -> Result<(), State> {
+        let Some(at) = self.find(key) else {
+            return Err(state);
+        };
         self.changes += 1;
         if let State::Put(record) = &state {
+            self.has_spread |= record.is_spread();
             self.bytes += record.memory() + 32;
         } else {
             self.bytes += key.physical().len() + 32;
@@ -268,6 +284,7 @@ impl Overlay {
         let entry = &mut self.entries[at as usize];
         let old = std::mem::replace(&mut entry.state, state);
         self.undo.push(Undo::Meta(at, old));
+        Ok(())
     }
 
     /// A row as the batch sees it: outer `None` if the batch does not know it.
@@ -398,7 +415,7 @@ impl Overlay {
 
     /// Writes into the records of spread collections what their rows weigh.
     fn weigh(&mut self) {
-        if !self.weighs {
+        if !self.weighs || !self.has_spread {
             return;
         }
         let growth = self.growth();
@@ -508,20 +525,17 @@ impl Overlay {
                 State::Deleted if entry.base.is_none() => continue,
                 State::Deleted => None,
             };
-            let created = entry.base.is_none();
-            let weight = |record: &Record| weight::of_record(record) as i64;
-            let change = record.as_ref().map_or(0, weight) - entry.base.as_ref().map_or(0, weight);
-            lazily_freed += u64::from(leaves_rows(entry.base.as_ref(), record.as_ref()));
+            let before = entry.base.as_ref().map(Look::at);
+            let after = record.as_ref().map(Look::at);
+            let weight = |look: &Option<Look>| look.as_ref().map_or(0, |look| look.weight);
+            let change = weight(&after) as i64 - weight(&before) as i64;
+            lazily_freed += u64::from(leaves_rows(before.as_ref(), after.as_ref()));
             add_change(&mut weights, entry.key.generation(), change);
-            let old_expiry = entry
-                .base
-                .and_then(|r| r.header())
-                .and_then(|h: Header| h.expires_at);
             metas.push(MetaEffect {
                 key: entry.key,
                 record,
-                created,
-                old_expiry,
+                created: before.is_none(),
+                old_expiry: before.and_then(|look| look.header?.expires_at),
             });
         }
         let mut rows = std::mem::take(&mut self.row_log);
@@ -537,6 +551,7 @@ impl Overlay {
         self.rows.clear();
         self.met.clear();
         self.undo.clear();
+        self.has_spread = false;
         self.bytes = 0;
         self.tick = false;
         Effects {
@@ -578,16 +593,37 @@ impl Growth {
     }
 }
 
+/// What the effects say of a record, decoded once.
+struct Look {
+    /// `None`: the bytes are corrupt.
+    header: Option<Header>,
+    weight: u64,
+}
+
+impl Look {
+    fn at(record: &Record) -> Look {
+        let header = record.header();
+        let (key, value) = (record.physical().len(), record.value().len());
+        Look {
+            weight: weight::of_decoded(key, value, header.as_ref()),
+            header,
+        }
+    }
+
+    /// Where the rows of a collection are.
+    fn collection(&self) -> Option<Spread> {
+        let header = self.header.as_ref()?;
+        header.spread.filter(|_| header.key_type != KeyType::String)
+    }
+}
+
 /// Whether a large collection's rows are left behind, as Redis frees a value of
 /// more than 64 elements later.
-fn leaves_rows(before: Option<&Record>, after: Option<&Record>) -> bool {
+fn leaves_rows(before: Option<&Look>, after: Option<&Look>) -> bool {
     const LARGE: u64 = 64;
-    let spread = |record: Option<&Record>| {
-        let header = record?.header()?;
-        header.spread.filter(|_| header.key_type != KeyType::String)
-    };
-    let kept = spread(after).map(|s| s.version);
-    spread(before).is_some_and(|s| s.size > LARGE && Some(s.version) != kept)
+    let kept = after.and_then(Look::collection).map(|s| s.version);
+    let left = before.and_then(Look::collection);
+    left.is_some_and(|s| s.size > LARGE && Some(s.version) != kept)
 }
 
 fn add_change(changes: &mut Vec<Change>, generation: u32, change: i64) {

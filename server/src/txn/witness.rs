@@ -102,11 +102,6 @@ impl Txn<'_> {
         }));
         self.witness.noted_at = overlay.events.len();
     }
-
-    /// What was seen so far.
-    pub(crate) fn take_witness(&mut self) -> Witness {
-        std::mem::take(&mut self.witness)
-    }
 }
 
 fn keys_of(spec: &CommandSpec, args: &Args<'_>) -> Vec<EventKey> {

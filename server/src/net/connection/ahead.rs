@@ -4,7 +4,8 @@ use cairn_protocol::resp::Args;
 
 use super::Connection;
 
-/// Fewer keys than this gain nothing from being asked for together.
+/// Fewer requests than this gain nothing from being asked for together, unless one
+/// has many keys.
 const FEW: usize = 4;
 /// Keys asked for at once; what is asked for must not push itself out again.
 const MOST: usize = 512;
@@ -14,9 +15,10 @@ impl Connection {
     /// commands' shape: a wrong one costs some nanoseconds.
     pub(super) fn look_ahead(&self, n: usize) {
         let Some(group) = &self.home else { return };
-        let names = || (0..n).flat_map(|at| likely_keys(self.requests.get(at)));
-        if names().nth(FEW - 1).is_some() {
-            group.store.prefetch(self.session.db, names().take(MOST));
+        let long = |at| self.requests.get(at).len() > 2 * FEW;
+        if n >= FEW || (0..n).any(long) {
+            let names = (0..n).flat_map(|at| likely_keys(self.requests.get(at)));
+            group.store.prefetch(self.session.db, names.take(MOST));
         }
     }
 }
