@@ -39,7 +39,6 @@ use self::watch::Watches;
 use self::writer::Writer;
 pub use self::writer::{Commit, CommitSink, Entry, StepDone};
 
-use crate::storage::generations::DATABASES;
 use crate::storage::{MetaKey, Store};
 use crate::txn::clock::LogClock;
 use crate::txn::events::Event;
@@ -414,11 +413,7 @@ impl Group {
 
     /// Number of keys of all databases.
     pub fn key_count(&self) -> u64 {
-        self.store.with_maps(|maps| {
-            let runs = (0..DATABASES).flat_map(|db| maps.live.runs(db));
-            runs.map(|(first, last, g)| self.store.counters.sum(g, first..=last))
-                .sum()
-        })
+        self.store.with_maps(|maps| self.store.live_keys(maps))
     }
 
     /// Jobs that wait for the writer.

@@ -9,6 +9,11 @@
 //! - a reader's [`RecordCache::fill`] succeeds only if nothing was marked or
 //!   installed in its shard since it took its [`FillToken`], before its read.
 //!
+//! While a shard is *whole* it holds every live record of RocksDB that belongs to
+//! it, so that what it does not hold does not exist and no filter is asked. That
+//! begins with an empty store ([`RecordCache::begin_whole`]) and ends for good
+//! with the first record that the shard drops or does not take.
+//!
 //! Each mutex guards one shard's table for some tens of nanoseconds and is
 //! never held across I/O or an await.
 
@@ -23,6 +28,8 @@ const SHARDS: usize = 64;
 const FLUX: u64 = 1 << 63;
 const POINTER: u64 = (1 << 48) - 1;
 const MIN_SLOTS: usize = 64;
+/// Places between a record that a growing table asks for and the one it moves.
+const GROW_AHEAD: usize = 24;
 /// Table bytes a resident record costs at the usual load.
 const SLOT_COST: usize = 11;
 
@@ -48,6 +55,8 @@ struct Shard {
     hand: usize,
     version: u64,
     in_flux: usize,
+    /// What is not here is not in RocksDB either; see the module's documentation.
+    whole: bool,
 }
 
 fn tag(hash: u64) -> u64 {
@@ -91,6 +100,7 @@ impl RecordCache {
                 hand: 0,
                 version: 0,
                 in_flux: 0,
+                whole: false,
             })
         };
         RecordCache {
@@ -100,15 +110,19 @@ impl RecordCache {
         }
     }
 
-    /// The record, or the token for a fill after reading it from RocksDB.
-    pub fn get(&self, hash: u64, physical: &[u8]) -> Result<Record, FillToken> {
+    /// The record (`None`: it does not exist), or the token for a fill after
+    /// reading it from RocksDB.
+    pub fn get(&self, hash: u64, physical: &[u8]) -> Result<Option<Record>, FillToken> {
         let shard = self.shards[shard_of(hash)].lock();
         match shard.find(hash, physical) {
             Some(at) if shard.slots[at] & FLUX == 0 => {
                 let record = shard.record(at);
                 record.touch();
-                Ok((*record).clone())
+                Ok(Some((*record).clone()))
             }
+            // A record that is being written may be the one: another reader may
+            // have seen it already.
+            None if shard.whole && shard.in_flux == 0 => Ok(None),
             _ => Err(FillToken {
                 version: shard.version,
             }),
@@ -163,12 +177,29 @@ impl RecordCache {
         }
     }
 
+    /// Writer, after a RocksDB write that was refused and changed nothing: the
+    /// record's old state holds again.
+    pub fn unmark(&self, hash: u64, physical: &[u8]) {
+        let mut shard = self.shards[shard_of(hash)].lock();
+        shard.version += 1;
+        shard.in_flux -= 1;
+        if let Some(at) = shard.find(hash, physical) {
+            shard.slots[at] &= !FLUX;
+        }
+    }
+
     /// Drops everything (snapshot install, change of maps under a reader).
     pub fn clear(&self) {
         for shard in &self.shards {
-            let mut shard = shard.lock();
-            shard.version += 1;
-            shard.clear();
+            shard.lock().forget(false);
+        }
+    }
+
+    /// No live record is in RocksDB now: drops everything, and what is not here
+    /// does not exist until a shard drops something again.
+    pub fn begin_whole(&self) {
+        for shard in &self.shards {
+            shard.lock().forget(true);
         }
     }
 
@@ -252,6 +283,7 @@ impl Shard {
         let cost = allocated(record.memory()) + SLOT_COST;
         if cost > self.budget / 4 {
             // Too large to be worth a place: only the old state must go.
+            self.whole = false;
             if let Some(at) = self.find(hash, record.physical()) {
                 self.remove(at);
             }
@@ -288,11 +320,19 @@ impl Shard {
     fn grow(&mut self) {
         let larger = vec![0; self.slots.len() * 2].into();
         let old = std::mem::replace(&mut self.slots, larger);
-        for slot in old.into_iter().filter(|slot| *slot != 0) {
+        for (at, slot) in old.iter().enumerate() {
+            // All shards grow at about the same time; without this each of their
+            // records would be waited for alone.
+            if let Some(later) = old.get(at + GROW_AHEAD) {
+                prefetch((later & POINTER) as *const u8);
+            }
+            if *slot == 0 {
+                continue;
+            }
             // SAFETY: as in `record`; the count stays with the slot.
             let record = std::mem::ManuallyDrop::new(unsafe { Record::from_raw(slot & POINTER) });
             let hash = xxh3_64(record.physical());
-            self.place(hash, slot);
+            self.place(hash, *slot);
         }
     }
 
@@ -325,9 +365,16 @@ impl Shard {
             if slot == 0 || slot & FLUX != 0 || self.record(at).take_used() {
                 self.hand = at + 1;
             } else {
+                self.whole = false;
                 self.remove(at);
             }
         }
+    }
+
+    fn forget(&mut self, whole: bool) {
+        self.version += 1;
+        self.whole = whole;
+        self.clear();
     }
 
     fn clear(&mut self) {
@@ -367,7 +414,8 @@ mod tests {
 
     fn value(cache: &RecordCache, i: u32) -> Option<Vec<u8>> {
         let (hash, physical) = key(i);
-        cache.get(hash, &physical).ok().map(|r| r.value().to_vec())
+        let found = cache.get(hash, &physical).ok().flatten();
+        found.map(|r| r.value().to_vec())
     }
 
     #[test]
@@ -438,5 +486,69 @@ mod tests {
             Some(Record::from_encoded(&physical, b"new")),
         );
         assert_eq!(value(&cache, 1).unwrap(), b"new");
+    }
+
+    #[test]
+    fn a_refused_write_leaves_the_old_state() {
+        let cache = RecordCache::new(1 << 20);
+        put(&cache, 1, b"old");
+        let (hash, physical) = key(1);
+        let during = cache.get(key(2).0, &key(2).1).unwrap_err();
+        cache.mark(hash, &physical);
+        cache.unmark(hash, &physical);
+        assert_eq!(value(&cache, 1).unwrap(), b"old");
+        put(&cache, 1, b"new");
+        assert_eq!(value(&cache, 1).unwrap(), b"new");
+        let (hash, physical) = key(1);
+        let stale = Record::from_encoded(&physical, b"old");
+        assert!(!cache.fill(during, hash, stale) || shard_of(hash) != shard_of(key(2).0));
+    }
+
+    /// Whether the cache vouches for the absence of key `i`.
+    fn is_known_absent(cache: &RecordCache, i: u32) -> bool {
+        let (hash, physical) = key(i);
+        matches!(cache.get(hash, &physical), Ok(None))
+    }
+
+    #[test]
+    fn only_a_cache_that_began_whole_knows_what_does_not_exist() {
+        let cache = RecordCache::new(1 << 20);
+        assert!(!is_known_absent(&cache, 1));
+        cache.begin_whole();
+        assert!(is_known_absent(&cache, 1));
+        put(&cache, 1, b"v");
+        assert_eq!(value(&cache, 1).unwrap(), b"v");
+        let (hash, physical) = key(1);
+        cache.mark(hash, &physical);
+        cache.install(hash, &physical, None);
+        assert!(is_known_absent(&cache, 1));
+        cache.clear();
+        assert!(!is_known_absent(&cache, 1));
+    }
+
+    #[test]
+    fn a_record_that_is_being_written_is_not_taken_for_absent() {
+        let cache = RecordCache::new(1 << 20);
+        cache.begin_whole();
+        let (hash, physical) = key(1);
+        cache.mark(hash, &physical);
+        assert!(!is_known_absent(&cache, 1));
+        cache.unmark(hash, &physical);
+        assert!(is_known_absent(&cache, 1));
+    }
+
+    #[test]
+    fn a_shard_that_drops_or_refuses_a_record_is_whole_no_more() {
+        let cache = RecordCache::new(1 << 20);
+        cache.begin_whole();
+        let keys = 200_000..200_100;
+        assert!(keys.clone().all(|i| is_known_absent(&cache, i)));
+        (0..100_000).for_each(|i| put(&cache, i, &[0; 100]));
+        assert!(!keys.clone().any(|i| is_known_absent(&cache, i)));
+        cache.begin_whole();
+        put(&cache, 1, &vec![0; 1 << 20]);
+        let beside = keys.filter(|i| shard_of(key(*i).0) == shard_of(key(1).0));
+        assert!(!beside.chain([1]).any(|i| is_known_absent(&cache, i)));
+        assert!(cache.usage() == (0, 0) && is_known_absent(&cache, 200_001));
     }
 }

@@ -1,6 +1,7 @@
 //! What is on disk and how it is reached. Knows nothing of commands or RESP.
 
 pub mod access;
+mod applied;
 pub mod cache;
 mod counters;
 mod engine;

@@ -17,17 +17,18 @@ use rocksdb::{Direction, ErrorKind, IteratorMode, WriteBatch, WriteOptions};
 use smallvec::SmallVec;
 
 use super::access::AccessTable;
+use super::applied::Applied;
 use super::cache::RecordCache;
 use super::counters::{Counters, Delta, encode_journal, journal_key};
 use super::engine::{Engine, Resources};
 use super::expiry_hints::ExpiryHints;
-use super::generations::GenerationMap;
+use super::generations::{DATABASES, GenerationMap};
 use super::keys::{Generation, MetaKey, expiry_key, slot_of};
 use super::limits::TypeLimits;
 use super::record::Record;
 use super::scan_positions::ScanPositions;
 use super::view::{DurableView, Held, Hold, ViewCell};
-use super::weight::Weights;
+use super::weight::{Weighed, Weights};
 use crate::txn::effects::{Effects, Family, MetaEffect, RowEffect, change_map};
 use crate::txn::error::CommandError;
 
@@ -188,9 +189,12 @@ impl Store {
             self.next_version
                 .store(applied.next_version, Ordering::Release);
             match applied.weights {
-                Some(weights) => self.weights.set(weights),
-                None => self.weights.set(self.guessed_weights()),
+                Some(weights) => self.weights.set(&weights),
+                None => self.weights.set(&self.guessed_weights()),
             }
+        } else {
+            // Nothing was ever applied.
+            self.cache.begin_whole();
         }
         self.load_counters()?;
         self.load_hints()
@@ -216,12 +220,7 @@ impl Store {
 
     /// Changes of weight by an entry: its own, and of records that the filter
     /// has dropped, which weighed as much as others.
-    fn weights_after(
-        &self,
-        effects: &Effects,
-        map: Option<&GenerationMap>,
-    ) -> Vec<(Generation, u64)> {
-        let mut changes = effects.weights.clone();
+    fn weights_after(&self, effects: &Effects, map: Option<&GenerationMap>) -> Weighed {
         let mut dropped: Vec<(Generation, i64)> = Vec::new();
         for (key, _) in &effects.expiry_drops {
             match dropped.iter_mut().find(|(g, _)| *g == key.generation()) {
@@ -229,16 +228,17 @@ impl Store {
                 None => dropped.push((key.generation(), 1)),
             }
         }
-        changes.extend(dropped.into_iter().map(|(generation, count)| {
+        let dropped = dropped.into_iter().map(|(generation, count)| {
             let keys = self.counters.sum(generation, 0..=SLOT_COUNT - 1).max(1);
             let average = self.weights.of(generation) / keys;
             (generation, -count * average as i64)
-        }));
+        });
+        let changes = effects.weights.iter().copied().chain(dropped);
         let is_live = |generation| match map {
             Some(map) => map.names_anywhere(generation),
             None => true,
         };
-        self.weights.after(&changes, is_live)
+        self.weights.after(changes, is_live)
     }
 
     fn load_counters(&self) -> Result<(), StoreError> {
@@ -315,7 +315,7 @@ impl Store {
     /// [`CommandError::Cold`] instead of waiting for the disk.
     pub fn record(&self, key: &MetaKey, disk: bool) -> Result<Option<Record>, CommandError> {
         let token = match self.cache.get(key.hash(), key.physical()) {
-            Ok(record) => return Ok(Some(record)),
+            Ok(known) => return Ok(known),
             Err(token) => token,
         };
         let Some(value) = self.engine.get(self.engine.meta, key.physical(), disk)? else {
@@ -412,7 +412,7 @@ impl Store {
         let written = self.engine.db.write_opt(batch, &options);
         if written.is_ok() {
             self.counters.add(&deltas);
-            if let Some(weights) = weights {
+            if let Some(weights) = &weights {
                 self.weights.set(weights);
             }
             self.lazily_freed
@@ -421,6 +421,9 @@ impl Store {
             if let Some(map) = map {
                 self.maps.store(Arc::new(map));
                 self.garbage.store(true, Ordering::Release);
+                if self.is_empty() {
+                    self.cache.begin_whole();
+                }
             }
             self.index.store(position.index, Ordering::Release);
             self.term.store(position.term, Ordering::Release);
@@ -428,21 +431,41 @@ impl Store {
             self.next_version
                 .fetch_max(effects.next_version, Ordering::AcqRel);
         }
-        for meta in &effects.metas {
-            // After a refused write the old state is simply not cached.
-            let record = if written.is_ok() {
-                meta.record.clone()
-            } else {
-                None
-            };
-            self.cache
-                .install(meta.key.hash(), meta.key.physical(), record);
-        }
-        self.epoch.fetch_add(1, Ordering::SeqCst);
-        written.map_err(|e| match e.kind() {
+        let outcome = written.map_err(|e| match e.kind() {
             ErrorKind::Incomplete if !stall => StoreError::WouldStall,
             _ => self.failed(e),
-        })
+        });
+        self.settle_cache(effects, &outcome);
+        self.epoch.fetch_add(1, Ordering::SeqCst);
+        outcome
+    }
+
+    /// Ends what `mark` began, by what became of the write.
+    fn settle_cache(&self, effects: &Effects, outcome: &Result<(), StoreError>) {
+        for meta in &effects.metas {
+            let (hash, physical) = (meta.key.hash(), meta.key.physical());
+            match outcome {
+                Ok(()) => self.cache.install(hash, physical, meta.record.clone()),
+                Err(_) => self.cache.unmark(hash, physical),
+            }
+        }
+        if !matches!(outcome, Ok(()) | Err(StoreError::WouldStall)) {
+            // Nobody knows what RocksDB holds now.
+            self.cache.clear();
+        }
+    }
+
+    /// No live record, nor one that is being imported.
+    fn is_empty(&self) -> bool {
+        let maps = self.maps.load();
+        maps.imports.is_empty() && self.live_keys(&maps) == 0
+    }
+
+    /// Number of keys of all databases.
+    pub fn live_keys(&self, maps: &GenerationMap) -> u64 {
+        let runs = (0..DATABASES).flat_map(|db| maps.live.runs(db));
+        runs.map(|(first, last, g)| self.counters.sum(g, first..=last))
+            .sum()
     }
 
     fn fill_batch(&self, batch: &mut WriteBatch, effects: &Effects) -> Vec<Delta> {
@@ -521,7 +544,7 @@ impl Store {
             term: position.term,
             log_time: effects.log_time.max(self.log_time()),
             next_version: effects.next_version.max(self.next_version()),
-            weights: weights.map(<[_]>::to_vec),
+            weights,
         };
         batch.put_cf(system, b"applied", applied.encode());
         if position.index - self.folded.load(Ordering::Relaxed) > FOLD_EVERY {
@@ -737,73 +760,6 @@ impl Drop for Store {
     }
 }
 
-/// The row `applied` of the family `system`.
-///
-/// ```text
-/// format u8 (1 or 2) | index u64 | term u64 | log time u64 ms | next version u64  (BE)
-/// in format 2 then: weights until the end, each: generation u32 | weight u64
-/// ```
-///
-/// Format 2 is that of a standalone group; see `weight`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Applied {
-    index: u64,
-    term: u64,
-    log_time: u64,
-    next_version: u64,
-    weights: Option<Vec<(Generation, u64)>>,
-}
-
-impl Applied {
-    const HEAD: usize = 33;
-    const WEIGHT: usize = 12;
-
-    fn encode(&self) -> Vec<u8> {
-        let weights = self.weights.as_deref().unwrap_or_default();
-        let mut out = Vec::with_capacity(Self::HEAD + weights.len() * Self::WEIGHT);
-        out.push(if self.weights.is_some() { 2 } else { 1 });
-        for n in [self.index, self.term, self.log_time, self.next_version] {
-            out.extend_from_slice(&n.to_be_bytes());
-        }
-        for (generation, weight) in weights {
-            out.extend_from_slice(&generation.to_be_bytes());
-            out.extend_from_slice(&weight.to_be_bytes());
-        }
-        out
-    }
-
-    fn decode(bytes: &[u8]) -> Option<Applied> {
-        let (head, rest) = bytes.split_at_checked(Self::HEAD)?;
-        let weights = match head[0] {
-            1 if rest.is_empty() => None,
-            2 => {
-                let (pairs, over) = rest.as_chunks::<{ Self::WEIGHT }>();
-                let pair = |p: &[u8; Self::WEIGHT]| {
-                    let (generation, weight) = p.split_at(4);
-                    let generation = generation.try_into().expect("four bytes");
-                    let weight = weight.try_into().expect("eight bytes");
-                    (u32::from_be_bytes(generation), u64::from_be_bytes(weight))
-                };
-                over.is_empty().then(|| pairs.iter().map(pair).collect())
-            }
-            _ => return None,
-        };
-        if head[0] == 2 && weights.is_none() {
-            return None;
-        }
-        let n = |i: usize| {
-            u64::from_be_bytes(bytes[1 + i * 8..9 + i * 8].try_into().expect("eight bytes"))
-        };
-        Some(Applied {
-            index: n(0),
-            term: n(1),
-            log_time: n(2),
-            next_version: n(3),
-            weights,
-        })
-    }
-}
-
 /// Indexes of `metas` by slot: each record is in an entry once, so their order
 /// is free, and neighbours are cheap to insert one after the other.
 fn in_slot_order(metas: &[MetaEffect]) -> impl Iterator<Item = usize> {
@@ -819,33 +775,5 @@ fn in_slot_order(metas: &[MetaEffect]) -> impl Iterator<Item = usize> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn golden_bytes_of_the_applied_row() {
-        let applied = Applied {
-            index: 1,
-            term: 2,
-            log_time: 3,
-            next_version: 4,
-            weights: None,
-        };
-        let bytes = applied.encode();
-        let want: &[u8] =
-            b"\x01\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\x04";
-        assert_eq!(bytes, want);
-        assert_eq!(Applied::decode(&bytes), Some(applied.clone()));
-        assert_eq!(Applied::decode(&bytes[1..]), None);
-        let weighed = Applied {
-            weights: Some(vec![(5, 6)]),
-            ..applied
-        };
-        let bytes = weighed.encode();
-        assert_eq!(bytes[0], 2);
-        assert_eq!(bytes[1..33], want[1..]);
-        assert_eq!(&bytes[33..], b"\0\0\0\x05\0\0\0\0\0\0\0\x06");
-        assert_eq!(Applied::decode(&bytes), Some(weighed));
-        assert_eq!(Applied::decode(&bytes[..bytes.len() - 1]), None);
-    }
-}
+#[path = "store_tests.rs"]
+mod tests;

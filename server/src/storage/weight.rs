@@ -11,6 +11,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 
 use super::header::{Header, KeyType};
 use super::keys::{Generation, PREFIX_LEN, VERSION_LEN, Version};
@@ -60,11 +61,15 @@ pub fn of_row(key: &[u8], len: usize) -> Option<(Version, u64)> {
 /// Change of the weight of one generation.
 pub type Change = (Generation, i64);
 
+/// The weight of each generation that has any; a standalone group has one for
+/// each of its databases, which takes no allocation.
+pub type Weighed = SmallVec<[(Generation, u64); 16]>;
+
 /// Weights by generation. Changed by the store's one writer, read by anyone.
 #[derive(Default)]
 pub struct Weights {
     /// Guards a handful of numbers; written once an entry.
-    by_generation: Mutex<Vec<(Generation, u64)>>,
+    by_generation: Mutex<Weighed>,
     total: AtomicU64,
 }
 
@@ -84,23 +89,26 @@ impl Weights {
     /// that `is_live` refuses are forgotten.
     pub fn after(
         &self,
-        changes: &[Change],
+        changes: impl IntoIterator<Item = Change>,
         is_live: impl Fn(Generation) -> bool,
-    ) -> Vec<(Generation, u64)> {
+    ) -> Weighed {
         let mut all = self.by_generation.lock().clone();
         for (generation, change) in changes {
-            match all.iter_mut().find(|(g, _)| g == generation) {
-                Some((_, weight)) => *weight = weight.saturating_add_signed(*change),
-                None => all.push((*generation, (*change).max(0) as u64)),
+            match all.iter_mut().find(|(g, _)| *g == generation) {
+                Some((_, weight)) => *weight = weight.saturating_add_signed(change),
+                None => all.push((generation, change.max(0) as u64)),
             }
         }
         all.retain(|(generation, weight)| *weight > 0 && is_live(*generation));
         all
     }
 
-    pub fn set(&self, all: Vec<(Generation, u64)>) {
+    pub fn set(&self, all: &[(Generation, u64)]) {
         let total = all.iter().map(|(_, weight)| weight).sum();
-        *self.by_generation.lock() = all;
+        let mut own = self.by_generation.lock();
+        own.clear();
+        own.extend_from_slice(all);
+        drop(own);
         self.total.store(total, Ordering::Relaxed);
     }
 }
@@ -146,14 +154,14 @@ mod tests {
     #[test]
     fn weights_follow_changes_and_forget_the_dead() {
         let weights = Weights::default();
-        weights.set(weights.after(&[(1, 100), (2, 50)], |_| true));
+        weights.set(&weights.after([(1, 100), (2, 50)], |_| true));
         assert_eq!(weights.total(), 150);
-        weights.set(weights.after(&[(1, -30), (3, -5)], |_| true));
+        weights.set(&weights.after([(1, -30), (3, -5)], |_| true));
         assert_eq!(
             (weights.of(1), weights.of(3), weights.total()),
             (70, 0, 120)
         );
-        weights.set(weights.after(&[], |g| g != 1));
+        weights.set(&weights.after([], |g| g != 1));
         assert_eq!((weights.of(1), weights.total()), (0, 50));
     }
 }

@@ -1,0 +1,93 @@
+//! What a store does on its own, without a group above it.
+
+use super::*;
+use crate::storage::engine::MemoryPlan;
+use crate::storage::{Header, KeyType};
+use crate::txn::effects::MapChange;
+
+struct Bench {
+    dir: tempfile::TempDir,
+    resources: Arc<Resources>,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        Bench {
+            dir: tempfile::tempdir().unwrap(),
+            resources: Resources::new(MemoryPlan::divide(64 << 20), 2),
+        }
+    }
+
+    fn open(&self) -> Store {
+        let map = GenerationMap::all_slots();
+        Store::open(self.dir.path(), &self.resources, true, map).unwrap()
+    }
+}
+
+fn key(store: &Store, name: &[u8]) -> MetaKey {
+    let slot = slot_of(name);
+    MetaKey::new(slot, store.maps().live.get(0, slot), name)
+}
+
+fn apply(store: &Store, effects: &Effects) {
+    let position = Position {
+        index: store.position().index + 1,
+        term: 0,
+    };
+    store.apply(effects, position, Log::Wal, true).unwrap();
+}
+
+fn put(store: &Store, name: &[u8]) {
+    let key = key(store, name);
+    let record = Record::new(&key, &Header::inline(KeyType::String, None), b"v");
+    let put = MetaEffect {
+        key,
+        record: Some(record),
+        created: true,
+        old_expiry: None,
+    };
+    let metas = vec![put];
+    apply(
+        store,
+        &Effects {
+            metas,
+            ..Effects::default()
+        },
+    );
+}
+
+/// Whether the cache alone knows that `name` does not exist.
+fn is_known_absent(store: &Store, name: &[u8]) -> bool {
+    let key = key(store, name);
+    matches!(store.cache.get(key.hash(), key.physical()), Ok(None))
+}
+
+#[test]
+fn a_store_that_began_empty_knows_what_does_not_exist_until_it_is_opened_again() {
+    let bench = Bench::new();
+    let store = bench.open();
+    assert!(is_known_absent(&store, b"a"));
+    put(&store, b"a");
+    assert!(is_known_absent(&store, b"b"));
+    drop(store);
+    let store = bench.open();
+    assert!(!is_known_absent(&store, b"b"));
+    assert!(store.record(&key(&store, b"a"), true).unwrap().is_some());
+    assert!(store.record(&key(&store, b"b"), true).unwrap().is_none());
+}
+
+#[test]
+fn a_store_that_was_flushed_knows_again_what_does_not_exist() {
+    let bench = Bench::new();
+    put(&bench.open(), b"a");
+    let store = bench.open();
+    let flush = |db| Effects {
+        maps: vec![MapChange::Renew { db }],
+        ..Effects::default()
+    };
+    apply(&store, &flush(1));
+    assert!(!is_known_absent(&store, b"b"), "a key is left");
+    apply(&store, &flush(0));
+    assert!(is_known_absent(&store, b"a") && is_known_absent(&store, b"b"));
+    assert!(store.record(&key(&store, b"a"), true).unwrap().is_none());
+}
