@@ -46,6 +46,8 @@ pub enum PeerKind {
     Node = 2,
     /// `cluster-admin`.
     Admin = 3,
+    /// A `cairn-proxy` that wants the node's replication feed ([`super::feed`]).
+    Feed = 4,
 }
 
 /// Who opens the link.
@@ -316,6 +318,7 @@ fn decode_hello(body: &[u8]) -> Result<Hello, LinkError> {
         1 => PeerKind::Proxy,
         2 => PeerKind::Node,
         3 => PeerKind::Admin,
+        4 => PeerKind::Feed,
         _ => return Err(LinkError::BadField("peer kind")),
     };
     let cluster_end = 21 + usize::from(body[20]);

@@ -15,6 +15,7 @@
 
 mod decode;
 mod error;
+pub mod feed;
 mod frame;
 mod handshake;
 mod hmac;
