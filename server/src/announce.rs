@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::config::Settings;
-use crate::group::EventListener;
+use crate::group::{EventListener, GroupId};
 use crate::monitor::{self, Monitors, Sender};
 use crate::pubsub::{Origin, PubSub};
 use crate::replication::Feed;
@@ -81,8 +81,12 @@ impl EventListener for Announcer {
         self.feed.is_recording()
     }
 
-    fn recorded(&self, tape: &Tape) {
-        self.feed.tell(tape);
+    fn recorded(&self, group: GroupId, tape: &Tape) {
+        self.feed.tell(group, tape);
+    }
+
+    fn moved(&self, why: &str) {
+        self.feed.dismiss(why);
     }
 
     fn fire(&self, events: &[Event]) {

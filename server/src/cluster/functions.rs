@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use super::node::Node;
 use super::spread;
 use crate::scripting;
+use crate::scripting::dump;
 use crate::scripting::registry::{Keeper, Libraries};
 use crate::server::Server;
 
@@ -84,9 +85,21 @@ impl Functions {
             Some((name.clone(), code?))
         });
         scripting::install(codes);
+        self.tell_replicas();
         *counter = theirs;
         self.taken_in
             .send_replace(theirs.map_or(0, |(_, revision)| revision));
+    }
+
+    /// Replicas get all of them anew, which does no harm twice. Held by the counter,
+    /// every node tells the changes in one order.
+    fn tell_replicas(&self) {
+        let feed = &self.node.announcer().feed;
+        if feed.is_recording() {
+            let payload = dump::encode(&scripting::libraries());
+            let words: [&[u8]; 4] = [b"FUNCTION", b"RESTORE", &payload, b"FLUSH"];
+            feed.tell_functions(0, words.into_iter());
+        }
     }
 
     /// Waits until the libraries of a revision are in use here. False: in vain.

@@ -84,6 +84,11 @@ impl Node {
         })
     }
 
+    /// Who is told what happens to keys.
+    pub(crate) fn announcer(&self) -> &Announcer {
+        &self.announcer
+    }
+
     /// The groups that live here now.
     pub fn hosted(&self) -> Arc<Vec<Arc<Hosted>>> {
         self.hosted.load_full()

@@ -162,6 +162,10 @@ impl Replica {
             }
             Ok(applied) => {
                 self.write_step(&step, &applied, log_time, position)?;
+                if changes_owner(&applied.change) {
+                    // Before anything is evaluated on what is owned now.
+                    self.group.events.moved("slots have moved");
+                }
                 publish(&self.view.gate, &migration, &applied.change);
                 news.change = Some(applied.change);
             }
@@ -318,6 +322,14 @@ fn system_row(row: &Row) -> (Vec<u8>, Option<Bytes>) {
     (key, row.value.clone())
 }
 
+/// Whether the group serves other slots than before.
+fn changes_owner(change: &StateChange) -> bool {
+    matches!(
+        change,
+        StateChange::Assigned { .. } | StateChange::Released { .. } | StateChange::Owned { .. }
+    )
+}
+
 fn publish(gate: &Gate, migration: &MigrationState, change: &StateChange) {
     match change {
         StateChange::Assigned { slots } => gate.publish(migration.ownership(), slots),
@@ -364,6 +376,7 @@ impl StateMachine for Replica {
             .gate
             .publish_all(self.view.migration.lock().ownership());
         self.view.term.store(term, Ordering::Release);
+        self.group.events.moved("a group has another leader");
         self.group.set_ready(leads);
     }
 

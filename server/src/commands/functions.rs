@@ -69,7 +69,8 @@ fn work(run: impl FnOnce(&mut ReplyWriter) -> Result<(), String> + Send + 'stati
 }
 
 /// The same for a change of the libraries, of which replicas are told too.
-/// `told` is what they do.
+/// `told` is what they do. In a cluster they are told where each node follows the
+/// change, in the one order of all changes.
 fn change(
     session: &Session,
     told: impl FnOnce() -> Vec<Vec<u8>> + Send + 'static,
@@ -80,10 +81,10 @@ fn change(
         let feed = &server.announcer.feed;
         let _in_order = feed.hold_functions();
         run(out)?;
-        if feed.is_recording() {
+        if feed.is_recording() && !server.is_cluster() {
             let words = [b"FUNCTION".to_vec()].into_iter().chain(told());
             let words: Vec<Vec<u8>> = words.collect();
-            feed.tell_command(db, words.iter().map(Vec::as_slice));
+            feed.tell_functions(db, words.iter().map(Vec::as_slice));
         }
         Ok(())
     })

@@ -22,6 +22,9 @@ pub(super) const HANDLERS: &[(&str, Handler)] = &[
     ("wait", Handler::Session(wait)),
 ];
 
+/// How often a client that waits is looked for.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 type Done = Result<Next, CommandError>;
 
 /// PSYNC replication-id offset
@@ -190,18 +193,32 @@ fn wait(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
     let offset = announcer.feed.offset();
     let there = announcer.feed.caught_up(offset);
     let enough = there as i64 >= wanted;
-    if enough || session.nested {
+    // A session of a link answers later as well.
+    let client = session.client.clone();
+    if enough || (session.nested && !client.is_relayed()) {
         out.integer(there as i64);
         return Ok(Next::Continue);
     }
     // As in Redis the client is held until they have, or the time is over.
     Ok(Next::Answer(Box::pin(async move {
         let caught_up = announcer.feed.wait_caught_up(wanted as usize, offset);
-        match timeout {
-            0 => caught_up.await,
-            ms => {
-                let _ = tokio::time::timeout(Duration::from_millis(ms), caught_up).await;
+        let gone = async {
+            // Its connection does not wait for it.
+            while !client.is_gone() {
+                tokio::time::sleep(LOOK_AGAIN).await;
             }
+        };
+        let over = async {
+            match timeout {
+                0 => std::future::pending().await,
+                ms => tokio::time::sleep(Duration::from_millis(ms)).await,
+            }
+        };
+        // Nothing is lost: the count is taken afterwards.
+        tokio::select! {
+            () = caught_up => {}
+            () = gone => {}
+            () = over => {}
         }
         announcer.feed.caught_up(offset) as i64
     })))

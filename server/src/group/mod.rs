@@ -130,8 +130,12 @@ pub trait EventListener: Send + Sync {
         false
     }
 
-    /// What replicas are told of one entry.
-    fn recorded(&self, _tape: &Tape) {}
+    /// What replicas are told of one entry of a group.
+    fn recorded(&self, _group: GroupId, _tape: &Tape) {}
+
+    /// Slots came or went, or a writer rose or fell: what replicas were told does
+    /// not go on.
+    fn moved(&self, _why: &str) {}
 
     /// What one entry did, in order.
     fn fire(&self, events: &[Event]);

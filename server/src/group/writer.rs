@@ -510,7 +510,7 @@ impl Group {
             self.dismiss_listeners();
         } else {
             if !turn.tape.is_empty() {
-                self.events.recorded(&turn.tape);
+                self.events.recorded(self.id, &turn.tape);
             }
             if !turn.events.is_empty() {
                 self.events.fire(&turn.events);

@@ -11,10 +11,13 @@
 //!   proxy says RESUME (the fence);
 //! - a session waits for nothing of another.
 //!
+//! A proxy that wants a replication feed has a connection of its own (`feed`).
+//!
 //! Knows nothing of etcd: who lives where is [`Place`]'s affair.
 
 mod accept;
 mod engine;
+mod feed;
 mod handshake;
 mod own;
 mod place;

@@ -242,7 +242,7 @@ impl Engine {
                 Ok(Next::Continue)
             }
             None if d.spec.id == id::CLIENT_UNBLOCK => self.unblock(asked),
-            None => self.call(asked, handler),
+            None => self.call(asked, d.spec.id, handler),
         };
         let failed = next.is_err();
         match next {
@@ -259,7 +259,7 @@ impl Engine {
                 let number = Box::pin(async move { Some(number.await) });
                 return self.wait(asked, d, number);
             }
-            Ok(Next::Sync { .. }) => self.fail_read("ERR replicas follow a server, not a proxy"),
+            Ok(Next::Sync { .. }) => self.fail_read("ERR a session of a link is no replica"),
             Err(error) => self.fail_read(&error.to_string()),
         }
         self.account(asked, d, started.elapsed().as_nanos() as u64, failed);
@@ -268,7 +268,12 @@ impl Engine {
         true
     }
 
-    fn call(&mut self, asked: &Asked, handler: SessionHandler) -> Result<Next, CommandError> {
+    fn call(
+        &mut self,
+        asked: &Asked,
+        command: CommandId,
+        handler: SessionHandler,
+    ) -> Result<Next, CommandError> {
         let db = usize::from(asked.head.database);
         let mut own = {
             self.own(asked.session);
@@ -278,6 +283,10 @@ impl Engine {
         own.session.db = db;
         let next = handler(&mut own.session, &self.request.get(0), &mut self.reply);
         self.sessions.get(asked.session).own = Some(own);
+        if next.is_ok() && [id::PUBLISH, id::SPUBLISH].contains(&command) {
+            let feed = &self.server.announcer.feed;
+            feed.tell_message(db, self.request.get(0).iter());
+        }
         next
     }
 

@@ -9,10 +9,11 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use cairn_protocol::link::{Decoder, LinkError};
+use cairn_protocol::link::{Decoder, LinkError, PeerKind};
 use tokio::net::TcpStream;
 
 use super::engine::Engine;
+use super::feed;
 use super::handshake::{Identity, shake_hands};
 use super::place::Place;
 use crate::cluster::Node;
@@ -102,6 +103,9 @@ pub async fn serve_at(
         server.acl.default_user().clone(),
     ));
     client.labels.lock().name = hello.id.clone();
+    if hello.kind == PeerKind::Feed {
+        return feed::serve(server, client, stream, input).await;
+    }
     let engine = Engine::new(server.clone(), place, client, turns, identity.welcome);
     let decoder = Decoder::new(identity.welcome.max_frame as usize);
     let now = Instant::now();

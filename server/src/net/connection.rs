@@ -675,7 +675,7 @@ impl Connection {
         self.pace = Pace::default();
         if outcome.is_ok() && [id::PUBLISH, id::SPUBLISH].contains(&d.spec.id) {
             let args = self.requests.get(request);
-            self.feed().tell_command(self.session.db, args.iter());
+            self.feed().tell_message(self.session.db, args.iter());
         }
         match outcome {
             Ok(Next::Continue) => {}

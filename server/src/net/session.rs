@@ -236,12 +236,12 @@ impl Client {
     }
 
     /// Whether a client that cannot be sent these bytes must go.
-    pub(super) fn exceeds(&self, unsent: usize) -> bool {
+    pub(crate) fn exceeds(&self, unsent: usize) -> bool {
         self.outbox.exceeds(self.limit(), unsent)
     }
 
     /// Closes the connection; what waits to be sent is thrown away.
-    pub(super) fn cut_off(&self) {
+    pub(crate) fn cut_off(&self) {
         tracing::warn!(
             client = self.id,
             "closed: it exceeded its output buffer limit"
@@ -357,7 +357,7 @@ impl Client {
 
     /// Waits until [`Client::kill`], a message to send, or
     /// [`Client::save_memory`].
-    pub(super) async fn disturbed(&self) {
+    pub(crate) async fn disturbed(&self) {
         while !self.is_killed() && self.outbox.is_empty() && !self.idle.load(Ordering::Acquire) {
             self.signal.notified().await;
         }

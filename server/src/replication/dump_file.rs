@@ -12,6 +12,7 @@ use std::time::Duration;
 use cairn_protocol::resp::Requests;
 use parking_lot::Mutex;
 
+use super::begin::Part;
 use super::export::{Transfer, aux_fields};
 use super::snapshot::Contents;
 use crate::group::Group;
@@ -53,8 +54,12 @@ pub(crate) fn save(server: &Arc<Server>) -> io::Result<()> {
 fn write(server: &Server, group: &Arc<Group>, path: &Path) -> io::Result<()> {
     let mut out = BufWriter::new(File::create(path)?);
     let transfer = Transfer {
-        pin: pin(group)?,
-        context: group.context(0, None, group.now(), true),
+        parts: vec![Part {
+            group: group.id,
+            slots: Vec::new(),
+            pin: pin(group)?,
+            context: group.context(0, None, group.now(), true),
+        }],
         libraries: scripting::libraries(),
         contents: Contents::default(),
         aux: aux_fields(&server.replication_id(), server.announcer.feed.offset()),

@@ -9,22 +9,24 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::Sender;
 
+use super::begin::Part;
 use super::snapshot::{Contents, SnapshotWriter};
 use crate::commands::connection::REDIS_VERSION;
 use crate::memory;
 use crate::scripting::registry::Libraries;
-use crate::storage::Pin;
-use crate::txn::TxnContext;
 
 /// Bytes of a piece that is read back from a file.
 const PIECE: usize = 64 << 10;
 
+/// So many replicas are sent the data set at a time; others wait.
+pub(crate) static TRANSFERS: Semaphore = Semaphore::const_new(4);
+
 /// See the module's documentation.
 pub(crate) struct Transfer {
-    pub pin: Pin,
-    pub context: TxnContext,
+    pub parts: Vec<Part>,
     pub libraries: Arc<Libraries>,
     pub contents: Contents,
     pub aux: Vec<(&'static str, String)>,
@@ -65,9 +67,17 @@ impl Transfer {
     /// Writes the file itself; what was pinned is let go.
     pub fn write(self, out: &mut impl Write) -> io::Result<()> {
         let writer = SnapshotWriter::new(out);
-        let (context, contents) = (self.context, self.contents);
-        writer.write(&self.pin, context, &self.libraries, contents, &self.aux)
+        writer.write(self.parts, &self.libraries, self.contents, &self.aux)
     }
+}
+
+/// Makes the keys of a file, without its head and tail, and hands their pieces over.
+/// Blocks.
+///
+/// # Errors
+/// The data cannot be read, or the receiver is gone.
+pub(crate) fn run_keys(parts: Vec<Part>, pieces: &Sender<io::Result<Bytes>>) -> io::Result<()> {
+    SnapshotWriter::new(&mut Pieces(pieces)).write_keys(parts)
 }
 
 /// What a file says about itself.

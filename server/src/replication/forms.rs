@@ -34,8 +34,8 @@ struct Changed<'a, 't> {
 enum Form {
     /// As it came.
     Verbatim,
-    /// As it came, even if it found nothing to change.
-    Always,
+    /// As it came, even if it found nothing to change: it is on a whole database.
+    Whole,
     /// It is made of others, or tells replicas itself.
     Own,
     Made(Row),
@@ -59,7 +59,7 @@ pub(crate) fn record(
     let changed = txn.changes() != changes;
     match form(spec.id) {
         Form::Own => {}
-        Form::Always => txn.record(args.iter()),
+        Form::Whole => txn.record_whole(args.iter()),
         _ if !changed => {}
         Form::Verbatim => txn.record(args.iter()),
         Form::Made(row) => {
@@ -74,12 +74,12 @@ pub(crate) fn record(
 }
 
 fn form(command: CommandId) -> Form {
-    use Form::{Always, Made, Own, Verbatim};
+    use Form::{Made, Own, Verbatim, Whole};
     match command {
         id::EXEC | id::EVAL | id::EVALSHA | id::EVAL_RO | id::EVALSHA_RO => Own,
         id::FCALL | id::FCALL_RO | id::WATCH => Own,
         id::XREADGROUP | id::XCLAIM | id::XAUTOCLAIM | id::XADD | id::XTRIM => Own,
-        id::FLUSHALL | id::FLUSHDB | id::SWAPDB => Always,
+        id::FLUSHALL | id::FLUSHDB | id::SWAPDB => Whole,
         id::SET => Made(set),
         id::SETEX | id::PSETEX => Made(setex),
         id::GETSET => Made(getset),

@@ -1,7 +1,7 @@
 //! Replicas that speak Redis's protocol: a real redis-server, or whoever reads
 //! along, gets the data set and then every change.
 //!
-//! Standalone only. The writer tapes what it evaluates as commands (`forms`,
+//! Standalone, or on a node of a cluster what its groups serve. The writer tapes what it evaluates as commands (`forms`,
 //! `streams`; the tape itself is `txn::tape`), but only while somebody is attached.
 //! Once the entry is applied the tape goes to the [`Feed`], which numbers its bytes
 //! and puts them into each replica's outbox. A replica is attached between two
@@ -13,16 +13,23 @@
 //!   it is applied here;
 //! - what a replica has not read is bounded by `client-output-buffer-limit replica`:
 //!   beyond it the replica is cut off, and begins anew when it comes back;
-//! - while one is attached, what has expired leaves by the log alone.
+//! - while one is attached, what has expired leaves by the log alone;
+//! - when slots come or go, or a writer falls, it is told nothing more and begins anew.
+//!
+//! A proxy is one as well (`link::feed`): it makes one stream of those of all nodes.
 
+mod begin;
 pub(crate) mod dump_file;
 pub(crate) mod export;
 mod feed;
+#[cfg(test)]
+mod feed_tests;
 mod forms;
 mod leaves;
 mod snapshot;
 pub(crate) mod streams;
 
+pub(crate) use begin::{Begun, Part, begin};
 pub(crate) use export::Transfer;
 pub use feed::{Feed, Replica, ReplicaState};
 pub(crate) use forms::record;

@@ -16,6 +16,7 @@
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 
+use super::begin::Part;
 use crate::rdb::{self, Form, put_length, put_string};
 use crate::scripting::registry::Libraries;
 use crate::storage::generations::{DATABASES, NONE};
@@ -87,8 +88,7 @@ impl<'w, W: Write> SnapshotWriter<'w, W> {
     /// Of `out`, or as reads of the data.
     pub fn write(
         mut self,
-        pin: &Pin,
-        context: TxnContext,
+        parts: Vec<Part>,
         libraries: &Libraries,
         contents: Contents,
         aux: &[(&str, String)],
@@ -107,12 +107,26 @@ impl<'w, W: Write> SnapshotWriter<'w, W> {
             }
         }
         if contents.data {
-            self.keys(pin, context)?;
+            for part in parts {
+                self.keys(&part.pin, part.context)?;
+            }
         }
         self.buffer.push(END);
         self.flush()?;
         let sum = self.sum.value().to_le_bytes();
         self.out.write_all(&sum)?;
+        self.out.flush()
+    }
+
+    /// Writes the keys alone.
+    ///
+    /// # Errors
+    /// Of `out`, or as reads of the data.
+    pub fn write_keys(mut self, parts: Vec<Part>) -> io::Result<()> {
+        for part in parts {
+            self.keys(&part.pin, part.context)?;
+        }
+        self.flush()?;
         self.out.flush()
     }
 
@@ -304,15 +318,19 @@ mod tests {
 
     const FIELDS: usize = 2000;
 
-    fn items(bench: &Bench, pin: &Pin) -> Vec<Item> {
+    fn items(bench: &Bench, pin: Pin) -> Vec<Item> {
         let mut file = Vec::new();
         let libraries = Libraries::default();
         let aux = [("redis-ver", "7.0.15".to_owned())];
         let writer = SnapshotWriter::new(&mut file);
         let all = Contents::default();
-        writer
-            .write(pin, bench.context, &libraries, all, &aux)
-            .unwrap();
+        let part = Part {
+            group: 0,
+            slots: Vec::new(),
+            pin,
+            context: bench.context,
+        };
+        writer.write(vec![part], &libraries, all, &aux).unwrap();
         let mut reader = FileReader::open(&file[..]).unwrap();
         std::iter::from_fn(|| reader.next_item().unwrap()).collect()
     }
@@ -357,7 +375,7 @@ mod tests {
         bench.run("FLUSHALL");
         compact(&bench);
         let mut seen = Vec::new();
-        for item in items(&bench, &pin) {
+        for item in items(&bench, pin) {
             let Item::Key {
                 name,
                 payload,
@@ -377,7 +395,6 @@ mod tests {
         assert_eq!(seen, ["h", "k", "s"]);
         let held = rows(&bench);
         assert!(held > FIELDS, "{held} rows");
-        drop(pin);
         compact(&bench);
         assert!(
             rows(&bench) < FIELDS,
@@ -390,12 +407,12 @@ mod tests {
         let mut bench = Bench::new();
         let hold = |store: &Arc<crate::storage::Store>| store.hold_garbage(Held::Everything);
         let pin = Pin::new(&bench.store, hold(&bench.store));
-        assert_eq!(items(&bench, &pin), []);
+        assert_eq!(items(&bench, pin), []);
         bench.run("SET k v PX 1");
         bench.context.now += 10;
         bench.run("SET l 1");
         let pin = Pin::new(&bench.store, hold(&bench.store));
-        let names: Vec<Item> = items(&bench, &pin);
+        let names: Vec<Item> = items(&bench, pin);
         assert_eq!(names.len(), 2, "a database and one key: {names:?}");
     }
 }

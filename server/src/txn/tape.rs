@@ -21,6 +21,18 @@ struct Taped {
     db: usize,
     /// Where it ends in `bytes`.
     end: usize,
+    /// It is on a whole database (FLUSHALL).
+    whole: bool,
+}
+
+/// Commands that may be told apart from the rest of their tape.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// It is one command, on a whole database.
+    pub whole: bool,
+    /// The databases that it begins in and leaves selected.
+    pub databases: (usize, usize),
+    pub bytes: Vec<u8>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +59,20 @@ impl Tape {
     ) {
         put_request(&mut self.bytes, args.into_iter());
         let end = self.bytes.len();
-        self.commands.push(Taped { db, end });
+        let whole = false;
+        self.commands.push(Taped { db, end, whole });
+    }
+
+    /// The last command is on a whole database.
+    pub fn mark_whole(&mut self) {
+        if let Some(last) = self.commands.last_mut() {
+            last.whole = true;
+        }
+    }
+
+    /// Whether any command is on a whole database.
+    pub fn has_whole(&self) -> bool {
+        self.commands.iter().any(|command| command.whole)
     }
 
     /// Takes back all but the first `len` commands.
@@ -82,6 +107,52 @@ impl Tape {
                 put_request(out, [&b"EXEC"[..]].into_iter());
             }
         }
+    }
+
+    /// The same in pieces: what is on a whole database stands alone, so that a
+    /// transaction with such a command is none.
+    pub fn pieces(&self) -> Vec<Piece> {
+        let mut pieces = Vec::new();
+        let mut from = 0;
+        while from < self.commands.len() {
+            let rest = &self.commands[from..];
+            let end = match rest.iter().position(|command| command.whole) {
+                Some(0) => from + 1,
+                Some(next) => from + next,
+                None => self.commands.len(),
+            };
+            pieces.push(self.piece(from, end));
+            from = end;
+        }
+        pieces
+    }
+
+    fn piece(&self, first: usize, end: usize) -> Piece {
+        let (commands, start) = (&self.commands[first..end], self.start(first));
+        let databases = (commands[0].db, commands[commands.len() - 1].db);
+        let mut part = Tape {
+            bytes: self.bytes[start..commands[commands.len() - 1].end].to_vec(),
+            commands: commands.to_vec(),
+            units: Vec::new(),
+        };
+        part.commands.iter_mut().for_each(|c| c.end -= start);
+        let within = |unit: &&Unit| unit.first >= first && unit.end <= end;
+        part.units = self.units.iter().filter(within).copied().collect();
+        for unit in &mut part.units {
+            (unit.first, unit.end) = (unit.first - first, unit.end - first);
+        }
+        let mut bytes = Vec::with_capacity(part.bytes.len());
+        part.write(&mut Some(databases.0), &mut bytes);
+        Piece {
+            whole: commands[0].whole,
+            databases,
+            bytes,
+        }
+    }
+
+    fn start(&self, at: usize) -> usize {
+        at.checked_sub(1)
+            .map_or(0, |before| self.commands[before].end)
     }
 }
 
@@ -131,6 +202,15 @@ impl Txn<'_> {
         let db = self.context.db;
         self.overlay_mut().tape.push(db, args);
     }
+
+    /// The same of a command on a whole database.
+    pub(crate) fn record_whole<A: AsRef<[u8]>>(
+        &mut self,
+        args: impl IntoIterator<Item = A, IntoIter: ExactSizeIterator>,
+    ) {
+        self.record(args);
+        self.overlay_mut().tape.mark_whole();
+    }
 }
 
 #[cfg(test)]
@@ -160,6 +240,35 @@ mod tests {
              \n1 EXEC "
         );
         assert!(sent(&tape, None).starts_with("\n2 SELECT 0 \n3 SET"));
+    }
+
+    #[test]
+    fn pieces_part_at_commands_on_a_whole_database() {
+        let mut tape = Tape::default();
+        tape.push(0, ["SET", "a", "1"]);
+        tape.push(2, ["SET", "b", "1"]);
+        tape.end_unit(0);
+        tape.push(1, ["FLUSHDB"]);
+        tape.mark_whole();
+        tape.push(1, ["SET", "c", "1"]);
+        tape.push(1, ["SET", "d", "1"]);
+        tape.end_unit(3);
+        let pieces = tape.pieces();
+        let databases: Vec<_> = pieces.iter().map(|p| (p.whole, p.databases)).collect();
+        assert_eq!(
+            databases,
+            [(false, (0, 2)), (true, (1, 1)), (false, (1, 1))]
+        );
+        let text = |at: usize| String::from_utf8(pieces[at].bytes.clone()).unwrap();
+        assert!(
+            text(0).starts_with("*1\r\n$5\r\nMULTI\r\n*3"),
+            "{}",
+            text(0)
+        );
+        assert!(text(0).contains("SELECT"));
+        assert_eq!(text(1), "*1\r\n$7\r\nFLUSHDB\r\n");
+        assert!(text(2).starts_with("*1\r\n$5\r\nMULTI\r\n*3") && text(2).ends_with("EXEC\r\n"));
+        assert!(tape.has_whole());
     }
 
     #[test]

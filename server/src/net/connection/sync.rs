@@ -10,47 +10,32 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use cairn_protocol::command::{Resolved, id, resolve};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot};
+use tokio::sync::{SemaphorePermit, mpsc};
 
 use super::{Connection, End};
-use crate::group::Group;
-use crate::replication::{Handshake, Replica, ReplicaState, Transfer, export};
+use crate::replication::{self, Begun, Handshake, Replica, ReplicaState, Transfer, export};
 use crate::scripting;
-use crate::server::Home;
-use crate::storage::{Held, Pin};
 
-/// Between two looks at compactions that must end first.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// How often a replica that waits is told that it is not forgotten.
 const KEEP_ALIVE: Duration = Duration::from_secs(1);
 /// Pieces of the data set that are made ahead.
 const PIECES_AHEAD: usize = 4;
 
-/// So many are sent the data set at a time; others wait.
-static TRANSFERS: Semaphore = Semaphore::const_new(4);
-
-const NO_CLUSTER: &str = "ERR SYNC is not possible on a node of a cluster: its groups replicate by \
-    Raft, each its own slots. Use a standalone server, or copy with RESTORE";
-
 impl Connection {
     /// Serves a SYNC, or a PSYNC.
     pub(super) async fn sync(&mut self, psync: bool) -> Result<(), End> {
-        let Home::Standalone(group) = &self.session.server.home else {
-            return self.answer_error(NO_CLUSTER.as_bytes()).await;
-        };
-        let group = group.clone();
         self.flush().await?;
         let wish = self.session.handshake.clone();
         let turn = self.transfer_turn().await?;
-        let (pin, offset, replica) = self.begin_sync(&group, &wish, psync).await?;
-        let server = self.session.server.clone();
+        let replica = self.as_replica(&wish, psync);
+        let begun = self.begin_sync(replica.clone()).await?;
+        let (server, offset) = (self.session.server.clone(), begun.offset);
         if psync {
             let line = format!("+FULLRESYNC {} {offset}\r\n", server.replication_id());
             self.send_now(line.as_bytes()).await?;
         }
         let transfer = Transfer {
-            pin,
-            context: group.context(0, None, group.now(), true),
+            parts: begun.parts,
             libraries: scripting::libraries(),
             contents: wish.contents,
             aux: export::aux_fields(&server.replication_id(), offset),
@@ -82,50 +67,32 @@ impl Connection {
 
     async fn transfer_turn(&mut self) -> Result<SemaphorePermit<'static>, End> {
         loop {
-            match tokio::time::timeout(KEEP_ALIVE, TRANSFERS.acquire()).await {
+            match tokio::time::timeout(KEEP_ALIVE, export::TRANSFERS.acquire()).await {
                 Ok(turn) => return turn.map_err(|_| End::Closed),
                 Err(_) => self.send_now(b"\n").await?,
             }
         }
     }
 
-    /// Pins the data set and, unless only that is wanted, attaches the client.
-    async fn begin_sync(
-        &mut self,
-        group: &Arc<Group>,
-        wish: &Handshake,
-        psync: bool,
-    ) -> Result<(Pin, u64, Option<Arc<Replica>>), End> {
-        let expired = group.store.hold_garbage(Held::Expired);
-        let all = group.store.hold_garbage(Held::Everything);
-        let mut told = Instant::now();
-        while expired.is_pending() || all.is_pending() {
-            tokio::time::sleep(LOOK_EVERY).await;
-            if told.elapsed() >= KEEP_ALIVE {
-                self.send_now(b"\n").await?;
-                told = Instant::now();
+    /// What the client is as a replica, unless it wants the data set alone.
+    fn as_replica(&self, wish: &Handshake, psync: bool) -> Option<Arc<Replica>> {
+        let client = self.session.client.clone();
+        let host = wish.host.clone();
+        let host = host.unwrap_or_else(|| client.peer.ip().to_string());
+        let replica = Replica::new(client, host, wish.port, !psync);
+        (!wish.rdb_only).then(|| Arc::new(replica))
+    }
+
+    /// Pins the data set and attaches the replica.
+    async fn begin_sync(&mut self, replica: Option<Arc<Replica>>) -> Result<Begun, End> {
+        let server = self.session.server.clone();
+        let mut begin = Box::pin(replication::begin(&server, replica));
+        loop {
+            match tokio::time::timeout(KEEP_ALIVE, &mut begin).await {
+                Ok(begun) => return begun.ok_or(End::Closed),
+                Err(_) => self.send_now(b"\n").await?,
             }
         }
-        let client = self.session.client.clone();
-        let replica = (!wish.rdb_only).then(|| {
-            let host = wish.host.clone();
-            let host = host.unwrap_or_else(|| client.peer.ip().to_string());
-            Arc::new(Replica::new(client, host, wish.port, !psync))
-        });
-        let (announcer, store) = (self.session.server.announcer.clone(), group.store.clone());
-        let (done, began) = oneshot::channel();
-        let newcomer = replica.clone();
-        group.between_entries(Box::new(move || {
-            let pin = Pin::new(&store, all);
-            let offset = match newcomer {
-                Some(replica) => announcer.feed.attach(replica, expired),
-                None => announcer.feed.offset(),
-            };
-            // Gone meanwhile: it is detached when its connection ends.
-            let _ = done.send((pin, offset));
-        }));
-        let (pin, offset) = began.await.map_err(|_| End::Closed)?;
-        Ok((pin, offset, replica))
     }
 
     async fn send_snapshot(&mut self, transfer: Transfer) -> Result<(), End> {
