@@ -11,6 +11,8 @@ pub mod bench;
 pub mod binaries;
 pub mod cluster;
 pub mod collections;
+pub mod contents;
+pub mod mixed;
 pub mod peers;
 pub mod ports;
 pub mod process;
