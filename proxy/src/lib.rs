@@ -24,6 +24,7 @@ mod net;
 mod nodes;
 mod pause;
 mod pubsub;
+mod replica;
 pub mod route;
 mod scripts;
 mod tracking;

@@ -8,7 +8,7 @@ use crate::local;
 use crate::merge::{InfoMerge, Join};
 use crate::net::Connection;
 use crate::route::Lane;
-use crate::tracking;
+use crate::{replica, tracking};
 use bytes::{Bytes, BytesMut};
 use cairn_protocol::command::{CommandSpec, id};
 use cairn_protocol::resp::{Args, encode_request, number::parse_i64};
@@ -34,8 +34,23 @@ pub(crate) fn all(to: &mut Connection, spec: &CommandSpec, args: Args<'_>, join:
     }
     after_all(to, |to| {
         let silent = silence(to);
-        send_to_nodes(to, wire(args), false, join, silent)
+        let wire = match spec.id {
+            id::WAIT if to.client.state.borrow().captures() => wait_no_longer(args),
+            _ => wire(args),
+        };
+        let step = send_to_nodes(to, wire, false, join, silent);
+        to.client.state.borrow_mut().waits_for_replicas = spec.id == id::WAIT;
+        step
     })
+}
+
+/// WAIT in a transaction, where nothing waits.
+fn wait_no_longer(args: Args<'_>) -> Bytes {
+    // What is wrong with a timeout the nodes say.
+    match parse_i64(args.get(2)) {
+        Some(timeout) if timeout >= 0 => command(&[b"WAIT", args.get(1), b"1"]),
+        _ => wire(args),
+    }
 }
 
 /// DEBUG: about a key it goes where that is.
@@ -83,6 +98,7 @@ pub(crate) fn or_proxy(to: &mut Connection, spec: &'static CommandSpec, args: Ar
         id::INFO if !local::is_own_info(args) => info(to, args),
         id::SLOWLOG_GET => slowlog_get(to, args),
         id::MONITOR => monitor(to),
+        id::SYNC | id::PSYNC => replica::serve(to, spec, args),
         // The new session begins where the old one has ended.
         id::RESET => after_all(to, |to| local::serve(to, spec, args)),
         _ => local::serve(to, spec, args),

@@ -169,7 +169,10 @@ fn the_proxy_answers_for_the_connection_itself() {
         "CLUSTER INFO",
         "-ERR This instance has cluster support disabled\r\n",
     );
-    client.ask("SYNC", "-ERR 'sync' is not available through the proxy\r\n");
+    client.ask(
+        "REPLICAOF a 1",
+        "-ERR 'replicaof' is not available through the proxy\r\n",
+    );
     client.ask(
         "NOSUCH a",
         "-ERR unknown command 'NOSUCH', with args beginning with: 'a' \r\n",

@@ -170,6 +170,9 @@ fn by_the_proxy(id: CommandId) -> Option<Routing> {
             | id::TIME
             | id::MODULE_LIST
             | id::MONITOR
+            | id::PSYNC
+            | id::REPLCONF
+            | id::SYNC
     );
     let arity_error_only = spec.is_container() && !spec.is_subcommand();
     (whole || alone || arity_error_only).then_some(Routing::Proxy)
@@ -218,14 +221,11 @@ fn refused(id: CommandId) -> Option<Routing> {
             | id::MODULE_LOAD
             | id::MODULE_LOADEX
             | id::MODULE_UNLOAD
-            | id::PSYNC
-            | id::REPLCONF
             | id::REPLICAOF
             | id::RESTORE_ASKING
             | id::SCRIPT_DEBUG
             | id::SHUTDOWN
             | id::SLAVEOF
-            | id::SYNC
     );
     refused.then_some(Routing::Refused)
 }

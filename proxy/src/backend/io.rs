@@ -4,6 +4,7 @@ use super::link::{Inner, Link};
 use super::outbox::Outbox;
 use super::retry;
 use super::slab::Slab;
+use crate::config::Config;
 use crate::net::Thread;
 use crate::{pubsub, tracking};
 use bytes::{Bytes, BytesMut};
@@ -38,7 +39,7 @@ const DRAINED: usize = 1 << 20;
 
 /// Why a link ended.
 #[derive(Debug, thiserror::Error)]
-enum LinkEnd {
+pub(crate) enum LinkEnd {
     #[error("{0}")]
     Io(#[from] io::Error),
     #[error("{0}")]
@@ -89,7 +90,8 @@ async fn connect(link: &Link, thread: &Thread) -> Result<(TcpStream, Welcome, By
     let attempt = async {
         let mut stream = TcpStream::connect(&*link.address).await?;
         stream.set_nodelay(true)?;
-        let (welcome, rest) = shake_hands(&mut stream, thread).await?;
+        let config = &thread.shared.config;
+        let (welcome, rest) = shake_hands(&mut stream, config, PeerKind::Proxy).await?;
         Ok((stream, welcome, rest))
     };
     timeout(CONNECT_TIMEOUT, attempt)
@@ -97,13 +99,14 @@ async fn connect(link: &Link, thread: &Thread) -> Result<(TcpStream, Welcome, By
         .unwrap_or(Err(LinkEnd::Timeout(CONNECT_TIMEOUT)))
 }
 
-async fn shake_hands(
+/// Lets the node know who is there; what it grants, and what it has sent since.
+pub(crate) async fn shake_hands(
     stream: &mut TcpStream,
-    thread: &Thread,
+    config: &Config,
+    kind: PeerKind,
 ) -> Result<(Welcome, BytesMut), LinkEnd> {
-    let config = &thread.shared.config;
     let hello = Hello {
-        kind: PeerKind::Proxy,
+        kind,
         cluster: config.cluster.clone(),
         id: config.id.clone(),
     };

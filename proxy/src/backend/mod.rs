@@ -13,7 +13,7 @@ pub(crate) mod retry;
 mod slab;
 
 pub(crate) use call::Call;
-pub(crate) use io::spawn;
+pub(crate) use io::{LinkEnd, shake_hands, spawn};
 pub use link::Link;
 pub(crate) use link::Session;
 pub(crate) use retry::ParkedLane;

@@ -121,7 +121,8 @@ struct Victims<'a> {
 enum Kind {
     Normal,
     PubSub,
-    /// Masters and replicas.
+    Replica,
+    /// Masters.
     None,
 }
 
@@ -130,15 +131,17 @@ impl Kind {
         match word {
             word if is(word, "normal") => Ok(Kind::Normal),
             word if is(word, "pubsub") => Ok(Kind::PubSub),
-            word if ["master", "replica", "slave"].iter().any(|k| is(word, k)) => Ok(Kind::None),
+            word if is(word, "replica") || is(word, "slave") => Ok(Kind::Replica),
+            word if is(word, "master") => Ok(Kind::None),
             word => Err([b"ERR Unknown client type '", word, b"'"].concat()),
         }
     }
 
     fn is_of(self, info: &ClientInfo) -> bool {
         match self {
-            Kind::Normal => !info.subscribes(),
+            Kind::Normal => !info.subscribes() && !info.replica.load(Relaxed),
             Kind::PubSub => info.subscribes(),
+            Kind::Replica => info.replica.load(Relaxed),
             Kind::None => false,
         }
     }

@@ -12,6 +12,7 @@ mod server;
 
 use crate::dispatch::{Step, silence};
 use crate::net::{Connection, Silence};
+use crate::replica;
 use cairn_protocol::command::{self, CommandId, CommandSpec, Routing, id};
 use cairn_protocol::resp::Args;
 use std::sync::atomic::Ordering::Relaxed;
@@ -19,7 +20,7 @@ use std::sync::atomic::Ordering::Relaxed;
 pub(crate) use config::{
     is_own as is_own_parameter, own as own_parameters, set_own as set_own_parameters,
 };
-pub(crate) use server::{is_own_info, own_info};
+pub(crate) use server::{REDIS_VERSION, is_own_info, own_info};
 
 /// Serves a command whose route is the proxy itself.
 pub(crate) fn serve(to: &mut Connection, spec: &'static CommandSpec, args: Args<'_>) -> Step {
@@ -42,6 +43,7 @@ pub(crate) fn answer(to: &mut Connection, spec: &'static CommandSpec, args: Args
         || client::answer(to, spec.id, args)
         || config::answer(to, spec.id, args)
         || server::answer(to, spec.id, args)
+        || replica::answer(to, spec.id, args)
         || command_table(to, spec.id, args);
     if !known {
         let name = spec.name.replace('|', " ");

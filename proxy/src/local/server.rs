@@ -4,20 +4,21 @@
 
 use super::is;
 use crate::net::Connection;
+use crate::replica;
 use cairn_protocol::command::{self, CommandId, id};
 use cairn_protocol::resp::Args;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The version of Redis whose behaviour this is.
-pub(super) const REDIS_VERSION: &str = "7.0.15";
+pub(crate) const REDIS_VERSION: &str = "7.0.15";
 
 /// Answers the commands of this file; false for others.
 pub(super) fn answer(to: &mut Connection, id: CommandId, args: Args<'_>) -> bool {
     match id {
         id::TIME => time(to),
         id::INFO => info(to, args),
-        id::ROLE => role(to),
+        id::ROLE => replica::role(&to.thread.shared.replicas, &mut to.reply),
         id::ACL_WHOAMI => to.reply.bulk(b"default"),
         id::ACL_USERS => {
             to.reply.array(1);
@@ -39,21 +40,14 @@ fn time(to: &mut Connection) {
     to.reply.bulk_integer(i64::from(now.subsec_micros()));
 }
 
-/// ROLE: a master, as any one Redis that takes writes.
-fn role(to: &mut Connection) {
-    to.reply.array(3);
-    to.reply.bulk(b"master");
-    to.reply.integer(0);
-    to.reply.array(0);
-}
-
-type Section = (&'static str, fn(&Connection) -> Vec<(&'static str, String)>);
+type Fields = Vec<(&'static str, String)>;
+type Section = (&'static str, fn(&Connection) -> Fields);
 
 const SECTIONS: &[Section] = &[
     ("Server", server_section),
     ("Clients", clients_section),
     ("Stats", stats_section),
-    ("Replication", replication_section),
+    ("Replication", |_| Vec::new()),
     ("Cluster", |_| vec![("cluster_enabled", "0".into())]),
     ("Cairn", cairn_section),
 ];
@@ -93,6 +87,11 @@ pub(crate) fn own_info(to: &Connection, args: Args<'_>) -> String {
         text.push_str(&format!("# {name}\r\n"));
         for (field, value) in fields(to) {
             text.push_str(&format!("{field}:{value}\r\n"));
+        }
+        if *name == "Replication" {
+            for (field, value) in replica::info(&to.thread.shared.replicas) {
+                text.push_str(&format!("{field}:{value}\r\n"));
+            }
         }
     }
     if with_commands {
@@ -172,10 +171,6 @@ fn stats_section(to: &Connection) -> Vec<(&'static str, String)> {
             shared.rejected.load(Relaxed).to_string(),
         ),
     ]
-}
-
-fn replication_section(_: &Connection) -> Vec<(&'static str, String)> {
-    vec![("role", "master".into()), ("connected_slaves", "0".into())]
 }
 
 fn cairn_section(to: &Connection) -> Vec<(&'static str, String)> {

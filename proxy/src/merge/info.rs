@@ -119,7 +119,7 @@ impl InfoMerge {
         for reply in replies {
             // A node that went away just now has no figures.
             let text = bulk(reply).map(String::from_utf8_lossy);
-            sections.read(&text.unwrap_or_default(), sum);
+            sections.read(&without_replicas(&text.unwrap_or_default()), sum);
         }
         sections.read(&self.own, |field, theirs, own| {
             // Of a command nodes and the proxy each have seen their part.
@@ -132,6 +132,16 @@ impl InfoMerge {
         out.verbatim("txt", sections.write().as_bytes());
         Bytes::from(out.to_vec())
     }
+}
+
+/// A node's INFO without the lines of its replicas: those are the proxies.
+fn without_replicas(text: &str) -> String {
+    let of_replica = |line: &str| {
+        let rest = line.strip_prefix("slave");
+        rest.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    let lines = text.lines().filter(|line| !of_replica(line));
+    lines.flat_map(|line| [line, "\r\n"]).collect()
 }
 
 /// A field that two nodes have.
@@ -198,6 +208,16 @@ mod tests {
         assert_eq!(
             merged("# Clients\r\nconnected_clients:1\r\n", &[one, two]),
             "# Clients\r\nconnected_clients:1\r\n\r\n# Stats\r\nexpired_keys:3\r\nhz:10\r\n"
+        );
+    }
+
+    #[test]
+    fn replicas_of_nodes_are_the_proxies_and_not_shown() {
+        let node = "# Replication\r\nslave_x:1\r\nslave0:ip=1,port=0\r\n";
+        let own = "# Replication\r\nconnected_slaves:0\r\n";
+        assert_eq!(
+            merged(own, &[node]),
+            "# Replication\r\nslave_x:1\r\nconnected_slaves:0\r\n"
         );
     }
 

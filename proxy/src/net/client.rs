@@ -64,6 +64,8 @@ pub(crate) struct ClientState {
     pub version: Version,
     pub listening: Listening,
     pub tracking: Option<Tracking>,
+    /// The last request waits for replicas, for as long as it likes.
+    pub waits_for_replicas: bool,
     /// Replies go here instead of to the client: they are parts of one.
     captured: Option<ReplyWriter>,
 }
@@ -106,6 +108,7 @@ impl Client {
                 version: Version::V2,
                 listening: Listening::default(),
                 tracking: None,
+                waits_for_replicas: false,
                 captured: None,
             }),
             stream: RefCell::new(Some(stream)),
@@ -272,6 +275,11 @@ impl ClientState {
         self.captured = Some(ReplyWriter::default());
     }
 
+    /// Whether they are: an EXEC is executed in steps.
+    pub fn captures(&self) -> bool {
+        self.captured.is_some()
+    }
+
     /// What was captured since the last time.
     pub fn captured(&mut self) -> Bytes {
         let captured = self.captured.as_mut().map(std::mem::take);
@@ -300,7 +308,11 @@ impl ClientState {
 
     /// Whether all that is unanswered is one command that may wait for long.
     pub fn only_waits(&self) -> bool {
-        let blocking = |entry: &Entry| matches!(entry.kind, Kind::Waiting { blocking: true, .. });
+        let blocking = |entry: &Entry| match entry.kind {
+            Kind::Waiting { blocking, .. } => blocking,
+            Kind::Merge(_) => self.waits_for_replicas,
+            Kind::Ready(_) => false,
+        };
         self.queue.len() == 1 && self.queue.front().is_some_and(blocking)
     }
 
@@ -324,6 +336,7 @@ impl ClientState {
     }
 
     fn enqueue(&mut self, silent: bool, kind: Kind) -> u64 {
+        self.waits_for_replicas = false;
         self.queue.push_back(Entry { silent, kind });
         self.base + self.queue.len() as u64 - 1
     }

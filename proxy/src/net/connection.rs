@@ -11,7 +11,7 @@ use super::thread::Thread;
 use crate::config::Settings;
 use crate::dispatch::{self, Step};
 use crate::transaction::{self, Exec, Multi, Watching};
-use crate::{nodes, pubsub, scripts};
+use crate::{nodes, pubsub, replica, scripts};
 use bytes::BytesMut;
 use cairn_protocol::command::{CommandSpec, id};
 use cairn_protocol::resp::{Args, Limits, ReplyWriter, RequestParser, Requests, Version};
@@ -61,6 +61,10 @@ pub(crate) struct Session {
     pub watching: Option<Watching>,
     /// An EXEC that is executed in steps.
     pub exec: Option<Box<Exec>>,
+    /// What a replica has said about itself.
+    pub handshake: replica::Handshake,
+    /// SYNC: the connection becomes a replica's.
+    pub follow: Option<Box<replica::Follow>>,
 }
 
 /// Why a connection ended.
@@ -120,6 +124,9 @@ pub(crate) async fn serve(thread: Rc<Thread>, info: Arc<ClientInfo>, stream: Tcp
         paused: None,
     };
     let end = poll_fn(|cx| connection.poll(cx)).await;
+    if let Some(follow) = connection.session.follow.take() {
+        connection.become_replica(*follow).await;
+    }
     match end {
         End::Closed => tracing::debug!(client = client.id, "client left"),
         End::Killed => tracing::debug!(client = client.id, "client killed"),
@@ -139,6 +146,13 @@ pub(crate) async fn serve(thread: Rc<Thread>, info: Arc<ClientInfo>, stream: Tcp
 }
 
 impl Connection {
+    /// SYNC was the last command; from here on there are no requests.
+    async fn become_replica(&mut self, follow: replica::Follow) {
+        let stream = self.client.stream.borrow_mut().take();
+        let input = std::mem::take(&mut self.input);
+        replica::run(&self.thread, &self.client.info, stream, input, follow).await;
+    }
+
     /// Whether CLIENT PAUSE holds this command; it is looked at again then.
     pub fn is_paused(&mut self, spec: &CommandSpec, args: Args<'_>) -> bool {
         let shared = &self.thread.shared;

@@ -6,6 +6,7 @@
 use crate::config::Config;
 use crate::monitor::Monitors;
 use crate::pause::Pause;
+use crate::replica::Replicas;
 use crate::scripts::Scripts;
 use cairn_protocol::command::{COUNT, CommandSpec};
 use dashmap::DashMap;
@@ -43,6 +44,8 @@ pub(crate) struct ClientInfo {
     pub no_evict: AtomicBool,
     /// It has asked for MONITOR.
     pub monitoring: AtomicBool,
+    /// It is sent what changes (SYNC).
+    pub replica: AtomicBool,
     /// Where invalidations go, as CLIENT LIST shows it; -1: it does not track.
     pub redirect: AtomicI64,
     /// One of `AWAKE`, `WAITS`, `TO_TIME_OUT`, `TO_FAIL`.
@@ -164,6 +167,7 @@ impl ClientInfo {
     /// The letters of CLIENT LIST.
     fn flags(&self) -> String {
         let all = [
+            (self.replica.load(Relaxed), 'S'),
             (self.subscribes(), 'P'),
             (self.monitoring.load(Relaxed), 'O'),
             (self.queued.load(Relaxed) >= 0, 'x'),
@@ -263,6 +267,7 @@ impl Registry {
             last_active_ms: AtomicU64::new(0),
             no_evict: AtomicBool::new(false),
             monitoring: AtomicBool::new(false),
+            replica: AtomicBool::new(false),
             redirect: AtomicI64::new(-1),
             blocked: AtomicU8::new(AWAKE),
             all_blocked: self.blocked.clone(),
@@ -325,6 +330,7 @@ pub(crate) struct Shared {
     pub monitors: Monitors,
     pub pause: Pause,
     pub scripts: Scripts,
+    pub replicas: Replicas,
 }
 
 impl Shared {
@@ -337,6 +343,7 @@ impl Shared {
             monitors: Monitors::default(),
             pause: Pause::default(),
             scripts: Scripts::default(),
+            replicas: Replicas::default(),
             config,
             registry: Registry::default(),
             accepted: AtomicU64::new(0),

@@ -26,6 +26,8 @@ pub struct Thread {
     /// Index of the thread, and of its figures.
     index: usize,
     pub(crate) routes: RefCell<RouteTable>,
+    /// What etcd says, for whoever must know when it changes.
+    map: watch::Receiver<Arc<RouteMap>>,
     links: RefCell<HashMap<Rc<str>, Rc<Link>>>,
     /// Clients with lanes that wait for a way.
     parked: RefCell<Vec<Rc<Client>>>,
@@ -56,6 +58,7 @@ impl Thread {
             shared,
             index,
             routes: RefCell::default(),
+            map: routes.clone(),
             links: RefCell::default(),
             parked: RefCell::default(),
             parked_came: Notify::new(),
@@ -67,6 +70,11 @@ impl Thread {
         tokio::task::spawn_local(follow_routes(thread.clone(), routes));
         tokio::task::spawn_local(look_after_parked(thread.clone()));
         thread
+    }
+
+    /// The picture that etcd gives, and its changes.
+    pub(crate) fn map(&self) -> watch::Receiver<Arc<RouteMap>> {
+        self.map.clone()
     }
 
     pub(crate) fn stats(&self) -> &Stats {
