@@ -244,7 +244,7 @@ impl Replica {
                 let MigrationEntry::IncrementApplied { effects, .. } = step else {
                     return Err("effects come with an increment".into());
                 };
-                return Ok((self.increment(effects, spec.plan, map)?, 0));
+                return Ok((increment(&self.store, effects, spec.plan, map)?, 0));
             }
             StateChange::LogTimeFloor { log_time } => return Ok((Effects::default(), *log_time)),
             StateChange::Recorded
@@ -254,36 +254,39 @@ impl Replica {
         }
         Ok((Effects::default(), 0))
     }
+}
 
-    /// Puts the source's effects on what the import holds.
-    fn increment(
-        &self,
-        effects: &Bytes,
-        plan: PlanId,
-        map: &mut GenerationMap,
-    ) -> Result<Effects, BoxError> {
-        let mut overlay = Overlay::of_evaluated(map.clone(), self.store.next_version());
-        for record in IncrementRecords::new(effects.clone()) {
-            let (_, entry) = record?;
-            let effects = Effects::decode_onto(&entry, map, Some(plan.0))?;
-            for meta in effects.metas {
-                if overlay.get(&meta.key).is_none() {
-                    overlay.load(&meta.key, self.store.record(&meta.key, true)?);
-                }
-                let state = meta.record.map_or(State::Deleted, State::Put);
-                overlay.set(&meta.key, state);
+/// Puts the source's effects on what the import holds.
+fn increment(
+    store: &Store,
+    effects: &Bytes,
+    plan: PlanId,
+    map: &mut GenerationMap,
+) -> Result<Effects, BoxError> {
+    let mut overlay = Overlay::of_evaluated(map.clone(), store.next_version());
+    for record in IncrementRecords::new(effects.clone()) {
+        let (_, entry) = record?;
+        let effects = Effects::decode_onto(&entry, map, Some(plan.0))?;
+        // Above every version that came from there: the filter judges only rows
+        // below the counter, and of these some will be garbage one day.
+        overlay.next_version = overlay.next_version.max(effects.next_version);
+        for meta in effects.metas {
+            if overlay.get(&meta.key).is_none() {
+                overlay.load(&meta.key, store.record(&meta.key, true)?);
             }
-            overlay.put_rows(effects.rows);
-            // Rows of the source's expiry index stand for records that its
-            // filter dropped; they never came here.
+            let state = meta.record.map_or(State::Deleted, State::Put);
+            overlay.set(&meta.key, state);
         }
-        let mut effects = overlay.finish(0);
-        // What a FLUSHDB within the batch left behind is in no map any more.
-        effects
-            .metas
-            .retain(|m| map.names(m.key.slot(), m.key.generation()));
-        Ok(effects)
+        overlay.put_rows(effects.rows);
+        // Rows of the source's expiry index stand for records that its
+        // filter dropped; they never came here.
     }
+    let mut effects = overlay.finish(0);
+    // What a FLUSHDB within the batch left behind is in no map any more.
+    effects
+        .metas
+        .retain(|m| map.names(m.key.slot(), m.key.generation()));
+    Ok(effects)
 }
 
 /// Generations for `slots` in every database, of an import or an assignment.
@@ -387,5 +390,29 @@ impl StateMachine for Replica {
             "flushing, the log has grown long"
         );
         (self.flush)();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::migration::IncrementBatch;
+    use crate::storage::{MemoryPlan, Resources};
+
+    /// Regression: see `versions_that_come_with_a_chunk_are_below_the_counter_afterwards`.
+    #[test]
+    fn the_counter_of_versions_follows_the_increments() {
+        let dir = tempfile::tempdir().unwrap();
+        let resources = Resources::new(MemoryPlan::divide(64 << 20), 2);
+        let store = Store::open(dir.path(), &resources, true, GenerationMap::empty()).unwrap();
+        let source = Effects {
+            next_version: 90,
+            ..Effects::default()
+        };
+        let mut batch = IncrementBatch::default();
+        batch.push(1, &source.encode(&DbGenerations::none()));
+        let mut map = (*store.maps()).clone();
+        let effects = increment(&store, &batch.finish(), PlanId(1), &mut map).unwrap();
+        assert_eq!(effects.next_version, 90);
     }
 }

@@ -375,15 +375,16 @@ impl Output<'_> {
 /// Writes an entry of puts alone: a part of a chunk of a move.
 pub struct PartWriter(Vec<u8>);
 
-impl Default for PartWriter {
-    fn default() -> PartWriter {
+impl PartWriter {
+    /// `next_version`: no row that is to come has a version with this counter or a
+    /// higher one.
+    pub fn new(next_version: u64) -> PartWriter {
         let mut entry = vec![ENTRY_FORMAT];
-        entry.resize(HEADER, 0);
+        entry.extend_from_slice(&0u64.to_be_bytes());
+        entry.extend_from_slice(&next_version.to_be_bytes());
         PartWriter(entry)
     }
-}
 
-impl PartWriter {
     /// Bytes so far.
     pub fn len(&self) -> usize {
         self.0.len()

@@ -1,10 +1,12 @@
 //! One group of the model world: a durable log, a map, an import map.
 
-use super::model::{Effect, Rows, Value, digest, of_slots};
+use super::collections::Evaluation;
+use super::export::{Export, staged};
+use super::filter::{Generations, View};
+use super::model::{Effect, Family, Record, Rows, Version, of_slots};
 use crate::migration::{
-    Applied, ApplyContext, ChunkRecord, DestDriver, GroupId, IncrementBatch, IncrementRecords,
-    MigrationEntry, MigrationState, PlanId, Refused, RowKey, SourceDriver, SourceEvent,
-    StateChange,
+    Applied, ApplyContext, DestDriver, GroupId, IncrementBatch, IncrementRecords, MigrationEntry,
+    MigrationState, PlanId, Refused, RowKey, SlotRanges, SourceDriver, SourceEvent, StateChange,
 };
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -27,14 +29,12 @@ struct Disk {
     /// Entries up to this index were cut off.
     cut: u64,
     log_time: u64,
+    /// The counter of versions, moved with the data.
+    next_version: u64,
+    generations: Generations,
     live: Rows,
     imports: BTreeMap<PlanId, Rows>,
     rows: BTreeMap<Vec<u8>, Bytes>,
-}
-
-pub(super) struct Export {
-    attempt: u64,
-    parts: Vec<(Bytes, Option<ChunkRecord>)>,
 }
 
 pub(super) struct Group {
@@ -49,6 +49,8 @@ pub(super) struct Group {
     pub(super) sources: BTreeMap<PlanId, SourceDriver>,
     pub(super) dests: BTreeMap<PlanId, DestDriver>,
     pub(super) exports: BTreeMap<PlanId, Export>,
+    /// What the compaction filter judges by.
+    filter: Option<View>,
 }
 
 impl Group {
@@ -63,6 +65,7 @@ impl Group {
             sources: BTreeMap::new(),
             dests: BTreeMap::new(),
             exports: BTreeMap::new(),
+            filter: None,
         }
     }
 
@@ -78,6 +81,7 @@ impl Group {
             sources: std::mem::take(&mut self.sources),
             dests: std::mem::take(&mut self.dests),
             exports: std::mem::take(&mut self.exports),
+            filter: None,
         }
     }
 
@@ -87,6 +91,7 @@ impl Group {
         self.sources.clear();
         self.dests.clear();
         self.exports.clear();
+        self.filter = None;
     }
 
     /// Comes back with what the disk holds, and nothing else.
@@ -121,13 +126,63 @@ impl Group {
         self.disk.log.push(LogRecord { body });
     }
 
+    /// For commands on keys of `slot`.
+    pub(super) fn evaluation(&self, now: u64, slot: u16) -> Evaluation<'_> {
+        let epoch = self.state.ownership().word(slot).epoch();
+        Evaluation::new(&self.disk.live, now, epoch, self.disk.next_version)
+    }
+
     /// A batch of a client's effects, in the log and applied.
-    pub(super) fn write(&mut self, now: u64, effects: Vec<Effect>) {
+    pub(super) fn write(&mut self, now: u64, effects: Vec<Effect>, next_version: u64) {
         for effect in &effects {
             effect.apply(&mut self.disk.live);
+            match effect {
+                Effect::Flush { slot, db } => self.disk.generations.renew(*slot, *db),
+                Effect::Swap { slot } => self.disk.generations.swap(*slot),
+                _ => {}
+            }
         }
+        self.disk.next_version = self.disk.next_version.max(next_version);
         self.append(now, Body::Effects(effects));
         self.cut_log();
+    }
+
+    /// A compaction by the view of the one before, of what the data and the exports
+    /// hold of the slots that `picked` says.
+    pub(super) fn compact(&mut self, picked: impl Fn(u16) -> bool) {
+        let disk = &mut self.disk;
+        if let Some(view) = self.filter.take() {
+            let generations = &disk.generations;
+            disk.live.retain(|place, value| {
+                let generation = generations.get(place.slot, place.db);
+                let generation = generation.expect("live rows are of a live generation");
+                !picked(place.slot) || !view.is_garbage(place, value, generation)
+            });
+            for export in self.exports.values_mut() {
+                export.compact(&view, &picked);
+            }
+        }
+        self.filter = Some(View::pin(
+            &disk.live,
+            disk.log_time,
+            disk.next_version,
+            disk.generations.clone(),
+        ));
+    }
+
+    /// What lies below no record that would be seen, of slots that are owned.
+    pub(super) fn orphans(&self) -> Rows {
+        let records = self.disk.live.iter();
+        let records = records.filter(|(place, _)| place.family == Family::Meta);
+        let named: Vec<(u16, Version)> = records
+            .filter_map(|(place, value)| Some((place.slot, Record::decode(value).version()?)))
+            .collect();
+        let below = |family| matches!(family, Family::Data | Family::Score | Family::Payload);
+        let rows = self.disk.live.iter().filter(|(place, _)| {
+            below(place.family) && !named.contains(&(place.slot, Version::of_row(&place.key)))
+        });
+        rows.map(|(place, value)| (place.clone(), value.clone()))
+            .collect()
     }
 
     /// A step of a plan, in the log and applied, in one write batch.
@@ -148,16 +203,18 @@ impl Group {
 
     fn store(&mut self, entry: &MigrationEntry, change: &StateChange) {
         match (change, entry) {
+            (StateChange::Assigned { slots }, _) => self.renew(slots),
             (StateChange::ImportBegun { spec }, _) => {
                 self.disk.imports.insert(spec.plan, Rows::new());
             }
             (StateChange::ImportReset { spec, first }, _) => {
                 let import = self.disk.imports.get_mut(&spec.plan).unwrap();
-                import.retain(|place, _| place.0 < *first);
+                import.retain(|place, _| place.slot < *first);
             }
             (StateChange::ImportRows { spec }, MigrationEntry::ChunkPart { rows, .. }) => {
                 let import = self.disk.imports.get_mut(&spec.plan).unwrap();
                 for row in Effect::decode_all(rows) {
+                    self.disk.next_version = row.above_versions(self.disk.next_version);
                     row.apply(import);
                 }
             }
@@ -168,7 +225,12 @@ impl Group {
                 let import = self.disk.imports.get_mut(&spec.plan).unwrap();
                 for record in IncrementRecords::new(effects.clone()) {
                     for effect in Effect::decode_all(&record.unwrap().1) {
-                        effect.apply(import);
+                        // Index rows of the source stand for records that
+                        // its filter dropped; they never came here.
+                        self.disk.next_version = effect.above_versions(self.disk.next_version);
+                        if !matches!(effect, Effect::DropExpiry(_)) {
+                            effect.apply(import);
+                        }
                     }
                 }
             }
@@ -180,16 +242,27 @@ impl Group {
                 assert!(stale.is_empty(), "orphans under the slots: {stale:?}");
                 let import = self.disk.imports.remove(&spec.plan).unwrap();
                 self.disk.live.extend(import);
+                self.renew(&spec.slots);
             }
             (StateChange::Released { spec }, _) => {
                 self.disk
                     .live
-                    .retain(|place, _| !spec.slots.contains(place.0));
+                    .retain(|place, _| !spec.slots.contains(place.slot));
+                for slot in spec.slots.iter() {
+                    self.disk.generations.release(slot);
+                }
             }
             (StateChange::ImportDropped { spec }, _) => {
                 self.disk.imports.remove(&spec.plan).unwrap();
             }
             _ => {}
+        }
+    }
+
+    fn renew(&mut self, slots: &SlotRanges) {
+        for slot in slots.iter() {
+            self.disk.generations.renew(slot, 0);
+            self.disk.generations.renew(slot, 1);
         }
     }
 
@@ -201,43 +274,33 @@ impl Group {
     }
 
     pub(super) fn start_export(&mut self, plan: PlanId, attempt: u64, first: u16, target: u64) {
-        let index = self.at().index;
         let Some(source) = self.state.source(plan) else {
             return;
         };
-        let slots = &source.spec.slots;
-        let (mut last, mut rows) = (first, Rows::new());
-        for slot in slots.iter().filter(|slot| *slot >= first) {
-            last = slot;
-            rows.extend(of_slots(&self.disk.live, |other| other == slot));
-            if rows.len() as u64 * 21 > target {
-                break;
-            }
-        }
-        let digest = digest(&rows);
-        let record = ChunkRecord {
-            first,
-            last,
-            index,
-            rows: digest.rows(),
-            bytes: rows.len() as u64 * 21,
-            digest: digest.value(),
-        };
-        let export = Export {
-            attempt,
-            parts: cut_parts(&rows, record),
-        };
+        let slots = source.spec.slots.iter().filter(|slot| *slot >= first);
+        let slots: std::collections::VecDeque<u16> = slots.collect();
+        let rows = of_slots(&self.disk.live, |slot| slots.contains(&slot));
+        let generations = self.disk.generations.clone();
+        let export = Export::start(attempt, self.at().index, slots, target, rows, generations);
         self.exports.insert(plan, export);
     }
 
-    pub(super) fn export_part(&self, plan: PlanId, attempt: u64, part: u32) -> Option<SourceEvent> {
-        let export = self.exports.get(&plan)?;
-        let (rows, end) = export.parts.get(part as usize)?;
-        (export.attempt == attempt).then(|| SourceEvent::PartExported {
+    pub(super) fn export_part(
+        &mut self,
+        plan: PlanId,
+        attempt: u64,
+        part: u32,
+    ) -> Option<SourceEvent> {
+        let export = self.exports.get_mut(&plan)?;
+        if export.attempt != attempt {
+            return None;
+        }
+        let (rows, end) = export.part(part, (&self.disk.live, &self.disk.generations))?;
+        Some(SourceEvent::PartExported {
             attempt,
             part,
-            rows: rows.clone(),
-            end: *end,
+            rows,
+            end,
         })
     }
 
@@ -276,12 +339,11 @@ impl Group {
             Body::Effects(effects) => effects
                 .iter()
                 .filter(|effect| source.is_due(effect.slot(), index))
-                .count(),
+                .map(|effect| effect.encode().len() as u64)
+                .sum(),
             Body::Step => 0,
         };
-        let behind_bytes = (through + 1..=head)
-            .map(|index| due_effects(index) as u64 * 21)
-            .sum();
+        let behind_bytes = (through + 1..=head).map(due_effects).sum();
         Some(SourceEvent::IncrementsRead {
             after,
             through,
@@ -293,7 +355,7 @@ impl Group {
     /// The digest of the staged rows of some slots.
     pub(super) fn digest_staged(&self, plan: PlanId, first: u16, last: u16) -> Option<(u64, u128)> {
         let import = self.disk.imports.get(&plan)?;
-        let digest = digest(&of_slots(import, |slot| (first..=last).contains(&slot)));
+        let digest = staged(import, |slot| (first..=last).contains(&slot));
         Some((digest.rows(), digest.value()))
     }
 
@@ -303,26 +365,7 @@ impl Group {
         let Some(value) = import.and_then(|import| import.values_mut().next()) else {
             return false;
         };
-        *value = Value {
-            number: -1,
-            expires: 0,
-        };
+        *value = Record::number(-1, 0).encode();
         true
     }
-}
-
-fn cut_parts(rows: &Rows, record: ChunkRecord) -> Vec<(Bytes, Option<ChunkRecord>)> {
-    let encoded: Vec<Vec<u8>> = rows
-        .iter()
-        .map(|(&place, &value)| Effect::Put(place, value).encode())
-        .collect();
-    let mut parts: Vec<(Bytes, Option<ChunkRecord>)> = encoded
-        .chunks(4)
-        .map(|rows| (Bytes::from(rows.concat()), None))
-        .collect();
-    match parts.last_mut() {
-        Some(part) => part.1 = Some(record),
-        None => parts.push((Bytes::new(), Some(record))),
-    }
-    parts
 }

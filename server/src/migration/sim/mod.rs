@@ -6,7 +6,11 @@
 //! The world knows the truth (the one order in which client commands were
 //! executed) and checks after each event that the groups agree with it.
 
+mod clients;
+mod collections;
 mod etcd;
+mod export;
+mod filter;
 mod group;
 mod model;
 mod tests;

@@ -1,9 +1,10 @@
 //! The world: queue, network, clients, operator, faults, and the checks.
 
 use super::Rng;
+use super::clients::Books;
 use super::etcd::{Etcd, PlanRecord};
 use super::group::Group;
-use super::model::{Effect, Place, Rows, Value, of_slots};
+use super::model::Rows;
 use crate::migration::{
     Control, Decision, DestAction, DestDriver, DestEvent, DestStatus, DriverConfig, FailReason,
     GroupId, Known, Limits, MigrationEntry, Notice, Outcome, PlanId, PlanSpec, SlotRanges,
@@ -76,6 +77,7 @@ pub(super) struct Script {
 
 enum Event {
     Client,
+    Compact(usize),
     Admin,
     Repair(Actor),
     Watch(usize),
@@ -109,35 +111,37 @@ pub(super) struct Report {
 
 pub(super) struct World {
     script: Script,
-    rng: Rng,
-    now: u64,
+    pub(super) rng: Rng,
+    pub(super) now: u64,
     queue: BinaryHeap<Reverse<(u64, u64)>>,
     events: BTreeMap<u64, Event>,
     next_event: u64,
     edges: u64,
     last_fault: u64,
     /// Two groups, and what the deposed leaders of each believe.
-    groups: [Group; 4],
-    etcd: Etcd,
+    pub(super) groups: [Group; 4],
+    pub(super) etcd: Etcd,
     admin_down: bool,
     link_down: bool,
     next_order: usize,
-    truth: Rows,
+    /// What the groups must hold, after all that was executed.
+    pub(super) truth: Rows,
+    pub(super) books: Books,
     epochs: BTreeMap<u16, u32>,
     /// Back-pressure that source drivers asked for.
-    pressure: BTreeMap<(usize, PlanId), u8>,
+    pub(super) pressure: BTreeMap<(usize, PlanId), u8>,
     timers: BTreeMap<(usize, PlanId, bool), u64>,
     spoiled: bool,
-    report: Report,
+    pub(super) report: Report,
 }
 
 fn config() -> DriverConfig {
     DriverConfig {
-        chunk_bytes: 250,
+        chunk_bytes: 2_500,
         part_window: 2,
-        increment_bytes: 400,
+        increment_bytes: 1_500,
         increment_window: 3,
-        switch_lag_bytes: 300,
+        switch_lag_bytes: 1_200,
         retry_ms: 100,
         switch_retry_ms: 20,
         etcd_timeout_ms: 60,
@@ -186,6 +190,7 @@ impl World {
             link_down: false,
             next_order: 0,
             truth: Rows::new(),
+            books: Books::default(),
             epochs: BTreeMap::new(),
             pressure: BTreeMap::new(),
             timers: BTreeMap::new(),
@@ -210,10 +215,8 @@ impl World {
             epoch: 1,
         };
         self.groups[0].step(self.now, &assign).unwrap();
-        for _ in 0..60 {
-            let place = self.some_place();
-            let value = self.some_value();
-            self.execute(0, vec![Effect::Put(place, value)]);
+        for _ in 0..120 {
+            self.client();
         }
         for client in 0..self.script.clients {
             self.after(client, Event::Client);
@@ -221,6 +224,12 @@ impl World {
         self.after(1, Event::Admin);
         self.after(2, Event::Watch(0));
         self.after(2, Event::Watch(1));
+        self.after(3, Event::Compact(0));
+        self.after(4, Event::Compact(1));
+    }
+
+    pub(super) fn noise(&self) -> u64 {
+        self.script.noise
     }
 
     fn after(&mut self, delay: u64, event: Event) {
@@ -234,7 +243,11 @@ impl World {
         let Reverse((time, number)) = self.queue.pop().expect("watches never end");
         self.now = self.now.max(time);
         let event = self.events.remove(&number).unwrap();
-        if !matches!(event, Event::Client | Event::Repair(_) | Event::Watch(_)) {
+        let idle = matches!(
+            event,
+            Event::Client | Event::Compact(_) | Event::Repair(_) | Event::Watch(_)
+        );
+        if !idle {
             self.edges += 1;
             self.fault();
         }
@@ -375,7 +388,12 @@ impl World {
 
     fn handle(&mut self, event: Event) {
         match event {
-            Event::Client => self.client(),
+            Event::Client => {
+                let delay = 1 + self.rng.below(6);
+                self.after(delay, Event::Client);
+                self.client();
+            }
+            Event::Compact(at) => self.compact(at),
             Event::Admin => self.admin(),
             Event::Repair(actor) => self.repair(actor),
             Event::Watch(at) => self.watch(at),
@@ -601,11 +619,11 @@ impl World {
                     let before = self.epochs.insert(slot, *epoch).unwrap_or(1);
                     assert!(*epoch > before, "slot {slot}: epoch {before} then {epoch}");
                 }
-                self.check_slots(at, &spec.slots, "owned");
+                self.check_data(at, |slot| spec.slots.contains(slot), "owned");
             }
             StateChange::Unfrozen { spec } => {
                 assert_eq!(self.etcd.decision(spec.plan), Some(Decision::Abort));
-                self.check_slots(at, &spec.slots, "unfrozen");
+                self.check_data(at, |slot| spec.slots.contains(slot), "unfrozen");
             }
             StateChange::Released { spec } => {
                 let dest = &self.groups[1 - at].state;
@@ -619,10 +637,14 @@ impl World {
         }
     }
 
-    fn check_slots(&self, at: usize, slots: &SlotRanges, when: &str) {
-        let here = of_slots(self.groups[at].live(), |slot| slots.contains(slot));
-        let truth = of_slots(&self.truth, |slot| slots.contains(slot));
-        assert_eq!(here, truth, "the data of the slots when {when}");
+    /// Now and then a compaction of some slots.
+    fn compact(&mut self, at: usize) {
+        let delay = 20 + self.rng.below(60);
+        self.after(delay, Event::Compact(at));
+        if !self.groups[at].down {
+            let picks = self.rng.next();
+            self.groups[at].compact(|slot| picks >> slot & 1 == 1);
+        }
     }
 
     // Network and etcd.
@@ -768,80 +790,8 @@ impl World {
         self.after(pause, Event::Admin);
     }
 
-    // Clients.
-
-    fn some_place(&mut self) -> Place {
-        let slot = self.rng.below(u64::from(SLOTS)) as u16;
-        (slot, self.rng.below(2) as u8, self.rng.below(4) as u8)
-    }
-
-    /// Numbers are unique; some have an expiry, which must not change.
-    fn some_value(&mut self) -> Value {
-        self.report.writes += 1;
-        Value {
-            number: self.report.writes as i64 * 1_000,
-            expires: if self.rng.chance(40) {
-                self.now + self.rng.below(2_000)
-            } else {
-                0
-            },
-        }
-    }
-
-    fn client(&mut self) {
-        let delay = 1 + self.rng.below(6);
-        self.after(delay, Event::Client);
-        let place = self.some_place();
-        let hint = self.etcd.slot_map[&place.0].0.0 as usize - 1;
-        // The hint may be wrong in either direction: any group may be asked.
-        let at = if self.rng.chance(20) { 1 - hint } else { hint };
-        if self.groups[at].down || !self.serves(at, place.0) {
-            return;
-        }
-        assert_eq!(self.groups[at].live().get(&place), self.truth.get(&place));
-        let choice = self.rng.below(100);
-        let effects = match choice {
-            0..40 => vec![Effect::Put(place, self.some_value())],
-            40..70 => vec![Effect::Add(place, 1)],
-            70..85 => vec![Effect::Delete(place)],
-            85..88 => self.on_all_slots(at, |slot| Effect::Flush { slot, db: 0 }),
-            88..93 => self.on_all_slots(at, |slot| Effect::Swap { slot }),
-            _ => self.expired(at),
-        };
-        let level = self.pressure.iter().filter(|((group, _), _)| *group == at);
-        let level = level.map(|(_, level)| *level).max().unwrap_or(0);
-        if !effects.is_empty() && !self.rng.chance(u64::from(level) * 9) {
-            self.execute(at, effects);
-        }
-    }
-
-    fn serves(&self, at: usize, slot: u16) -> bool {
+    pub(super) fn serves(&self, at: usize, slot: u16) -> bool {
         self.groups[at].state.can_serve(slot) == Verdict::Serve
-    }
-
-    /// FLUSHDB and SWAPDB wait while any slot of the group is frozen.
-    fn on_all_slots(&self, at: usize, effect: impl Fn(u16) -> Effect) -> Vec<Effect> {
-        let state = &self.groups[at].state;
-        if (0..SLOTS).any(|slot| state.can_serve(slot) == Verdict::Frozen) {
-            return Vec::new();
-        }
-        let served = (0..SLOTS).filter(|slot| self.serves(at, *slot));
-        served.map(effect).collect()
-    }
-
-    /// What the expiry task would remove, of slots that are served.
-    fn expired(&self, at: usize) -> Vec<Effect> {
-        let over = |value: &Value| value.expires != 0 && value.expires <= self.now;
-        let rows = self.groups[at].live().iter();
-        let dead = rows.filter(|(place, value)| over(value) && self.serves(at, place.0));
-        dead.map(|(place, _)| Effect::Delete(*place)).collect()
-    }
-
-    fn execute(&mut self, at: usize, effects: Vec<Effect>) {
-        for effect in &effects {
-            effect.apply(&mut self.truth);
-        }
-        self.groups[at].write(self.now, effects);
     }
 
     // Checks.
@@ -862,22 +812,30 @@ impl World {
             assert_eq!(word.epoch(), epoch, "the map's epoch of slot {slot}");
         }
         for at in 0..2 {
-            let served = of_slots(&self.truth, |slot| self.serves(at, slot));
-            assert_eq!(
-                *self.groups[at].live(),
-                served,
-                "the data of group {}",
-                at + 1
-            );
+            self.check_data(at, |slot| self.serves(at, slot), "all is over");
+            let strange = self.groups[at].live().keys();
+            let strange: Vec<_> = strange.filter(|p| !self.serves(at, p.slot)).collect();
+            assert!(strange.is_empty(), "{strange:?} in group {}", at + 1);
+            self.check_garbage(at);
             assert_eq!(self.groups[at].imports(), 0, "an import was left");
             let (sources, dests) = self.groups[at].state.active_plans();
             assert!(sources.is_empty() && dests.is_empty(), "a plan was left");
         }
+        self.check_books();
         for (plan, record) in &self.etcd.plans {
             let progress = record.progress.as_ref().unwrap();
             self.report.pauses.extend(progress.pause_ms);
             let decision = self.etcd.decision(*plan).unwrap();
             self.report.outcomes.insert(plan.0, decision);
         }
+    }
+
+    /// Nothing is left that the filter would not find.
+    fn check_garbage(&mut self, at: usize) {
+        for _ in 0..2 {
+            self.groups[at].compact(|_| true);
+        }
+        let orphans = self.groups[at].orphans();
+        assert!(orphans.is_empty(), "{orphans:?} in group {}", at + 1);
     }
 }
