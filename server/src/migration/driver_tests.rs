@@ -315,6 +315,45 @@ fn a_paused_plan_sends_nothing_and_a_resumed_one_goes_on() {
     assert!(actions.contains(&query), "{actions:?}");
 }
 
+/// A source in the middle of its one chunk.
+fn exporting() -> Source {
+    let mut source = Source::new();
+    source.commit(&MigrationEntry::SourceBegin { spec: spec() });
+    source.replicated();
+    source.step(SourceEvent::NoDecision);
+    let mut status = source.status(DestPhase::Importing);
+    let begin = source.step(SourceEvent::Dest(status));
+    let attempt = begin.iter().find_map(|action| match action {
+        SourceAction::Send(ToDest::ChunkBegin { attempt, .. }) => Some(*attempt),
+        _ => None,
+    });
+    status.attempt = attempt.expect("the chunk begins");
+    let actions = source.step(SourceEvent::Dest(status));
+    let starts = |action: &SourceAction| matches!(action, SourceAction::StartExport { .. });
+    assert!(actions.iter().any(starts), "{actions:?}");
+    source
+}
+
+fn stops_export(actions: &[SourceAction]) -> bool {
+    let stops = |action: &SourceAction| matches!(action, SourceAction::StopExport { .. });
+    actions.iter().any(stops)
+}
+
+/// An export pins a snapshot and holds the source's garbage.
+#[test]
+fn an_export_is_let_go_by_a_pause_an_abort_and_a_lost_destination() {
+    let limits = spec().limits;
+    let plan = |control| SourceEvent::Plan { control, limits };
+    for event in [
+        plan(Control::Pause),
+        plan(Control::Abort),
+        SourceEvent::DestLost,
+    ] {
+        let actions = exporting().step(event.clone());
+        assert!(stops_export(&actions), "{event:?}: {actions:?}");
+    }
+}
+
 /// Steps a destination driver over a state.
 fn dest_step(driver: &mut DestDriver, now: MonoMs, event: DestEvent) -> Vec<DestAction> {
     let mut out = Vec::new();

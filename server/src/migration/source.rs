@@ -190,6 +190,9 @@ impl SourceDriver {
             SourceEvent::DestLost => {
                 self.dest = None;
                 self.dest_not_before = now + DROPPED_WAIT_MS;
+                // An export pins a snapshot and holds garbage: not for somebody
+                // who may be away for long.
+                self.stop_copy(out);
             }
             SourceEvent::ProgressWritten => self.reporter.written(),
             SourceEvent::Timer => {}
@@ -417,6 +420,7 @@ impl SourceDriver {
             return self.ask_etcd(EtcdOp::Read, 0, now, out);
         }
         if self.control == Control::Pause {
+            self.stop_copy(out);
             return self.pressure.release();
         }
         let plan_id = self.spec.plan;

@@ -710,6 +710,18 @@ impl Store {
         self.views.hold(what)
     }
 
+    /// What a compaction filter that begins now holds until it ends.
+    #[cfg(test)]
+    pub(crate) fn begin_filter(&self) -> Box<dyn Send> {
+        Box::new(self.views.judgement())
+    }
+
+    /// Whether a compaction filter that begins now would drop anything.
+    #[cfg(test)]
+    pub(crate) fn collects_garbage(&self) -> bool {
+        self.views.judgement().view.is_some()
+    }
+
     /// Whether generations became garbage since this was last asked.
     pub fn take_garbage(&self) -> bool {
         self.garbage.swap(false, Ordering::AcqRel)

@@ -3,30 +3,83 @@
 //! A part of a chunk is an entry of effects (`txn::effects`) of puts alone.
 //! The digest is of logical rows: family, slot, database, key, value.
 //!
-//! The export reads a snapshot. The compaction filter ignores snapshots, but
-//! what it drops is garbage at a durable log time: expired records and rows
-//! without a parent, which the destination need not have.
+//! The export reads a snapshot, which compaction filters ignore: it holds
+//! garbage, waits for the filters that run already, and only then pins it
+//! (invariant 5). What was staged is read back without that: filters leave an
+//! import's generations alone (`storage::filter`).
 
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use rocksdb::{DB, ReadOptions, SnapshotWithThreadMode};
 
 use crate::migration::{ChunkRecord, RowDigest, SlotRanges};
-use crate::storage::Store;
 use crate::storage::generations::{DATABASES, DbGenerations, NONE};
 use crate::storage::keys::{PREFIX_LEN, prefix, prefix_end};
+use crate::storage::{Held, Hold, Store};
 use crate::txn::effects::{Family, PartWriter};
 
 /// Bytes of one part of a chunk.
 const PART_BYTES: usize = 1 << 20;
+/// Between two looks at filters that must end first.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// Number of the family `meta` in digests and positions; rows below it have
 /// the numbers of [`Family`].
 const META: u8 = 0;
 
+/// What to export.
+pub struct Chunk {
+    /// The slots of the whole plan.
+    pub slots: SlotRanges,
+    /// The slot with which the chunk begins.
+    pub first: u16,
+    /// The chunk ends with the slot that takes it above this.
+    pub target_bytes: u64,
+}
+
+/// Exports a chunk on this thread: makes the parts that are wanted, in order, until
+/// the last or until nobody wants any more (`wanted` has no sender, or `made` says
+/// false). What it holds is let go with it.
+pub fn run(
+    store: Arc<Store>,
+    chunk: Chunk,
+    wanted: &Receiver<u32>,
+    mut made: impl FnMut(u32, Result<Part, rocksdb::Error>) -> bool,
+) {
+    let Some((hold, mut early)) = hold_garbage(&store, wanted) else {
+        return;
+    };
+    let mut export = Exporter::start(store, chunk, hold);
+    while let Some(part) = early.pop_front().or_else(|| wanted.recv().ok()) {
+        let done = export.next_part();
+        let last = !matches!(&done, Ok(done) if done.end.is_none());
+        if !made(part, done) || last {
+            return;
+        }
+    }
+}
+
+/// Holds garbage and waits for filters that began before; with the hold come the
+/// parts that were asked for meanwhile. `None`: nobody wants the export any more.
+fn hold_garbage(store: &Store, wanted: &Receiver<u32>) -> Option<(Hold, VecDeque<u32>)> {
+    let hold = store.hold_garbage(Held::Everything);
+    let mut early = VecDeque::new();
+    while hold.is_pending() {
+        match wanted.recv_timeout(LOOK_EVERY) {
+            Ok(part) => early.push_back(part),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return None,
+        }
+    }
+    Some((hold, early))
+}
+
 /// An export in progress; call [`Exporter::next_part`] off the runtime.
-pub struct Exporter {
+struct Exporter {
     // Declared before the store, dropped before it.
     snapshot: SnapshotWithThreadMode<'static, DB>,
     store: Arc<Store>,
@@ -43,6 +96,7 @@ pub struct Exporter {
     at: Option<Place>,
     /// A record of the database that `at` is in was exported.
     has_records: bool,
+    _hold: Hold,
     rows: RowDigest,
     bytes: u64,
 }
@@ -64,8 +118,13 @@ pub struct Part {
 }
 
 impl Exporter {
-    /// Pins a snapshot for the slots of `slots` from `first` on.
-    pub fn start(store: Arc<Store>, slots: SlotRanges, first: u16, target_bytes: u64) -> Exporter {
+    /// Pins a snapshot; `hold`, of everything, is no longer pending.
+    fn start(store: Arc<Store>, chunk: Chunk, hold: Hold) -> Exporter {
+        let Chunk {
+            slots,
+            first,
+            target_bytes,
+        } = chunk;
         loop {
             let epoch = store.epoch();
             let index = store.position().index;
@@ -96,6 +155,7 @@ impl Exporter {
                     next_version,
                     at,
                     has_records: false,
+                    _hold: hold,
                     rows,
                     bytes,
                 };
@@ -106,7 +166,7 @@ impl Exporter {
     }
 
     /// The next rows, at most about [`PART_BYTES`] of them.
-    pub fn next_part(&mut self) -> Result<Part, rocksdb::Error> {
+    fn next_part(&mut self) -> Result<Part, rocksdb::Error> {
         let mut part = PartWriter::new(self.next_version);
         while let Some(place) = self.at.take() {
             if part.len() >= PART_BYTES {
@@ -309,6 +369,34 @@ mod tests {
     use crate::txn::effects::Effects;
 
     const PLAN: u64 = 7;
+    const FIELDS: u64 = 600;
+
+    fn start(bench: &Bench, slot: u16) -> Exporter {
+        let hold = bench.store.hold_garbage(Held::Everything);
+        assert!(!hold.is_pending());
+        Exporter::start(bench.store.clone(), chunk(slot), hold)
+    }
+
+    fn chunk(slot: u16) -> Chunk {
+        Chunk {
+            slots: SlotRanges::from_run(slot, slot).unwrap(),
+            first: slot,
+            target_bytes: 1 << 20,
+        }
+    }
+
+    fn spread_hash(bench: &mut Bench) -> u16 {
+        let pairs: String = (0..FIELDS).map(|n| format!(" f{n} v{n}")).collect();
+        bench.run(&format!("HSET {{t}}h{pairs}"));
+        slot_of(b"t")
+    }
+
+    /// Publishes what is durable, then compacts by it.
+    fn compact(bench: &Bench) {
+        bench.store.sync(Log::Wal).unwrap();
+        bench.store.flush().unwrap();
+        bench.store.compact();
+    }
 
     fn all(export: &mut Exporter) -> (Vec<Bytes>, ChunkRecord) {
         let mut parts = Vec::new();
@@ -350,12 +438,9 @@ mod tests {
     #[test]
     fn garbage_of_a_database_without_records_does_not_fail_a_chunk() {
         let mut bench = Bench::new();
-        let pairs: String = (0..600).map(|n| format!(" f{n} v{n}")).collect();
-        bench.run(&format!("HSET {{t}}h{pairs}"));
+        let slot = spread_hash(&mut bench);
         bench.run("DEL {t}h");
-        let slot = slot_of(b"t");
-        let slots = SlotRanges::from_run(slot, slot).unwrap();
-        let mut export = Exporter::start(bench.store.clone(), slots, slot, 1 << 20);
+        let mut export = start(&bench, slot);
         bench.run("SET {t}k v");
         let (parts, end) = all(&mut export);
         let dir = tempfile::tempdir().unwrap();
@@ -371,17 +456,83 @@ mod tests {
     #[test]
     fn versions_that_come_with_a_chunk_are_below_the_counter_afterwards() {
         let mut bench = Bench::new();
-        let pairs: String = (0..600).map(|n| format!(" f{n} v{n}")).collect();
-        bench.run(&format!("HSET {{t}}h{pairs}"));
-        let slot = slot_of(b"t");
-        let slots = SlotRanges::from_run(slot, slot).unwrap();
-        let mut export = Exporter::start(bench.store.clone(), slots, slot, 1 << 20);
-        let (parts, end) = all(&mut export);
-        assert!(end.rows > 600, "{end:?}");
+        let slot = spread_hash(&mut bench);
+        let (parts, end) = all(&mut start(&bench, slot));
+        assert!(end.rows > FIELDS, "{end:?}");
         let dir = tempfile::tempdir().unwrap();
         let store = importer(slot, dir.path());
         assert!(store.next_version() < bench.store.next_version());
         stage(&store, &parts);
         assert_eq!(store.next_version(), bench.store.next_version());
+    }
+
+    #[test]
+    fn an_export_is_whole_although_all_of_it_becomes_garbage_and_is_compacted() {
+        let mut bench = Bench::new();
+        let slot = spread_hash(&mut bench);
+        bench.run("SET {t}short v PX 1000");
+        let mut export = start(&bench, slot);
+        // Deleted and expired, but the database still counts keys.
+        bench.run("DEL {t}h");
+        bench.run("SET {t}k v");
+        bench.context.now += 10_000;
+        bench.run("SET {t}l v");
+        compact(&bench);
+        let (_, end) = all(&mut export);
+        let back_reference = 1;
+        assert_eq!(end.rows, 2 + FIELDS + back_reference);
+        drop(export);
+        compact(&bench);
+        let (_, end) = all(&mut start(&bench, slot));
+        assert!(end.rows < FIELDS, "held for good: {end:?}");
+    }
+
+    #[test]
+    fn an_export_pins_its_snapshot_when_filters_that_began_before_have_ended() {
+        let mut bench = Bench::new();
+        let slot = spread_hash(&mut bench);
+        bench.store.sync(Log::Wal).unwrap();
+        let filter = bench.store.begin_filter();
+        let (asks, wanted) = std::sync::mpsc::channel();
+        let (made, parts) = std::sync::mpsc::channel();
+        let store = bench.store.clone();
+        let thread = std::thread::spawn(move || {
+            run(store, chunk(slot), &wanted, |_, part| {
+                made.send(part).is_ok()
+            });
+        });
+        asks.send(0).unwrap();
+        let early = parts.recv_timeout(Duration::from_millis(50));
+        assert!(early.is_err(), "exported while a filter runs");
+        bench.run("SET {t}k v");
+        drop(filter);
+        let part = parts.recv_timeout(Duration::from_secs(30)).unwrap();
+        let end = part.unwrap().end.expect("it fits one part");
+        assert_eq!(end.index, bench.store.position().index);
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn an_export_that_nobody_wants_any_more_lets_garbage_go() {
+        let mut bench = Bench::new();
+        let slot = spread_hash(&mut bench);
+        bench.store.sync(Log::Wal).unwrap();
+        for waits in [true, false] {
+            let filter = waits.then(|| bench.store.begin_filter());
+            let (asks, wanted) = std::sync::mpsc::channel();
+            let store = bench.store.clone();
+            let thread = std::thread::spawn(move || {
+                run(store, chunk(slot), &wanted, |_, _| true);
+            });
+            let deadline = std::time::Instant::now() + Duration::from_secs(30);
+            while bench.store.collects_garbage() {
+                assert!(std::time::Instant::now() < deadline, "nothing is held");
+                std::thread::yield_now();
+            }
+            drop(asks);
+            thread.join().unwrap();
+            assert!(bench.store.collects_garbage(), "held for good");
+            drop(filter);
+        }
     }
 }

@@ -10,7 +10,7 @@ use cairn_protocol::topology::{
 use tokio::sync::{broadcast, mpsc};
 
 use super::dest::decision;
-use super::export::Exporter;
+use super::export::{self, Chunk};
 use super::peer::{self, Link};
 use super::{Movers, limits};
 use crate::cluster::node::Hosted;
@@ -250,17 +250,19 @@ impl Task {
         });
     }
 
-    /// Pins the snapshot; one blocking thread makes the parts, in order.
+    /// One blocking thread pins the snapshot and makes the parts, in order. It ends
+    /// with the last part, or when the task lets go of the export.
     fn start_export(&mut self, attempt: u64, first: u16, target_bytes: u64) {
         let (events, store) = (self.events.clone(), self.hosted.group.store.clone());
         let (parts, wanted) = std::sync::mpsc::channel();
-        let mut export = Exporter::start(store, self.spec.slots.clone(), first, target_bytes);
+        let chunk = Chunk {
+            slots: self.spec.slots.clone(),
+            first,
+            target_bytes,
+        };
         let plan = self.spec.plan.0;
         tokio::task::spawn_blocking(move || {
-            // Ends with the last part, or when the task lets go of the export.
-            while let Ok(part) = wanted.recv() {
-                let done = export.next_part();
-                let last = !matches!(&done, Ok(done) if done.end.is_none());
+            export::run(store, chunk, &wanted, |part, done| {
                 let event = match done {
                     Ok(done) => SourceEvent::PartExported {
                         attempt,
@@ -273,10 +275,8 @@ impl Task {
                         SourceEvent::ExportFailed { attempt }
                     }
                 };
-                if events.send(event).is_err() || last {
-                    return;
-                }
-            }
+                events.send(event).is_ok()
+            });
         });
         self.export = Some((attempt, parts));
     }
