@@ -17,6 +17,8 @@ mod scripts;
 mod serve;
 #[cfg(test)]
 mod serve_tests;
+#[cfg(test)]
+mod staging_tests;
 pub mod submission;
 pub(crate) mod watch;
 mod writer;
@@ -202,8 +204,7 @@ impl Group {
         events: EventSink,
         ownership: Option<Arc<dyn SlotGate>>,
     ) -> Arc<Group> {
-        let overlay_map = (*store.maps()).clone();
-        let writer = Writer::new(overlay_map, store.next_version(), store.position());
+        let writer = Writer::new(&store);
         let clock = LogClock::start(store.log_time(), wall_ms(), 0);
         store.access.begin(wall_ms());
         Arc::new(Group {

@@ -4,6 +4,7 @@
 //! batch. A commit may finish inline (the kernel has the bytes) or on another
 //! thread (a sync, the Raft log), which then takes the next turn itself.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -18,10 +19,11 @@ use super::submission::{Outcome, QueuedCommand, Submission, SubmissionState};
 use super::{Group, Job, SlotVerdict};
 use crate::replication;
 use crate::storage::generations::GenerationMap;
-use crate::storage::{MetaKey, Position, Record};
+use crate::storage::{MetaKey, Position, Record, Store};
 use crate::txn::effects::Effects;
 use crate::txn::events::Event;
 use crate::txn::overlay::{Overlay, State};
+use crate::txn::staging;
 use crate::txn::tape::Tape;
 use crate::txn::{CommandError, EventClass, EventKey, Notes, Refused, Txn, TxnContext};
 
@@ -75,6 +77,8 @@ struct Turn {
     /// Those who waited and got something.
     served: Vec<Arc<Waiter>>,
     step: Option<StepDone>,
+    /// Entries of a large batch that are still to be committed, in order.
+    rest: VecDeque<Effects>,
 }
 
 /// State of the one writer.
@@ -85,11 +89,24 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(map: GenerationMap, next_version: u64, position: Position) -> Writer {
-        Writer {
-            overlay: Overlay::new(map, next_version),
-            position,
+    pub(super) fn new(store: &Store) -> Writer {
+        let mut writer = Writer {
+            overlay: Overlay::new(GenerationMap::empty(), 0),
+            position: Position::default(),
             in_flight: None,
+        };
+        writer.restart(store);
+        writer
+    }
+
+    /// Goes on from what is applied; what went ahead of an entry that never came is
+    /// deleted by the next one.
+    fn restart(&mut self, store: &Store) {
+        self.position = store.position();
+        let map = (*store.maps()).clone();
+        self.overlay.reset(map, store.next_version());
+        if let Some(staging) = store.staged() {
+            self.overlay.sweep(&staging);
         }
     }
 }
@@ -135,9 +152,7 @@ impl Group {
     pub(super) fn rebase(&self) {
         let mut writer = self.writer.lock();
         if writer.in_flight.is_none() {
-            writer.position = self.store.position();
-            let map = (*self.store.maps()).clone();
-            writer.overlay.reset(map, self.store.next_version());
+            writer.restart(&self.store);
             self.observe_log_time(self.store.log_time());
         }
     }
@@ -147,7 +162,7 @@ impl Group {
         {
             let mut writer = self.writer.lock();
             let turn = writer.in_flight.take().expect("one entry was in flight");
-            self.conclude(&mut writer, turn, outcome);
+            self.go_on(&mut writer, turn, outcome);
         }
         self.turn();
     }
@@ -220,10 +235,10 @@ impl Group {
             self.conclude(writer, turn, Commit::Applied);
             return true;
         }
-        let effects = Arc::new(writer.overlay.finish(now));
-        writer.position.index += 1;
-        let entry = Entry::Effects(effects, writer.position);
-        self.commit(writer, turn, entry);
+        let made = writer.overlay.made.clone();
+        let effects = writer.overlay.finish(now);
+        turn.rest = staging::cut(effects, made, MAX_ENTRY_BYTES).into();
+        self.go_on(writer, turn, Commit::Applied);
         true
     }
 
@@ -246,9 +261,25 @@ impl Group {
             Commit::InFlight => {}
             outcome => {
                 let turn = writer.in_flight.take().expect("set above");
-                self.conclude(writer, turn, outcome);
+                self.go_on(writer, turn, outcome);
             }
         }
+    }
+
+    /// Commits the next entry of a turn, or ends it if there is none or its last one
+    /// was not applied.
+    fn go_on(self: &Arc<Self>, writer: &mut Writer, mut turn: Turn, outcome: Commit) {
+        if outcome == Commit::Applied
+            && let Some(effects) = turn.rest.pop_front()
+        {
+            writer.position.index += 1;
+            let entry = Entry::Effects(Arc::new(effects), writer.position);
+            return self.commit(writer, turn, entry);
+        }
+        // Whatever became of rows that went ahead, nobody will see them.
+        let unseen = outcome != Commit::Applied && !turn.rest.is_empty();
+        let outcome = if unseen { Commit::Refused } else { outcome };
+        self.conclude(writer, turn, outcome);
     }
 
     fn evaluate(
@@ -501,9 +532,7 @@ impl Group {
         if outcome != Commit::Applied || turn.step.is_some() {
             // What was evaluated on top of a refused entry is gone with it;
             // a step of a move changes the maps behind the overlay's back.
-            writer.position = self.store.position();
-            let map = (*self.store.maps()).clone();
-            writer.overlay.reset(map, self.store.next_version());
+            writer.restart(&self.store);
         }
         if outcome != Commit::Applied {
             self.lineage.fetch_add(1, Ordering::AcqRel);

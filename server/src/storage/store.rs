@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use cairn_protocol::slot::SLOT_COUNT;
+use parking_lot::Mutex;
 use rocksdb::{Direction, ErrorKind, IteratorMode, WriteBatch, WriteOptions};
 use smallvec::SmallVec;
 
@@ -31,6 +32,7 @@ use super::view::{DurableView, Held, Hold, ViewCell};
 use super::weight::{Weighed, Weights};
 use crate::txn::effects::{Effects, Family, MetaEffect, RowEffect, change_map};
 use crate::txn::error::CommandError;
+use crate::txn::staging::{Staged, Staging};
 
 /// Journal rows of counters before they are folded.
 const FOLD_EVERY: u64 = 4096;
@@ -68,6 +70,9 @@ pub enum StoreError {
     WouldStall,
 }
 
+/// The row of the family `system` for rows that went ahead; see `txn::staging`.
+const STAGED: &[u8] = b"staged";
+
 /// Changes of a group's own state that ride in an entry's write batch.
 #[derive(Default)]
 pub struct SystemChanges {
@@ -102,6 +107,8 @@ pub struct Store {
     term: AtomicU64,
     log_time: AtomicU64,
     next_version: AtomicU64,
+    /// Rows that went ahead of an entry that has not come; touched by large entries.
+    staged: Mutex<Option<Staging>>,
     folded: AtomicU64,
     /// A map change left rows behind for the compaction filter.
     garbage: AtomicBool,
@@ -139,6 +146,7 @@ impl Store {
             term: AtomicU64::new(0),
             log_time: AtomicU64::new(0),
             next_version: AtomicU64::new(1),
+            staged: Mutex::default(),
             folded: AtomicU64::new(0),
             garbage: AtomicBool::new(false),
         };
@@ -195,6 +203,10 @@ impl Store {
         } else {
             // Nothing was ever applied.
             self.cache.begin_whole();
+        }
+        if let Some(bytes) = get(STAGED)? {
+            let staging = Staging::decode(&bytes).ok_or_else(|| self.corrupt("staged"))?;
+            *self.staged.lock() = Some(staging);
         }
         self.load_counters()?;
         self.load_hints()
@@ -305,6 +317,11 @@ impl Store {
         }
     }
 
+    /// What went ahead of an entry that has not come.
+    pub fn staged(&self) -> Option<Staging> {
+        self.staged.lock().clone()
+    }
+
     /// A number that is even and unchanged over a read of several records
     /// exactly if no apply overlapped it.
     pub fn epoch(&self) -> u64 {
@@ -395,6 +412,13 @@ impl Store {
                 None => batch.delete_cf(&self.engine.system, key),
             }
         }
+        match &effects.staged {
+            Some(Staged::Ahead(staging)) => {
+                batch.put_cf(&self.engine.system, STAGED, staging.encode());
+            }
+            Some(Staged::Over) => batch.delete_cf(&self.engine.system, STAGED),
+            None => {}
+        }
         // Entries of a Raft log bring no weights.
         let weighed = log != Log::External;
         let weights = weighed.then(|| self.weights_after(effects, map.as_ref()));
@@ -412,6 +436,11 @@ impl Store {
         let written = self.engine.db.write_opt(batch, &options);
         if written.is_ok() {
             self.counters.add(&deltas);
+            match &effects.staged {
+                Some(Staged::Ahead(staging)) => *self.staged.lock() = Some(staging.clone()),
+                Some(Staged::Over) => *self.staged.lock() = None,
+                None => {}
+            }
             if let Some(weights) = &weights {
                 self.weights.set(weights);
             }

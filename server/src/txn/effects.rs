@@ -20,14 +20,17 @@
 //! op 10   renew slots:  db u8 | runs u16, each: first slot u16 | last slot u16
 //! op 11   swap slots:   db u8 | db u8 | runs as above
 //!                       (ops 10 and 11 only in the increments of a move)
+//! op 12   rows go ahead: until u64 | count u32, each: slot u16 | db u8 | version (12 bytes)
+//! op 13   rows that went ahead are seen or gone (see `staging`)
 //! flags   bit 0: the key did not exist; bit 1: an old expiry follows
 //! bytes   length u32 | bytes; the keys of ops 3 to 7 are without slot and generation
 //! ```
 
 use bytes::Bytes;
 
+use super::staging::{Staged, StagedVersion, Staging};
 use crate::storage::generations::{DATABASES, DbGenerations, GenerationMap, NONE};
-use crate::storage::keys::{MetaKey, PREFIX_LEN, prefix, split};
+use crate::storage::keys::{MetaKey, PREFIX_LEN, VERSION_LEN, Version, prefix, split};
 use crate::storage::record::Record;
 
 /// Format byte of an entry of effects.
@@ -124,6 +127,7 @@ pub struct Effects {
     /// Large values that the entry leaves to the compaction filter. Not on
     /// the log either.
     pub lazily_freed: u64,
+    pub staged: Option<Staged>,
 }
 
 /// An entry that cannot be decoded: the log is corrupt or of a later version.
@@ -217,6 +221,7 @@ impl Effects {
             && self.rows.is_empty()
             && self.expiry_drops.is_empty()
             && self.tag.is_none()
+            && self.staged.is_none()
     }
 
     /// The entry's bytes. `live` is the map as it is *after* the entry's changes;
@@ -238,6 +243,11 @@ impl Effects {
                 MapChange::Renew { db } => out.0.extend_from_slice(&[1, db]),
                 MapChange::Swap { a, b } => out.0.extend_from_slice(&[2, a, b]),
             }
+        }
+        match &self.staged {
+            Some(Staged::Ahead(staging)) => out.staging(staging, live),
+            Some(Staged::Over) => out.0.push(13),
+            None => {}
         }
         self.metas.iter().for_each(|meta| out.meta(meta, live));
         self.rows.iter().for_each(|row| out.row(row, live));
@@ -327,6 +337,23 @@ impl Output<'_> {
         self.0.extend_from_slice(&slot.to_be_bytes());
         self.0.push(db as u8);
         true
+    }
+
+    fn staging(&mut self, staging: &Staging, live: &DbGenerations) {
+        self.0.push(12);
+        self.0.extend_from_slice(&staging.until.to_be_bytes());
+        let placed = staging.versions.iter().filter_map(|staged| {
+            let db = live.database_of(staged.slot, staged.generation)?;
+            Some((staged.slot, db as u8, staged.version))
+        });
+        let placed: Vec<_> = placed.collect();
+        self.0
+            .extend_from_slice(&(placed.len() as u32).to_be_bytes());
+        for (slot, db, version) in placed {
+            self.0.extend_from_slice(&slot.to_be_bytes());
+            self.0.push(db);
+            self.0.extend_from_slice(&version.to_bytes());
+        }
     }
 
     fn meta(&mut self, meta: &MetaEffect, live: &DbGenerations) {
@@ -505,6 +532,15 @@ impl Input<'_> {
             2 => return self.take(2).map(|_| None),
             // A tag belongs to the group that wrote it.
             8 => return self.string().map(|_| Some(u16::MAX)),
+            12 => {
+                self.u64()?;
+                let count = self.array().map(u32::from_be_bytes)? as usize;
+                let each = 3 + VERSION_LEN;
+                return self
+                    .take(count.saturating_mul(each))
+                    .map(|_| Some(u16::MAX));
+            }
+            13 => return Ok(Some(u16::MAX)),
             5..=7 => drop(self.u8()?),
             3 | 4 | 9 => {}
             _ => return Err(DecodeError("unknown operation")),
@@ -564,6 +600,8 @@ impl Input<'_> {
                 });
             }
             8 => effects.tag = Some(self.string()?),
+            12 => effects.staged = Some(Staged::Ahead(self.staging(map)?)),
+            13 => effects.staged = Some(Staged::Over),
             op @ (10 | 11) => self.change_slots(op, map, import)?,
             9 => {
                 let prefix = self.place(map, import)?;
@@ -573,6 +611,22 @@ impl Input<'_> {
             _ => return Err(DecodeError("unknown operation")),
         }
         Ok(())
+    }
+
+    fn staging(&mut self, map: &GenerationMap) -> Result<Staging, DecodeError> {
+        let until = self.u64()?;
+        let mut versions = Vec::new();
+        for _ in 0..self.array().map(u32::from_be_bytes)? {
+            let prefix = self.place(map, None)?;
+            let (slot, generation, _) = split(&prefix).ok_or(DecodeError("truncated"))?;
+            let version = Version::from_bytes(&self.array::<VERSION_LEN>()?);
+            versions.push(StagedVersion {
+                slot,
+                generation,
+                version: version.ok_or(DecodeError("truncated"))?,
+            });
+        }
+        Ok(Staging { until, versions })
     }
 
     /// A change of an import's map for some of its slots.
@@ -762,5 +816,44 @@ mod tests {
         let back = Effects::decode(&effects.encode(&after.live), &map, None).unwrap();
         assert!(back.metas.is_empty() && back.rows.is_empty());
         assert_eq!(back.maps, effects.maps);
+    }
+
+    #[test]
+    fn rows_that_go_ahead_are_told_to_replicas_and_not_to_an_import() {
+        let map = GenerationMap::all_slots();
+        let staging = Staging {
+            until: 9,
+            versions: vec![StagedVersion {
+                slot: 12182,
+                generation: map.live.get(2, 12182),
+                version: Version {
+                    epoch: 1,
+                    counter: 7,
+                },
+            }],
+        };
+        for (staged, ops) in [
+            (
+                Staged::Ahead(staging),
+                &b"\x0c\0\0\0\0\0\0\0\x09\0\0\0\x01\x2f\x96\x02\
+                    \0\0\0\x01\0\0\0\0\0\0\0\x07"[..],
+            ),
+            (Staged::Over, b"\x0d"),
+        ] {
+            let effects = Effects {
+                staged: Some(staged.clone()),
+                ..Effects::default()
+            };
+            let entry = effects.encode(&map.live);
+            assert_eq!(&entry[HEADER..], ops);
+            let back = Effects::decode(&entry, &map, None).unwrap();
+            assert_eq!(back.staged, Some(staged));
+            let all = [(0, 16383)];
+            assert_eq!(filter(&entry, &all, |slot| slot < 16384).unwrap(), None);
+            for cut in 1..entry.len() {
+                let _ = Effects::decode(&entry.slice(..cut), &map, None);
+                let _ = filter(&entry.slice(..cut), &all, |_| true);
+            }
+        }
     }
 }

@@ -12,6 +12,7 @@ pub mod error;
 pub mod events;
 pub mod overlay;
 pub mod rows;
+pub mod staging;
 pub mod tape;
 pub mod walk;
 pub mod witness;
@@ -571,13 +572,13 @@ impl<'a> Txn<'a> {
 
     /// A version that no incarnation has had (invariant 6).
     pub fn next_version(&mut self) -> Version {
+        let epoch = self.context.slot_epoch;
         let overlay = self.overlay_mut();
         let counter = overlay.next_version;
         overlay.next_version += 1;
-        Version {
-            epoch: self.context.slot_epoch,
-            counter,
-        }
+        let version = Version { epoch, counter };
+        overlay.made.versions.push(version);
+        version
     }
 
     /// Notes a keyspace event; it fires after the entry is applied.

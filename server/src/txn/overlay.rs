@@ -15,6 +15,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::effects::{Effects, Family, MapChange, MetaEffect, RowEffect, change_map};
 use super::events::Event;
+use super::staging::{Made, Staged, Staging};
 use super::tape::Tape;
 use crate::storage::generations::GenerationMap;
 use crate::storage::header::{Header, KeyType, Spread};
@@ -77,6 +78,8 @@ pub struct Overlay {
     map_changes: Vec<MapChange>,
     pub events: Vec<Event>,
     pub next_version: u64,
+    /// What tells how its effects may be cut.
+    pub made: Made,
     /// The entry must be committed even if it changes nothing: a reply has
     /// shown a key as expired.
     pub tick: bool,
@@ -103,6 +106,10 @@ impl Overlay {
             map_changes: Vec::new(),
             events: Vec::new(),
             next_version,
+            made: Made {
+                first: next_version,
+                ..Made::default()
+            },
             tick: false,
             tape: Tape::default(),
             bytes: 0,
@@ -145,6 +152,7 @@ impl Overlay {
 
     pub fn is_dirty(&self) -> bool {
         self.tick
+            || self.made.swept.is_some()
             || !self.map_changes.is_empty()
             || !self.row_log.is_empty()
             || !self.expiry_drops.is_empty()
@@ -503,6 +511,24 @@ impl Overlay {
         self.entries.iter().map(|e| (&e.key, &e.state))
     }
 
+    /// Deletes the rows that went ahead of an entry that never came, and goes on above
+    /// their versions. Before anything is evaluated.
+    pub fn sweep(&mut self, staging: &Staging) {
+        self.next_version = self.next_version.max(staging.until);
+        self.made.first = self.next_version;
+        for staged in &staging.versions {
+            let row = |version| sub_key(staged.slot, staged.generation, version, b"");
+            for family in [Family::Data, Family::Score, Family::Payload] {
+                let end = row(staged.version.next());
+                self.delete_rows(family, row(staged.version), end);
+            }
+        }
+        self.made.swept = Some(self.row_log.len());
+        self.undo.clear();
+        self.bytes = 0;
+        self.changes = 0;
+    }
+
     /// Takes the effects and leaves the overlay ready for the next batch.
     pub fn finish(&mut self, log_time: u64) -> Effects {
         self.weigh();
@@ -554,6 +580,11 @@ impl Overlay {
         self.has_spread = false;
         self.bytes = 0;
         self.tick = false;
+        let next = Made {
+            first: self.next_version,
+            ..Made::default()
+        };
+        let made = std::mem::replace(&mut self.made, next);
         Effects {
             log_time,
             next_version: self.next_version,
@@ -564,6 +595,7 @@ impl Overlay {
             tag: None,
             weights,
             lazily_freed,
+            staged: made.swept.map(|_| Staged::Over),
         }
     }
 

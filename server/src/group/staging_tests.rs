@@ -1,0 +1,227 @@
+//! Batches above the entry's cap: what a sink gets, and what a death between two
+//! entries leaves.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use cairn_protocol::command::lookup;
+use cairn_protocol::resp::Version;
+use parking_lot::Mutex;
+use rocksdb::IteratorMode;
+use tempfile::TempDir;
+
+use super::submission::{Outcome, QueuedCommand, Submission};
+use super::{Commit, CommitSink, Entry, Group};
+use crate::commands::{Handler, handler};
+use crate::storage::generations::GenerationMap;
+use crate::storage::{Log, MemoryPlan, Resources, Store};
+
+const CAP: usize = 8 << 20;
+
+/// Applies entries as they come, `left` of them, and compacts after each.
+struct Sink {
+    left: Arc<AtomicUsize>,
+    /// Bytes of the entries.
+    seen: Arc<Mutex<Vec<usize>>>,
+}
+
+impl CommitSink for Sink {
+    fn commit(&self, group: &Arc<Group>, entry: Entry) -> Commit {
+        let Entry::Effects(effects, position) = entry else {
+            return Commit::Refused;
+        };
+        let took = |left: usize| left.checked_sub(1);
+        let (store, order) = (&group.store, Ordering::Relaxed);
+        if self.left.fetch_update(order, order, took).is_err() {
+            return Commit::Lost;
+        }
+        self.seen
+            .lock()
+            .push(effects.encode(&store.maps().live).len());
+        store.apply(&effects, position, Log::Wal, true).unwrap();
+        // Whatever the filter takes for garbage goes.
+        store.sync(Log::Wal).unwrap();
+        store.flush().unwrap();
+        store.compact();
+        Commit::Applied
+    }
+}
+
+struct Bench {
+    group: Arc<Group>,
+    left: Arc<AtomicUsize>,
+    seen: Arc<Mutex<Vec<usize>>>,
+    resources: Arc<Resources>,
+}
+
+impl Bench {
+    /// Opens what is in `dir`; its log takes `entries`.
+    fn open(dir: &TempDir, entries: usize) -> Bench {
+        let resources = Resources::new(MemoryPlan::divide(64 << 20), 2);
+        let store = Store::open(dir.path(), &resources, true, GenerationMap::all_slots()).unwrap();
+        let seen = Arc::<Mutex<Vec<usize>>>::default();
+        let left = Arc::new(AtomicUsize::new(entries));
+        let sink = Box::new(Sink {
+            left: left.clone(),
+            seen: seen.clone(),
+        });
+        let group = Group::new(0, Arc::new(store), sink, Arc::new(super::Unheard), None);
+        Bench {
+            group,
+            left,
+            seen,
+            resources,
+        }
+    }
+
+    fn run(&self, words: &[&str]) -> (Outcome, String) {
+        let submission = Arc::new(Submission::default());
+        {
+            let mut state = submission.lock();
+            state.requests.push_owned(words);
+            state.commands.push(queued(words[0]));
+            let base = state.replies.mark();
+            state.base = Some(base);
+        }
+        self.group.submit(submission.clone());
+        self.group.turn();
+        let state = submission.lock();
+        let reply = String::from_utf8_lossy(&state.replies.to_vec()).into_owned();
+        (state.commands[0].outcome, reply)
+    }
+
+    fn reply(&self, words: &[&str]) -> String {
+        let (outcome, reply) = self.run(words);
+        assert_eq!(outcome, Outcome::Done, "{}", words[0]);
+        reply
+    }
+
+    /// Two sets of which each is below the cap, and their union is not.
+    fn two_sets(&self) {
+        for set in ["a", "b"] {
+            for n in 0..20 {
+                let member = format!("{set}{n}{}", "x".repeat(300 << 10));
+                assert_eq!(self.reply(&["sadd", set, &member]), ":1\r\n");
+            }
+        }
+        self.seen.lock().clear();
+    }
+
+    /// Rows below records.
+    fn rows(&self) -> usize {
+        let engine = self.group.store.engine();
+        [engine.data, engine.score, engine.payload]
+            .iter()
+            .map(|family| engine.db.iterator_cf(family, IteratorMode::Start).count())
+            .sum()
+    }
+
+    fn close(self) -> Arc<Resources> {
+        self.group.store.quiesce();
+        self.resources
+    }
+}
+
+fn queued(name: &str) -> QueuedCommand {
+    let spec = lookup(name.as_bytes()).unwrap();
+    let Some(Handler::Write(handler) | Handler::Read(handler)) = handler(spec) else {
+        panic!("{name}");
+    };
+    QueuedCommand {
+        request: 0,
+        spec,
+        handler,
+        db: 0,
+        client: 0,
+        track: false,
+        version: Version::V2,
+        slot: None,
+        stream: 0,
+        tries: 3,
+        watcher: 0,
+        begin_by: None,
+        outcome: Outcome::Pending,
+        reply_end: None,
+        nanos: 0,
+        failed: false,
+    }
+}
+
+/// Commands that make a large value of what is there.
+const LARGE: [&[&str]; 4] = [
+    &["sunionstore", "d", "a", "b"],
+    &["copy", "u", "d", "replace"],
+    &["sort", "a", "by", "nosort", "store", "d"],
+    &["zunionstore", "d", "2", "a", "b"],
+];
+
+#[test]
+fn a_large_result_is_several_entries_below_the_cap_and_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = Bench::open(&dir, usize::MAX);
+    bench.two_sets();
+    bench.reply(&["sunionstore", "u", "a", "b"]);
+    for command in LARGE {
+        bench.seen.lock().clear();
+        let reply = bench.reply(command);
+        let seen = bench.seen.lock().clone();
+        if command[0] != "sort" {
+            assert!(seen.len() > 1, "{command:?}: {seen:?}");
+        }
+        assert!(
+            seen.iter().all(|n| *n <= CAP + 1024),
+            "{command:?}: {seen:?}"
+        );
+        assert!(!reply.starts_with('-'), "{reply}");
+        assert_eq!(bench.group.store.staged(), None);
+    }
+    bench.reply(&["sunionstore", "d", "a", "b"]);
+    assert_eq!(bench.reply(&["scard", "d"]), ":40\r\n");
+    let both = bench.reply(&["sinterstore", "e", "d", "u"]);
+    assert_eq!(both, ":40\r\n", "rows were lost");
+    let value = "v".repeat(20 << 20);
+    assert_eq!(bench.reply(&["set", "long", &value]), "+OK\r\n");
+    let reply = bench.reply(&["get", "long"]);
+    assert!(reply.contains(&value));
+}
+
+#[test]
+fn a_death_between_the_entries_leaves_nothing_to_see_and_its_rows_are_swept() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = Bench::open(&dir, 41);
+    bench.two_sets();
+    let before = bench.rows();
+    // One entry gets into the log, then this leader's time is over.
+    let (outcome, _) = bench.run(&["sunionstore", "d", "a", "b"]);
+    assert_eq!(outcome, Outcome::NotExecuted);
+    assert!(bench.rows() > before, "nothing went ahead");
+    let staging = bench.group.store.staged().expect("something went ahead");
+    drop(bench.close());
+    let bench = Bench::open(&dir, usize::MAX);
+    assert_eq!(bench.group.store.staged(), Some(staging.clone()));
+    // The first command of whoever comes next.
+    assert_eq!(bench.reply(&["exists", "d"]), ":0\r\n");
+    assert_eq!(bench.rows(), before, "swept");
+    assert_eq!(bench.group.store.staged(), None);
+    assert!(bench.group.store.next_version() >= staging.until);
+    assert_eq!(bench.reply(&["sunionstore", "d", "a", "b"]), ":40\r\n");
+    assert_eq!(bench.reply(&["sinterstore", "e", "d", "d"]), ":40\r\n");
+}
+
+/// As above, with the same process going on: its term was lost and it leads again.
+#[test]
+fn a_leader_that_lost_an_entry_sweeps_what_went_ahead_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = Bench::open(&dir, 42);
+    bench.two_sets();
+    let before = bench.rows();
+    // All rows went ahead; the entry with the record did not come back.
+    let (outcome, _) = bench.run(&["sunionstore", "d", "a", "b"]);
+    assert_eq!(outcome, Outcome::Unknown);
+    let staging = bench.group.store.staged().expect("something went ahead");
+    bench.left.store(usize::MAX, Ordering::Relaxed);
+    assert_eq!(bench.reply(&["sunionstore", "d", "a", "b"]), ":40\r\n");
+    assert_eq!(bench.rows(), before + 41, "swept, and made again");
+    assert!(bench.group.store.next_version() > staging.until);
+    assert_eq!(bench.reply(&["sinterstore", "e", "d", "d"]), ":40\r\n");
+}
