@@ -19,6 +19,7 @@ use crate::config::{Config, EvictionPolicy, LiveSettings, Settings, addresses};
 use crate::eviction::Eviction;
 use crate::group::Group;
 use crate::latency::LatencyMonitor;
+use crate::net::InPieces;
 use crate::net::session::Client;
 use crate::net::sockets::Sockets;
 use crate::pause::Pause;
@@ -92,6 +93,8 @@ pub struct Server {
     /// 40 hex digits, new at every start (INFO's run_id).
     pub run_id: String,
     pub connected: AtomicUsize,
+    /// Clients that are sent replies in pieces.
+    pub pieces: InPieces,
     /// Clients whose commands wait.
     pub blocked: AtomicUsize,
     next_client: AtomicU64,
@@ -129,6 +132,7 @@ impl Server {
             started_at: SystemTime::now(),
             run_id: new_id(),
             connected: AtomicUsize::new(0),
+            pieces: InPieces::default(),
             blocked: AtomicUsize::new(0),
             next_client: AtomicU64::new(1),
             stopping: AtomicBool::new(false),

@@ -9,11 +9,12 @@ use cairn_protocol::resp::{Args, ReplyWriter, Version};
 use super::Handler;
 use super::arguments::{integer, is, wrong_arity};
 use super::collection_scan::{self, ScanPage};
-use super::large::{ReplyBound, off_network_thread};
+use super::large::{CACHED, ReplyBound, in_pieces, off_network_thread};
 use super::long_double::{self, AddError};
 use crate::storage::{MetaKey, Record};
-use crate::txn::{CommandError, EventClass, Txn};
+use crate::txn::{CommandError, EventClass, Pieces, Txn};
 use crate::types::hash::{Hash, HashEdit, Value};
+use crate::types::members::member_of;
 
 pub(super) const HANDLERS: &[(&str, Handler)] = &[
     ("hdel", Handler::Write(hdel)),
@@ -85,8 +86,14 @@ fn hgetall(txn: &mut Txn<'_>, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
         return Ok(());
     };
     let hash = Hash::of(&key, &record)?;
-    off_network_thread(txn, hash.len())?;
+    let is_left = is_left(txn, &key, &record, &hash, |field, value, out| {
+        out.bulk(field);
+        out.bulk(value);
+    })?;
     out.map(hash.len() as usize);
+    if is_left {
+        return Ok(());
+    }
     hash.each(txn, &mut |field, value| {
         out.bulk(field);
         out.bulk(value);
@@ -344,12 +351,36 @@ fn reply_value(value: Option<Value<'_>>, out: &mut ReplyWriter) {
     }
 }
 
+/// Leaves the fields of a large hash to be written in pieces. False: it is for
+/// the command to write them.
+fn is_left(
+    txn: &mut Txn<'_>,
+    key: &MetaKey,
+    record: &Record,
+    hash: &Hash<'_>,
+    write: fn(&[u8], &[u8], &mut ReplyWriter),
+) -> Result<bool, CommandError> {
+    let Some(fields) = hash.rows() else {
+        return Ok(false);
+    };
+    if !in_pieces(txn, record.spread(), hash.len())? {
+        return Ok(false);
+    }
+    let rows = fields.pinned(txn, hash.len() <= CACHED);
+    let write = move |row: &[u8], value: &[u8], out: &mut ReplyWriter| {
+        write(member_of(row), value, out);
+        Ok(1)
+    };
+    txn.leave(Pieces::of(key, rows, hash.len(), write));
+    Ok(true)
+}
+
 /// HKEYS and HVALS.
 fn reply_halves(
     txn: &mut Txn<'_>,
     args: &Args<'_>,
     out: &mut ReplyWriter,
-    half: impl Fn(&[u8], &[u8], &mut ReplyWriter),
+    half: fn(&[u8], &[u8], &mut ReplyWriter),
 ) -> Done {
     let key = txn.key(args.get(1));
     let Some(record) = txn.get(&key)? else {
@@ -357,8 +388,11 @@ fn reply_halves(
         return Ok(());
     };
     let hash = Hash::of(&key, &record)?;
-    off_network_thread(txn, hash.len())?;
+    let is_left = is_left(txn, &key, &record, &hash, half)?;
     out.array(hash.len() as usize);
+    if is_left {
+        return Ok(());
+    }
     hash.each(txn, &mut |field, value| {
         half(field, value, out);
         ControlFlow::Continue(())

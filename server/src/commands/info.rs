@@ -196,6 +196,7 @@ fn clients(facts: &Facts, out: &mut String) {
         "blocked_clients" => server.blocked.load(Ordering::Relaxed),
         "tracking_clients" => server.announcer.tracking.clients(),
         "clients_in_timeout_table" => 0,
+        "clients_sent_pieces" => server.pieces.now(),
     }
 }
 
@@ -371,6 +372,7 @@ fn stats(facts: &Facts, out: &mut String) {
         "io_threaded_writes_processed" => 0,
         "reply_buffer_shrinks" => 0,
         "reply_buffer_expands" => 0,
+        "total_replies_in_pieces" => server.pieces.all(),
     }
 }
 

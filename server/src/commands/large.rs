@@ -1,13 +1,16 @@
 //! Bounds for commands whose work or reply grows with a collection, or with a
 //! number that the client names.
 
+use std::sync::atomic::Ordering;
+
 use cairn_protocol::resp::ReplyWriter;
 
-use crate::txn::{CommandError, Txn};
+use crate::storage::Spread;
+use crate::txn::{CommandError, Delivery, Txn};
 
 /// Elements above which a read leaves the network thread, whose other clients
 /// would wait for it.
-pub(super) const MANY: u64 = 4096;
+const MANY: u64 = 4096;
 
 /// Asked by a read before it goes through `elements` of a collection: many of
 /// them are work for the pool of cold reads, in memory or not.
@@ -17,6 +20,89 @@ pub(super) fn off_network_thread(txn: &Txn<'_>, elements: u64) -> Result<(), Com
         false => Ok(()),
     }
 }
+
+/// Asked by a read that can leave in pieces, before it goes through `elements` of
+/// a spread collection. True: it is to leave so.
+///
+/// # Errors
+/// `Large` or `Cold`: it is to be made elsewhere.
+pub(super) fn in_pieces(
+    txn: &Txn<'_>,
+    spread: Option<Spread>,
+    elements: u64,
+) -> Result<bool, CommandError> {
+    // Of all its bytes as large a part as of its elements.
+    let bytes = spread.map_or(0, |spread| {
+        u128::from(spread.bytes) * u128::from(elements) / u128::from(spread.size.max(1))
+    });
+    let (most, most_bytes) = whole_max(txn);
+    let is_large = elements > most || bytes > u128::from(most_bytes);
+    match txn.context().delivery {
+        Delivery::IfSmall if is_large => Err(CommandError::Large),
+        Delivery::InPieces => Ok(is_large),
+        _ => off_network_thread(txn, elements).map(|()| false),
+    }
+}
+
+/// Elements and bytes of a reply that is made whole.
+fn whole_max(txn: &Txn<'_>) -> (u64, u64) {
+    let limits = txn.limits();
+    let elements = limits.reply_elements.load(Ordering::Relaxed);
+    (
+        elements as u64,
+        limits.reply_bytes.load(Ordering::Relaxed) as u64,
+    )
+}
+
+/// Watches over a read whose size shows only as it is made.
+pub(super) struct Growth {
+    elements: u64,
+    bytes: u64,
+    most: u64,
+    most_bytes: u64,
+}
+
+impl Growth {
+    pub(super) fn begin(txn: &Txn<'_>) -> Growth {
+        let is_bounded = txn.context().delivery == Delivery::IfSmall;
+        let (most, most_bytes) = match is_bounded {
+            true => whole_max(txn),
+            false => (u64::MAX, u64::MAX),
+        };
+        let may_wait = txn.is_write() || txn.context().disk;
+        Growth {
+            elements: 0,
+            bytes: 0,
+            most: if may_wait { most } else { most.min(MANY) },
+            most_bytes,
+        }
+    }
+
+    /// Counts an element; false: that was too much.
+    pub(super) fn add(&mut self, bytes: usize) -> bool {
+        self.elements += 1;
+        self.bytes += bytes as u64;
+        self.elements <= self.most && self.bytes <= self.most_bytes
+    }
+
+    /// How many elements there were.
+    ///
+    /// # Errors
+    /// There were too many: all over again elsewhere.
+    pub(super) fn end(&self, txn: &Txn<'_>) -> Result<u64, CommandError> {
+        let is_bounded = txn.context().delivery == Delivery::IfSmall;
+        let (most, most_bytes) = whole_max(txn);
+        if is_bounded && (self.elements > most || self.bytes > most_bytes) {
+            return Err(CommandError::Large);
+        }
+        off_network_thread(txn, self.elements)?;
+        Ok(self.elements)
+    }
+}
+
+/// Elements up to which a reply in pieces may keep what it reads in the cache:
+/// more would push out what others read again and again.
+pub(super) const CACHED: u64 = 1 << 16;
 
 /// Longest reply that repeats elements, bytes: its length is the client's word
 /// and has nothing to do with what is stored.
@@ -53,3 +139,7 @@ impl ReplyBound {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "large_tests.rs"]
+mod tests;

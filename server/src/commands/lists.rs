@@ -10,8 +10,9 @@ use cairn_protocol::resp::{Args, ReplyWriter};
 
 use super::Handler;
 use super::arguments::{integer, is};
+use super::large::{CACHED, in_pieces};
 use crate::storage::MetaKey;
-use crate::txn::{CommandError, EventClass, Txn};
+use crate::txn::{CommandError, EventClass, Pieces, Txn};
 use crate::types::list::{End, List};
 
 pub(super) const HANDLERS: &[(&str, Handler)] = &[
@@ -165,7 +166,11 @@ fn lrange(txn: &mut Txn<'_>, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
     };
     let list = List::of(&key, &record)?;
     let range = range_within(start, stop, list.len());
-    out.array((range.end - range.start) as usize);
+    let count = range.end - range.start;
+    if count > 0 && list.is_spread() && in_pieces(txn, record.spread(), count)? {
+        return leave_range(txn, &list, &range, out);
+    }
+    out.array(count as usize);
     list.show(txn, range, End::Left, &mut |value| out.bulk(value))
 }
 
@@ -298,6 +303,32 @@ fn range_within(start: i64, stop: i64, len: u64) -> Range<u64> {
         true => start..end,
         false => 0..0,
     }
+}
+
+/// Writes the front of a range, and leaves the rest to be written in pieces.
+fn leave_range(
+    txn: &mut Txn<'_>,
+    list: &List<'_>,
+    range: &Range<u64>,
+    out: &mut ReplyWriter,
+) -> Done {
+    let count = range.end - range.start;
+    let Some(middle) = list.pinned(txn, range, count <= CACHED)? else {
+        // Both ends lie in the record.
+        out.array(count as usize);
+        return list.show(txn, range.clone(), End::Left, &mut |value| out.bulk(value));
+    };
+    out.array(count as usize);
+    list.show_end(End::Left, range, &mut |value| out.bulk(value))?;
+    let mut end = ReplyWriter::new(out.version());
+    list.show_end(End::Right, range, &mut |value| end.bulk(value))?;
+    let mut part = middle.part;
+    let write = move |_: &[u8], value: &[u8], out: &mut ReplyWriter| {
+        part.show(value, &mut |element| out.bulk(element))
+    };
+    let pieces = Pieces::of(list.key(), middle.rows, middle.part.count, write);
+    txn.leave(pieces.followed_by(end.to_vec()));
+    Ok(())
 }
 
 /// Stores what is left of a list and announces what was done to it.

@@ -372,6 +372,7 @@ impl Transfer {
             slot: self.slot,
             stream: 0,
             tries: 0,
+            pieces: false,
             watcher: 0,
             begin_by: None,
             outcome: Outcome::Pending,

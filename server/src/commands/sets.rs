@@ -10,9 +10,10 @@ use cairn_protocol::resp::{Args, ReplyWriter};
 use super::Handler;
 use super::arguments::integer;
 use super::collection_scan::{self, ScanPage};
-use super::large::{ReplyBound, off_network_thread};
+use super::large::{CACHED, ReplyBound, in_pieces, off_network_thread};
 use crate::storage::MetaKey;
-use crate::txn::{CommandError, EventClass, Txn};
+use crate::txn::{CommandError, EventClass, Pieces, Txn};
+use crate::types::members::member_of;
 use crate::types::set::{Set, SetEdit};
 
 pub(super) const HANDLERS: &[(&str, Handler)] = &[
@@ -79,17 +80,24 @@ fn sismember(txn: &mut Txn<'_>, args: &Args<'_>, out: &mut ReplyWriter) -> Done 
 /// A set; integers in their order.
 fn smembers(txn: &mut Txn<'_>, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
     let key = txn.key(args.get(1));
-    match txn.get(&key)? {
-        Some(record) => {
-            let set = Set::of(&key, &record)?;
-            off_network_thread(txn, set.len())?;
-            reply_all(txn, &set, out)
-        }
-        None => {
-            out.set(0);
-            Ok(())
-        }
+    let Some(record) = txn.get(&key)? else {
+        out.set(0);
+        return Ok(());
+    };
+    let set = Set::of(&key, &record)?;
+    if let Some(members) = set.rows_to_show()
+        && in_pieces(txn, record.spread(), set.len())?
+    {
+        out.set(set.len() as usize);
+        let rows = members.pinned(txn, set.len() <= CACHED);
+        txn.leave(Pieces::of(&key, rows, set.len(), |row, _, out| {
+            out.bulk(member_of(row));
+            Ok(1)
+        }));
+        return Ok(());
     }
+    off_network_thread(txn, set.len())?;
+    reply_all(txn, &set, out)
 }
 
 /// SMISMEMBER key member [member ...]

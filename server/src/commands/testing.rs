@@ -9,10 +9,10 @@ use tempfile::TempDir;
 
 use super::{Handler, handler};
 use crate::storage::generations::GenerationMap;
-use crate::storage::{Header, KeyType, Log, MemoryPlan, Position, Record, Resources, Store};
+use crate::storage::{Header, KeyType, Log, MemoryPlan, Pin, Position, Record, Resources, Store};
 use crate::txn::effects::Effects;
 use crate::txn::overlay::Overlay;
-use crate::txn::{CommandError, EventClass, Txn, TxnContext};
+use crate::txn::{CommandError, Delivery, EventClass, Pieces, Txn, TxnContext};
 
 /// A store with one client. See the module's documentation.
 pub(crate) struct Bench {
@@ -64,6 +64,7 @@ impl Bench {
                 track: false,
                 monitored: false,
                 recorded: false,
+                delivery: Delivery::Whole,
             },
             version: Version::V2,
             events: Vec::new(),
@@ -154,16 +155,40 @@ impl Bench {
 
     /// Runs a command on applied state. `None`: it is no read.
     pub fn read<A: AsRef<[u8]>>(&self, args: &[A]) -> Option<Result<Vec<u8>, CommandError>> {
+        Some(match self.read_as(args, self.context)? {
+            Err(error) if !error.is_retry() => Ok(format!("-{error}\r\n").into_bytes()),
+            other => other,
+        })
+    }
+
+    /// The same under another context, errors as they are.
+    pub fn read_as<A: AsRef<[u8]>>(
+        &self,
+        args: &[A],
+        context: TxnContext,
+    ) -> Option<Result<Vec<u8>, CommandError>> {
         let spec = command::lookup(args[0].as_ref()).unwrap();
         if !matches!(handler(spec), Some(Handler::Read(_))) {
             return None;
         }
         let maps = self.store.maps();
-        let mut txn = Txn::read(&self.store, &maps, self.context);
-        Some(match evaluate(&mut txn, args, self.version) {
-            Err(error) if !error.is_retry() => Ok(format!("-{error}\r\n").into_bytes()),
-            other => other,
-        })
+        let mut txn = Txn::read(&self.store, &maps, context);
+        Some(evaluate(&mut txn, args, self.version))
+    }
+
+    /// Begins a read whose reply leaves in pieces. `None`: it would not.
+    pub fn begin_pieces(&self, args: &[Vec<u8>]) -> Option<(ReplyWriter, Pieces)> {
+        let pin = Arc::new(Pin::passing(&self.store).expect("nobody applies anything"));
+        let context = TxnContext {
+            delivery: Delivery::InPieces,
+            ..self.context
+        };
+        let mut txn = Txn::in_pieces(&pin, context);
+        let mut out = ReplyWriter::new(self.version);
+        evaluate_into(&mut txn, args, &mut out).unwrap();
+        let pieces = txn.take_left()?;
+        assert!(pieces.is_intact().unwrap());
+        Some((out, pieces))
     }
 
     /// Names of the events of the last command or batch.
@@ -186,16 +211,24 @@ fn evaluate<A: AsRef<[u8]>>(
     args: &[A],
     version: Version,
 ) -> Result<Vec<u8>, CommandError> {
+    let mut out = ReplyWriter::new(version);
+    evaluate_into(txn, args, &mut out)?;
+    Ok(out.to_vec())
+}
+
+fn evaluate_into<A: AsRef<[u8]>>(
+    txn: &mut Txn<'_>,
+    args: &[A],
+    out: &mut ReplyWriter,
+) -> Result<(), CommandError> {
     let mut requests = Requests::default();
     requests.push_owned(args.iter().map(|arg| arg.as_ref()));
     let args = requests.get(0);
     let command::Resolved::Command(spec) = command::resolve(&args) else {
         panic!("no such command: {args:?}");
     };
-    let mut out = ReplyWriter::new(version);
     match handler(spec).expect("a command with a handler") {
-        Handler::Read(run) | Handler::Write(run) => run(txn, &args, &mut out)?,
+        Handler::Read(run) | Handler::Write(run) => run(txn, &args, out),
         Handler::Session(_) => panic!("{} is no command on data", spec.name),
     }
-    Ok(out.to_vec())
 }

@@ -384,6 +384,10 @@ pub struct LiveSettings {
     pub lfu_log_factor: AtomicUsize,
     /// Minutes.
     pub lfu_decay_time: AtomicUsize,
+    /// Clients that are sent replies in pieces at a time.
+    pub reply_pieces_clients: AtomicUsize,
+    /// Seconds that a client may take for one piece.
+    pub reply_pieces_timeout: AtomicUsize,
 }
 
 impl LiveSettings {
@@ -410,6 +414,8 @@ impl LiveSettings {
             maxmemory_samples: AtomicUsize::new(0),
             lfu_log_factor: AtomicUsize::new(0),
             lfu_decay_time: AtomicUsize::new(0),
+            reply_pieces_clients: AtomicUsize::new(0),
+            reply_pieces_timeout: AtomicUsize::new(0),
         };
         live.follow(&config.settings);
         // A configuration may be built by hand, without settings.
@@ -443,6 +449,8 @@ impl LiveSettings {
             (&self.maxmemory_samples, "maxmemory-samples"),
             (&self.lfu_log_factor, "lfu-log-factor"),
             (&self.lfu_decay_time, "lfu-decay-time"),
+            (&self.reply_pieces_clients, "reply-pieces-max-clients"),
+            (&self.reply_pieces_timeout, "reply-pieces-timeout"),
         ];
         let policy = EvictionPolicy::of(settings) as u8;
         self.eviction_policy.store(policy, Ordering::Relaxed);

@@ -45,7 +45,7 @@ use crate::storage::{MetaKey, Store};
 use crate::txn::clock::LogClock;
 use crate::txn::events::Event;
 use crate::txn::tape::Tape;
-use crate::txn::{TxnContext, Witness};
+use crate::txn::{Delivery, TxnContext, Witness};
 
 /// Numbers a group. Standalone: 0.
 pub type GroupId = u32;
@@ -339,6 +339,7 @@ impl Group {
             track: false,
             monitored: self.events.monitored(),
             recorded: self.events.recording(),
+            delivery: Delivery::Whole,
         }
     }
 

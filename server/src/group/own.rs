@@ -68,6 +68,7 @@ fn own_command(requests: &Requests, at: usize, db: usize) -> Result<QueuedComman
         // Each its own: a failed one stops no other.
         stream: at as u32,
         tries: IN_PLACE,
+        pieces: false,
         watcher: 0,
         begin_by: None,
         outcome: Outcome::Pending,

@@ -139,6 +139,7 @@ fn queued(request: u32, name: &str, watcher: u64) -> QueuedCommand {
         slot: None,
         stream: 0,
         tries: 0,
+        pieces: false,
         watcher,
         begin_by: None,
         outcome: Outcome::Pending,

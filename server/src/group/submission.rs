@@ -32,6 +32,8 @@ pub enum Outcome {
     Done,
     /// Not in memory: fetch, then submit again.
     Cold,
+    /// A read whose reply is to leave in pieces, which is not the writer's affair.
+    Large,
     /// It waits for its keys: see `SubmissionState::blocked`.
     Blocked,
     /// The slot is frozen by a move: wait, then submit again.
@@ -63,6 +65,8 @@ pub struct QueuedCommand {
     pub stream: u32,
     /// How often it was found cold.
     pub tries: u8,
+    /// A read whose reply may leave in pieces if it is large.
+    pub pieces: bool,
     /// Who watches with it (WATCH), or whose watches decide (EXEC); 0: nobody.
     pub watcher: WatcherId,
     /// Not executed if it was not begun by then.

@@ -25,7 +25,9 @@ use crate::txn::events::Event;
 use crate::txn::overlay::{Overlay, State};
 use crate::txn::staging;
 use crate::txn::tape::Tape;
-use crate::txn::{CommandError, EventClass, EventKey, Notes, Refused, Txn, TxnContext};
+use crate::txn::{
+    CommandError, Delivery, EventClass, EventKey, Notes, Refused, Txn, TxnContext,
+};
 
 /// Commands evaluated in one turn at most.
 const MAX_COMMANDS: usize = 8192;
@@ -363,6 +365,10 @@ impl Group {
             client: command.client,
             track: command.track,
             misses: context.misses && command.spec.is_readonly(),
+            delivery: match command.pieces {
+                true => Delivery::IfSmall,
+                false => Delivery::Whole,
+            },
             ..context
         };
         let savepoint = writer.overlay.savepoint();
@@ -403,6 +409,7 @@ impl Group {
                 writer.overlay.roll_back(savepoint);
                 match error {
                     CommandError::Cold => (Outcome::Cold, false),
+                    CommandError::Large => (Outcome::Large, false),
                     CommandError::Block { timeout_ms } => {
                         self.block(&mut writer.overlay, state, at, context, timeout_ms);
                         (Outcome::Blocked, false)

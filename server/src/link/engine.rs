@@ -611,6 +611,7 @@ impl Engine {
             subject: None,
             now: group.now(),
             disk: false,
+            pieces: false,
         };
         let outcome = job.run(&self.request.get(0), &mut self.reply);
         let failed = match outcome {
@@ -620,7 +621,7 @@ impl Engine {
                 true
             }
             ReadOutcome::ByWriter => return self.enqueue(asked, found, group, from),
-            ReadOutcome::Cold => {
+            ReadOutcome::Cold | ReadOutcome::Large => {
                 self.read_cold(asked, d, handler, group);
                 return Begun::Underway;
             }
@@ -654,6 +655,7 @@ impl Engine {
                 subject: None,
                 now: group.now(),
                 disk: true,
+                pieces: false,
             };
             let outcome = job.run(&one.get(0), &mut reply);
             let nanos = started.elapsed().as_nanos() as u64;
@@ -664,7 +666,7 @@ impl Engine {
                     reply.error(error.to_string());
                     true
                 }
-                ReadOutcome::ByWriter | ReadOutcome::Cold => {
+                ReadOutcome::ByWriter | ReadOutcome::Cold | ReadOutcome::Large => {
                     return report.send(Work::ByWriter(wire_of(&one, 0)));
                 }
             };
@@ -753,6 +755,7 @@ impl Engine {
             slot: d.slot,
             stream: asked.session,
             tries: asked.tries,
+            pieces: false,
             watcher: if watches { client } else { 0 },
             begin_by: asked.begin_by,
             outcome: Outcome::Pending,
@@ -808,7 +811,7 @@ impl Engine {
                     let refusal = self.slot_refusal(asked, group.id, SlotVerdict::Moved);
                     self.refuse(asked, refusal);
                 }
-                Outcome::Cold | Outcome::Pending | Outcome::Blocked => {}
+                Outcome::Cold | Outcome::Large | Outcome::Pending | Outcome::Blocked => {}
             }
         }
         for (_, run) in &round.inner {

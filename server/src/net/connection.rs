@@ -7,6 +7,7 @@
 
 mod ahead;
 mod blocking;
+mod pieces;
 mod sync;
 mod transaction;
 
@@ -609,7 +610,8 @@ impl Connection {
         if is_read && self.pending.is_empty() {
             return self.read_one(request, d, handler, group).await;
         }
-        self.enqueue(request, d, handler, group);
+        let pieces = is_read && self.takes_pieces();
+        self.enqueue(request, d, handler, group, pieces);
         Ok(())
     }
 
@@ -738,6 +740,7 @@ impl Connection {
             subject: self.session.subject().map(|subject| &**subject),
             now: self.pace.log_time(&group),
             disk: false,
+            pieces: self.takes_pieces(),
         };
         match job.run(&args, &mut self.out) {
             ReadOutcome::Done => {
@@ -748,10 +751,14 @@ impl Connection {
                 self.out.truncate(mark);
                 return self.read_cold(request, d, handler, group).await;
             }
+            ReadOutcome::Large => {
+                self.out.truncate(mark);
+                return self.read_large(request, d, handler, group).await;
+            }
             // Also what is frozen or has moved: the writer says so in order.
             ReadOutcome::ByWriter => {
                 self.out.truncate(mark);
-                self.enqueue(request, d, handler, group);
+                self.enqueue(request, d, handler, group, self.takes_pieces());
             }
             ReadOutcome::Failed(error) => {
                 self.out.truncate(mark);
@@ -794,6 +801,7 @@ impl Connection {
         let one = self.requests.share(request);
         let reader = Arc::clone(&group);
         let subject = self.session.subject().cloned();
+        let pieces = self.takes_pieces();
         let job = tokio::task::spawn_blocking(move || {
             let mut out = ReplyWriter::new(version);
             let job = ReadJob {
@@ -804,6 +812,7 @@ impl Connection {
                 subject: subject.as_deref(),
                 now: reader.now(),
                 disk: true,
+                pieces,
             };
             let outcome = job.run(&one.get(0), &mut out);
             (out, outcome)
@@ -814,8 +823,9 @@ impl Connection {
                 self.out.append(&mut out);
                 false
             }
+            ReadOutcome::Large => return self.read_large(request, d, handler, group).await,
             ReadOutcome::ByWriter | ReadOutcome::Cold => {
-                self.enqueue(request, d, handler, group);
+                self.enqueue(request, d, handler, group, pieces);
                 return Ok(());
             }
             ReadOutcome::Failed(error) => {
@@ -827,7 +837,31 @@ impl Connection {
         Ok(())
     }
 
-    fn enqueue(&mut self, request: usize, d: Dispatched, handler: DataHandler, group: GroupHandle) {
+    /// The same with a reply that is too large to be made whole.
+    async fn read_large(
+        &mut self,
+        request: usize,
+        d: Dispatched,
+        handler: DataHandler,
+        group: GroupHandle,
+    ) -> Result<(), End> {
+        // Boxed: few connections need the room.
+        let read = self.read_in_pieces(request, d, handler, Arc::clone(&group));
+        if !Box::pin(read).await? {
+            self.enqueue(request, d, handler, group, false);
+        }
+        Ok(())
+    }
+
+    /// `pieces`: a large reply is not made by the writer.
+    fn enqueue(
+        &mut self,
+        request: usize,
+        d: Dispatched,
+        handler: DataHandler,
+        group: GroupHandle,
+        pieces: bool,
+    ) {
         let monitors = &self.session.server.announcer.monitors;
         if monitors.any() {
             monitors.note_sender(&self.session.client);
@@ -850,6 +884,7 @@ impl Connection {
             slot: d.slot,
             stream: 0,
             tries: 0,
+            pieces,
             watcher: 0,
             begin_by: None,
             outcome: Outcome::Pending,
@@ -931,6 +966,14 @@ impl Connection {
         if let Some(first) = pending.get(answered).copied() {
             match first.outcome {
                 Outcome::Cold => self.fetch(&first, group).await?,
+                Outcome::Large => {
+                    let (request, d) = (first.request as usize, dispatched(&first));
+                    let read = self.read_in_pieces(request, d, first.handler, group.clone());
+                    match Box::pin(read).await? {
+                        true => answered += 1,
+                        false => pending[answered].pieces = false,
+                    }
+                }
                 Outcome::Blocked => {
                     let (_, waiter) = self.blocked.pop().expect("a blocked command waits");
                     let answered_it = self.wait_blocked(group, &waiter, &first).await?;

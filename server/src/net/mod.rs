@@ -7,6 +7,7 @@ mod connection;
 mod listener;
 pub(crate) mod multi;
 pub mod outbox;
+pub(crate) mod pieces;
 pub(crate) mod read;
 pub mod session;
 pub mod sockets;
@@ -14,4 +15,5 @@ mod turns;
 
 pub(crate) use connection::warm;
 pub use listener::{Network, start, start_node};
+pub use pieces::InPieces;
 pub use turns::Turns;

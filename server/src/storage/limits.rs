@@ -1,4 +1,5 @@
-//! Thresholds at which a value changes its form, as CONFIG has them now.
+//! Thresholds at which a value changes its form, or the reply that shows it, as
+//! CONFIG has them now.
 //!
 //! Names and defaults are Redis's. They may change while the group lives; a
 //! value takes notice when it is written next, as in Redis.
@@ -21,6 +22,9 @@ pub struct TypeLimits {
     pub stream_node_entries: AtomicUsize,
     pub stream_node_bytes: AtomicUsize,
     pub hll_sparse_bytes: AtomicUsize,
+    /// Elements, and bytes of them, above which a reply leaves in pieces. Ours.
+    pub reply_elements: AtomicUsize,
+    pub reply_bytes: AtomicUsize,
 }
 
 impl Default for TypeLimits {
@@ -35,13 +39,15 @@ impl Default for TypeLimits {
             stream_node_entries: AtomicUsize::new(100),
             stream_node_bytes: AtomicUsize::new(4096),
             hll_sparse_bytes: AtomicUsize::new(3000),
+            reply_elements: AtomicUsize::new(4096),
+            reply_bytes: AtomicUsize::new(256 << 10),
         }
     }
 }
 
 impl TypeLimits {
     /// Every threshold that is a count, with its parameter's name.
-    pub fn counts(&self) -> [(&AtomicUsize, &'static str); 8] {
+    pub fn counts(&self) -> [(&AtomicUsize, &'static str); 10] {
         [
             (&self.hash_entries, "hash-max-listpack-entries"),
             (&self.hash_value, "hash-max-listpack-value"),
@@ -51,6 +57,8 @@ impl TypeLimits {
             (&self.stream_node_entries, "stream-node-max-entries"),
             (&self.stream_node_bytes, "stream-node-max-bytes"),
             (&self.hll_sparse_bytes, "hll-sparse-max-bytes"),
+            (&self.reply_elements, "reply-whole-max-elements"),
+            (&self.reply_bytes, "reply-whole-max-bytes"),
         ]
     }
 

@@ -22,7 +22,7 @@ pub use engine::{Engine, FamilyHandle, MemoryPlan, Resources};
 pub use header::{Header, KeyType, Spread};
 pub use keys::{MetaKey, Version};
 pub use limits::TypeLimits;
-pub use pin::Pin;
+pub use pin::{Pin, PinnedRows};
 pub use record::Record;
 pub use store::{Log, Position, Store, StoreError, SystemChanges};
 pub use view::{DurableView, Held, Hold};

@@ -1,21 +1,31 @@
-//! A store as it was at one moment, for readers that need all of it: exports
-//! and replicas.
+//! A store as it was at one moment, for readers that need it for long: exports
+//! and replicas, which need all of it, and replies in pieces, which need one
+//! collection.
 //!
-//! Owns a RocksDB snapshot, and holds garbage as long as it lives, because
-//! compaction filters ignore snapshots. Bounded by its owner: what is pinned
-//! keeps its space.
+//! Owns a RocksDB snapshot. Compaction filters ignore snapshots, so whoever needs
+//! everything holds garbage as long as the pin lives; the reader of one collection
+//! makes its iterator ([`PinnedRows`]) and asks afterwards whether the collection
+//! still lives, of which no filter has dropped anything then. Bounded by its owner:
+//! what is pinned keeps its space.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use rocksdb::{DB, ReadOptions, SnapshotWithThreadMode};
+use rocksdb::{DB, DBRawIterator, Direction, ReadOptions, SnapshotWithThreadMode};
 
 use super::generations::GenerationMap;
-use super::keys::MetaKey;
+use super::keys::{MetaKey, PREFIX_LEN, VERSION_LEN, Version};
 use super::record::Record;
 use super::store::Store;
 use super::view::Hold;
+use crate::txn::CommandError;
 use crate::txn::effects::Family;
+
+/// An apply takes no time, or as long as a sync: so often, and with such pauses,
+/// a moment between two of them is looked for.
+const LOOKS: usize = 400;
+const LOOK_EVERY: Duration = Duration::from_micros(50);
 
 /// See the module's documentation.
 pub struct Pin {
@@ -24,7 +34,7 @@ pub struct Pin {
     store: Arc<Store>,
     maps: Arc<GenerationMap>,
     log_time: u64,
-    _hold: Hold,
+    _hold: Option<Hold>,
 }
 
 // SAFETY: a RocksDB snapshot may be read and released on any thread.
@@ -35,6 +45,29 @@ impl Pin {
     /// Pins what is applied now. Nothing may be applied meanwhile, and `hold`,
     /// of everything, is no longer pending.
     pub fn new(store: &Arc<Store>, hold: Hold) -> Pin {
+        Pin::of(store, Some(hold))
+    }
+
+    /// Pins what is applied now, beside the writer, and holds no garbage. May
+    /// wait for a moment between two entries; `None`: there was none.
+    pub fn passing(store: &Arc<Store>) -> Option<Pin> {
+        for look in 0..LOOKS {
+            if look > 0 {
+                std::thread::sleep(LOOK_EVERY);
+            }
+            let epoch = store.epoch();
+            if !epoch.is_multiple_of(2) {
+                continue;
+            }
+            let pin = Pin::of(store, None);
+            if store.epoch() == epoch {
+                return Some(pin);
+            }
+        }
+        None
+    }
+
+    fn of(store: &Arc<Store>, hold: Option<Hold>) -> Pin {
         // SAFETY: the snapshot lives beside the store that it belongs to, and
         // is dropped first.
         let db: &'static DB = unsafe { &*std::ptr::from_ref(&store.engine().db) };
@@ -94,4 +127,117 @@ fn once() -> ReadOptions {
     let mut options = ReadOptions::default();
     options.fill_cache(false);
     options
+}
+
+/// Rows of one collection at a pinned moment, to be gone through in one direction
+/// with pauses of any length.
+///
+/// An iterator keeps the files and the memtables that it began with, so one that
+/// stands still for long is made anew on those of now ([`PinnedRows::renew`]).
+pub struct PinnedRows {
+    // Declared before the pin, dropped before it.
+    rows: DBRawIterator<'static>,
+    pin: Arc<Pin>,
+    family: Family,
+    /// First key and end of what is gone through.
+    bounds: (Vec<u8>, Vec<u8>),
+    direction: Direction,
+    /// Whether what is read may push other blocks out of the cache.
+    cached: bool,
+}
+
+impl PinnedRows {
+    /// All rows with `first <= key < end`, both keys of rows of one collection.
+    pub fn new(
+        pin: &Arc<Pin>,
+        family: Family,
+        bounds: (Vec<u8>, Vec<u8>),
+        direction: Direction,
+        cached: bool,
+    ) -> PinnedRows {
+        let mut rows = iterator(pin, family, &bounds, cached);
+        match direction {
+            Direction::Forward => rows.seek_to_first(),
+            Direction::Reverse => rows.seek_to_last(),
+        }
+        PinnedRows {
+            rows,
+            pin: pin.clone(),
+            family,
+            bounds,
+            direction,
+            cached,
+        }
+    }
+
+    /// Key and value of the next row; `None`: there is none.
+    pub fn current(&self) -> Result<Option<(&[u8], &[u8])>, rocksdb::Error> {
+        match self.rows.item() {
+            Some(item) => Ok(Some(item)),
+            None => self.rows.status().map(|()| None),
+        }
+    }
+
+    pub fn step(&mut self) {
+        match self.direction {
+            Direction::Forward => self.rows.next(),
+            Direction::Reverse => self.rows.prev(),
+        }
+    }
+
+    /// Goes on with the files of now, if `parent`, the collection, still lives:
+    /// otherwise a filter may have dropped what is yet to come.
+    pub fn renew(&mut self, parent: &MetaKey) -> Result<bool, CommandError> {
+        let Some((at, _)) = self.current()? else {
+            return Ok(true);
+        };
+        let mut rows = iterator(&self.pin, self.family, &self.bounds, self.cached);
+        match self.direction {
+            Direction::Forward => rows.seek(at),
+            Direction::Reverse => rows.seek_for_prev(at),
+        }
+        rows.status()?;
+        let lives = self.parent_lives(parent)?;
+        if lives {
+            self.rows = rows;
+        }
+        Ok(lives)
+    }
+
+    /// Whether the collection still is what it was at the pinned moment, and no
+    /// filter can have dropped any of its rows before now.
+    pub fn parent_lives(&self, parent: &MetaKey) -> Result<bool, CommandError> {
+        let store = self.pin.store();
+        let is_live = store.with_maps(|maps| {
+            let database = maps.live.database_of(parent.slot(), parent.generation());
+            database.is_some()
+        });
+        let record = store.record(parent, true)?;
+        let Some(header) = record.as_ref().and_then(Record::header) else {
+            return Ok(false);
+        };
+        let version = self.bounds.0.get(PREFIX_LEN..PREFIX_LEN + VERSION_LEN);
+        let version = version.and_then(Version::from_bytes);
+        let is_same = version.is_some() && header.spread.map(|s| s.version) == version;
+        let is_due = header.expires_at.is_some_and(|at| at < store.log_time());
+        Ok(is_live && is_same && !is_due)
+    }
+}
+
+fn iterator(
+    pin: &Pin,
+    family: Family,
+    (first, end): &(Vec<u8>, Vec<u8>),
+    cached: bool,
+) -> DBRawIterator<'static> {
+    let mut options = ReadOptions::default();
+    options.set_iterate_lower_bound(first.clone());
+    options.set_iterate_upper_bound(end.clone());
+    pin.apply_to(&mut options);
+    options.fill_cache(cached);
+    let engine = pin.store.engine();
+    // SAFETY: the iterator lives beside the pin, which keeps the store, and is
+    // dropped first.
+    let db: &'static DB = unsafe { &*std::ptr::from_ref(&engine.db) };
+    db.raw_iterator_cf_opt(&engine.family(family), options)
 }

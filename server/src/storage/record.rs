@@ -15,7 +15,7 @@ use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering, fence};
 
-use super::header::Header;
+use super::header::{Header, Spread};
 use super::keys::MetaKey;
 
 const SHORT: usize = 8;
@@ -126,6 +126,11 @@ impl Record {
     /// Whether the value lies in rows.
     pub fn is_spread(&self) -> bool {
         Header::is_spread(self.value())
+    }
+
+    /// Where the rows of a spread value are; `None`: it has none.
+    pub fn spread(&self) -> Option<Spread> {
+        self.header().and_then(|header| header.spread)
     }
 
     /// What follows the header. Empty for corrupt bytes.

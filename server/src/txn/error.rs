@@ -15,6 +15,9 @@ pub enum CommandError {
     /// Nothing to answer with yet: undo, and run again when one of the
     /// command's keys has changed. `timeout_ms` 0: wait for ever.
     Block { timeout_ms: u64 },
+    /// Too much for one piece, and somebody takes several: undo, and run again so
+    /// that the reply leaves in pieces.
+    Large,
     /// The storage failed; the message names what was read.
     Storage(rocksdb::Error),
     /// Bytes on disk that this program cannot understand (invariant 12).
@@ -81,6 +84,7 @@ impl std::fmt::Display for CommandError {
             CommandError::Line(line) => f.write_str(line),
             CommandError::Cold => f.write_str("ERR the data could not be fetched from disk"),
             CommandError::Block { .. } => f.write_str("ERR the command cannot wait here"),
+            CommandError::Large => f.write_str("ERR the reply is too large to be made whole"),
             CommandError::NeedsTick => f.write_str("ERR the group's clock could not be advanced"),
             CommandError::Storage(e) => write!(f, "ERR storage error: {}", e.as_ref()),
             CommandError::Corrupt(what) => write!(f, "ERR corrupt data on disk: {what}"),

@@ -11,6 +11,7 @@ pub mod effects;
 pub mod error;
 pub mod events;
 pub mod overlay;
+pub mod pieces;
 pub mod rows;
 pub mod staging;
 pub mod tape;
@@ -18,6 +19,7 @@ pub mod walk;
 pub mod witness;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use cairn_protocol::acl::{Denied, Subject};
@@ -29,10 +31,11 @@ use self::effects::{Family, MapChange};
 pub use self::error::{CommandError, ErrorCode};
 pub use self::events::{Event, EventClass, EventKey};
 use self::overlay::{Overlay, Savepoint, State};
+pub use self::pieces::{Delivery, Pieces};
 pub use self::witness::Witness;
 use crate::storage::generations::{DATABASES, GenerationMap};
 use crate::storage::keys::slot_of;
-use crate::storage::{Header, MetaKey, Pin, Record, Store, TypeLimits, Version};
+use crate::storage::{Header, MetaKey, Pin, PinnedRows, Record, Store, TypeLimits, Version};
 
 /// What the dispatcher fixes for one command.
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +71,8 @@ pub struct TxnContext {
     pub monitored: bool,
     /// Whether replicas are to be told what changes (`tape`).
     pub recorded: bool,
+    /// How a reply leaves that is too large to be made whole.
+    pub delivery: Delivery,
 }
 
 /// What was in force before an inner command.
@@ -82,6 +87,10 @@ pub struct Txn<'a> {
     maps: &'a GenerationMap,
     /// Reads are of this moment, not of what is applied now.
     pin: Option<&'a Pin>,
+    /// The same, for replies in pieces, which outlive the command.
+    lasting: Option<&'a Arc<Pin>>,
+    /// What the command left to be made in pieces.
+    left: Option<Pieces>,
     overlay: Option<&'a mut Overlay>,
     context: TxnContext,
     touched: u32,
@@ -151,6 +160,8 @@ impl<'a> Txn<'a> {
             store,
             maps,
             pin: None,
+            lasting: None,
+            left: None,
             overlay: None,
             context,
             touched: 0,
@@ -172,6 +183,15 @@ impl<'a> Txn<'a> {
         }
     }
 
+    /// A reader of a moment just pinned, whose reply may leave in pieces. It may
+    /// wait for the disk.
+    pub fn in_pieces(pin: &'a Arc<Pin>, context: TxnContext) -> Txn<'a> {
+        Txn {
+            lasting: Some(pin),
+            ..Txn::pinned(pin, context)
+        }
+    }
+
     /// A command of the group's writer, on top of the batch's overlay.
     pub fn write(
         store: &'a Store,
@@ -183,6 +203,8 @@ impl<'a> Txn<'a> {
             store,
             maps,
             pin: None,
+            lasting: None,
+            left: None,
             overlay: Some(overlay),
             context,
             touched: 0,
@@ -250,6 +272,7 @@ impl<'a> Txn<'a> {
             savepoint: self.overlay.as_ref().map(|o| o.inner_savepoint()),
         };
         (self.context.db, self.context.may_block) = (db, false);
+        self.context.delivery = Delivery::Whole;
         scope
     }
 
@@ -448,7 +471,7 @@ impl<'a> Txn<'a> {
     /// A key with this expiry is about to be treated as absent.
     pub(super) fn note_expired(&mut self, at: u64) -> Result<(), CommandError> {
         match &mut self.overlay {
-            None if self.pin.is_some() => Ok(()),
+            None if self.pin.is_some() && self.lasting.is_none() => Ok(()),
             None if at >= self.store.log_time() => Err(CommandError::NeedsTick),
             // Replicas keep it until they are told, which the writer does.
             None if self.context.recorded => Err(CommandError::NeedsTick),
@@ -542,6 +565,28 @@ impl<'a> Txn<'a> {
             };
         }
         Ok(rows.into_iter().collect())
+    }
+
+    /// Rows that are gone through after the command. Only for what
+    /// [`Delivery::InPieces`] lets go.
+    pub fn pinned_rows(
+        &self,
+        family: Family,
+        bounds: (Vec<u8>, Vec<u8>),
+        direction: Direction,
+        cached: bool,
+    ) -> PinnedRows {
+        let pin = self.lasting.expect("the reply leaves in pieces");
+        PinnedRows::new(pin, family, bounds, direction, cached)
+    }
+
+    /// Leaves the rest of the reply, of which the front is written.
+    pub fn leave(&mut self, rest: Pieces) {
+        self.left = Some(rest);
+    }
+
+    pub fn take_left(&mut self) -> Option<Pieces> {
+        self.left.take()
     }
 
     pub fn put_row(&mut self, family: Family, key: Vec<u8>, value: Bytes) {

@@ -18,6 +18,7 @@ use rocksdb::Direction;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::rows::{HEAD, Rows};
+use crate::storage::PinnedRows;
 use crate::txn::effects::Family;
 use crate::txn::{CommandError, Txn};
 
@@ -82,6 +83,11 @@ fn split(physical: &[u8]) -> (u64, &[u8]) {
         .iter()
         .fold(0, |sum, byte| sum << 8 | u64::from(*byte));
     (place, member)
+}
+
+/// The member of a physical key of such a row.
+pub fn member_of(physical: &[u8]) -> &[u8] {
+    split(physical).1
 }
 
 impl Members {
@@ -151,6 +157,12 @@ impl Members {
     /// Shows `visit` all elements, in order of place, until it breaks.
     pub fn each(&self, txn: &mut Txn<'_>, visit: &mut Visit<'_>) -> Result<(), CommandError> {
         self.between(txn, 0, PLACES, &mut |_, member, value| visit(member, value))
+    }
+
+    /// The rows of all elements, for a reply in pieces; see [`member_of`].
+    pub fn pinned(&self, txn: &Txn<'_>, cached: bool) -> PinnedRows {
+        let bounds = self.rows.range(self.tag);
+        txn.pinned_rows(Family::Data, bounds, Direction::Forward, cached)
     }
 
     /// Elements with `from <= place < to`.

@@ -112,6 +112,19 @@ impl<'r> Set<'r> {
         }
     }
 
+    /// The same if members are shown as their rows lie: integers are not, they
+    /// come in their order.
+    pub fn rows_to_show(&self) -> Option<Members> {
+        match self.body {
+            Body::Spread {
+                members,
+                is_intset: false,
+                ..
+            } => Some(members),
+            _ => None,
+        }
+    }
+
     pub fn contains(&self, txn: &mut Txn<'_>, member: &[u8]) -> Result<bool, CommandError> {
         match self.body {
             Body::Integers(integers) => {

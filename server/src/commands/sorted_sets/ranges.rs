@@ -7,11 +7,11 @@ use cairn_protocol::resp::{Args, ReplyWriter};
 
 use super::{Done, Shape, changed, open, save_smaller, store};
 use crate::commands::arguments::{integer, is};
-use crate::commands::large::{MANY, off_network_thread};
-use crate::txn::{CommandError, EventClass, Txn};
+use crate::commands::large::{CACHED, Growth, in_pieces, off_network_thread};
+use crate::txn::{CommandError, Delivery, EventClass, Pieces, Txn};
 use crate::types::delete_key;
 use crate::types::sorted_set::place::{LexBound, ScoreBound, Span, lex_run, lex_span, score_span};
-use crate::types::sorted_set::{Item, SortedSet};
+use crate::types::sorted_set::{Item, SortedSet, item_of_row};
 
 /// ZCOUNT key min max
 pub(super) fn zcount(txn: &mut Txn<'_>, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
@@ -294,8 +294,7 @@ impl Window {
         if self.exact {
             off_network_thread(txn, self.count)?;
         }
-        let may_wait = txn.is_write() || txn.context().disk;
-        let mut shown = 0;
+        let (mut shown, mut growth) = (0, Growth::begin(txn));
         set.visit_from(
             txn,
             &self.span,
@@ -304,17 +303,26 @@ impl Window {
             &mut |score, member| {
                 show(score, member);
                 shown += 1;
-                match shown < self.count && (may_wait || shown <= MANY) {
+                match shown < self.count && (self.exact || growth.add(member.len())) {
                     true => ControlFlow::Continue(()),
                     false => ControlFlow::Break(()),
                 }
             },
         )?;
         if !self.exact {
-            // Too many for the network thread: all over again on another.
-            off_network_thread(txn, shown)?;
+            // Too many for the network thread, or for one piece: all over again.
+            growth.end(txn)?;
         }
         Ok(shown as usize)
+    }
+
+    /// Number of its items.
+    fn len(&self, txn: &mut Txn<'_>, set: &SortedSet) -> Result<u64, CommandError> {
+        if self.exact {
+            return Ok(self.count);
+        }
+        let all = set.count(txn, &self.span)?;
+        Ok(self.count.min(all.saturating_sub(self.skip)))
     }
 }
 
@@ -350,6 +358,9 @@ fn reply(
         out.array(0);
         return Ok(());
     };
+    if is_left(txn, args.get(1), &set, &window, shape, out)? {
+        return Ok(());
+    }
     let list = match window.exact {
         true => {
             out.array(shape.len(window.count as usize));
@@ -364,6 +375,39 @@ fn reply(
         out.set_deferred(list, shape.len(shown));
     }
     Ok(())
+}
+
+/// Writes the front of a large part of a set and leaves its items to be written
+/// in pieces. False: it is for the command to write them.
+fn is_left(
+    txn: &mut Txn<'_>,
+    name: &[u8],
+    set: &SortedSet,
+    window: &Window,
+    shape: Shape,
+    out: &mut ReplyWriter,
+) -> Result<bool, CommandError> {
+    // How many items have scores or members between two ends is counted only
+    // for what has turned out to be large.
+    if set.spread().is_none() || !(window.exact || txn.context().delivery == Delivery::InPieces) {
+        return Ok(false);
+    }
+    let count = window.len(txn, set)?;
+    if !in_pieces(txn, set.spread(), count)? {
+        return Ok(false);
+    }
+    let (span, cached) = (&window.span, count <= CACHED);
+    let Some(rows) = set.pinned(txn, span, window.reverse, window.skip, cached)? else {
+        return Ok(false);
+    };
+    out.array(shape.len(count as usize));
+    let write = move |row: &[u8], value: &[u8], out: &mut ReplyWriter| {
+        let (score, member) = item_of_row(row, value)?;
+        shape.write(out, score, member);
+        Ok(1)
+    };
+    txn.leave(Pieces::of(&txn.key(name), rows, count, write));
+    Ok(true)
 }
 
 fn count(txn: &mut Txn<'_>, args: &Args<'_>, kind: Kind, out: &mut ReplyWriter) -> Done {

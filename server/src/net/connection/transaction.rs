@@ -120,7 +120,7 @@ impl Connection {
         let bytes = args.payload_len() + args.len() * WATCH_BYTES;
         self.session.note_watched(bytes);
         self.session.note_watch(&group, d.slot);
-        self.enqueue(request, d, handler, group);
+        self.enqueue(request, d, handler, group, false);
         let watcher = self.session.client.id;
         self.pending.last_mut().expect("just queued").watcher = watcher;
         Ok(())
@@ -200,7 +200,7 @@ impl Connection {
             slot,
         };
         std::mem::swap(&mut self.requests, &mut multi.exec);
-        self.enqueue(0, d, transactions::exec, group);
+        self.enqueue(0, d, transactions::exec, group, false);
         if self.session.is_watching() {
             let watcher = self.session.client.id;
             self.pending.last_mut().expect("just queued").watcher = watcher;

@@ -206,10 +206,7 @@ impl Chain {
         if first > last {
             return Ok(());
         }
-        let begin = self.rows.key(tag, &ordered(first));
-        // The key after that of `last`.
-        let mut end = self.rows.key(tag, &ordered(last));
-        end.push(0);
+        let (begin, end) = self.bounds_of(tag, first, last);
         let mut outcome = Ok(());
         let order = direction(from);
         txn.scan_rows(
@@ -226,6 +223,19 @@ impl Chain {
             },
         )?;
         outcome
+    }
+
+    /// First key and end of the rows of the nodes from `first` to `last`.
+    pub fn bounds(&self, first: i64, last: i64) -> (Vec<u8>, Vec<u8>) {
+        self.bounds_of(NODE, first, last)
+    }
+
+    fn bounds_of(&self, tag: u8, first: i64, last: i64) -> (Vec<u8>, Vec<u8>) {
+        let begin = self.rows.key(tag, &ordered(first));
+        // The key after that of `last`.
+        let mut end = self.rows.key(tag, &ordered(last));
+        end.push(0);
+        (begin, end)
     }
 
     /// Shows `visit` the nodes from the one with this id on, away from the

@@ -155,6 +155,11 @@ impl<'r> List<'r> {
         self.len() == 0
     }
 
+    /// Whether it has rows of its own.
+    pub fn is_spread(&self) -> bool {
+        self.chain.is_some()
+    }
+
     /// Number of elements in the nodes of the chain.
     fn middle(&self) -> u64 {
         self.chain.as_ref().map_or(0, |chain| chain.count)

@@ -2,9 +2,13 @@
 
 use std::ops::{ControlFlow, Range};
 
+use rocksdb::Direction;
+
 use super::chain::Flow;
 use super::node::{CORRUPT, Node};
 use super::{Done, End, List};
+use crate::storage::PinnedRows;
+use crate::txn::effects::Family;
 use crate::txn::{CommandError, Txn};
 
 /// Where a node of a list is.
@@ -14,6 +18,33 @@ pub(super) enum Place {
     /// In the chain, under this id.
     Chain(i64),
     Right,
+}
+
+/// Rows of the chain, and what of them lies in a range.
+pub struct Middle {
+    pub rows: PinnedRows,
+    pub part: Part,
+}
+
+/// A run of elements in the rows that are yet to come.
+#[derive(Clone, Copy)]
+pub struct Part {
+    /// Elements of the next row before the run.
+    skip: u64,
+    pub count: u64,
+}
+
+impl Part {
+    /// Shows `take` what lies in the next row and says how much that is.
+    pub fn show(&mut self, value: &[u8], take: &mut dyn FnMut(&[u8])) -> Result<u64, CommandError> {
+        let node = Node::decode(value)?;
+        let from = std::mem::take(&mut self.skip);
+        let to = from.saturating_add(self.count).min(node.len());
+        let shown = to.checked_sub(from).ok_or(CORRUPT)?;
+        node.show(from, to, take)?;
+        self.count -= shown;
+        Ok(shown)
+    }
 }
 
 /// Gets a node, where it is, and the index of its first element.
@@ -91,6 +122,51 @@ impl List<'_> {
             Ok(flow)
         })?;
         Ok(flow)
+    }
+
+    /// Shows `take` the elements of a range that lie in one of the ends, in order.
+    pub fn show_end(&self, end: End, range: &Range<u64>, take: &mut dyn FnMut(&[u8])) -> Done {
+        let (node, first) = match end {
+            End::Left => (&self.left, 0),
+            End::Right => (&self.right, self.left.len() + self.middle()),
+        };
+        let lo = range.start.saturating_sub(first);
+        let hi = range.end.saturating_sub(first).min(node.len());
+        match lo < hi {
+            true => node.show(lo, hi, take),
+            false => Ok(()),
+        }
+    }
+
+    /// What lies between the ends of a range that must lie within the list, for a
+    /// reply in pieces. `None`: nothing.
+    pub fn pinned(
+        &self,
+        txn: &mut Txn<'_>,
+        range: &Range<u64>,
+        cached: bool,
+    ) -> Result<Option<Middle>, CommandError> {
+        let Some(chain) = &self.chain else {
+            return Ok(None);
+        };
+        let begin = self.left.len();
+        let lo = range.start.saturating_sub(begin);
+        let hi = range.end.saturating_sub(begin).min(chain.count);
+        if lo >= hi {
+            return Ok(None);
+        }
+        let (id, at) = match lo {
+            0 => (chain.first, 0),
+            _ => chain.locate(txn, lo)?,
+        };
+        let bounds = chain.bounds(id, chain.last);
+        Ok(Some(Middle {
+            rows: txn.pinned_rows(Family::Data, bounds, Direction::Forward, cached),
+            part: Part {
+                skip: lo - at,
+                count: hi - lo,
+            },
+        }))
     }
 
     /// Shows `take` the elements of a range, which must lie within the list,

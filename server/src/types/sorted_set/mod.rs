@@ -15,11 +15,11 @@ use std::sync::atomic::Ordering;
 
 use self::place::{Span, place};
 use self::spread::SpreadSet;
-pub use self::spread::{is_skiplist, score_of_row};
+pub use self::spread::{is_skiplist, item_of_row, score_of_row};
 use super::members::{Members, Selection};
 use super::{decode, delete_key};
 use crate::storage::limits::PACKED_MAX;
-use crate::storage::{Header, KeyType, MetaKey, Record};
+use crate::storage::{Header, KeyType, MetaKey, PinnedRows, Record, Spread};
 use crate::txn::{CommandError, Txn};
 
 /// An offset up to this is skipped by scanning, not found by the counts.
@@ -68,6 +68,8 @@ pub struct SortedSet {
     key: MetaKey,
     expires_at: Option<u64>,
     body: Body,
+    /// Of a spread set as its record had it when the set was opened.
+    spread: Option<Spread>,
     len: u64,
     /// Whether the key existed when the set was opened.
     existed: bool,
@@ -98,6 +100,7 @@ impl SortedSet {
                 record: None,
                 changed: None,
             },
+            spread: None,
             len: 0,
             existed: false,
         }))
@@ -130,6 +133,7 @@ impl SortedSet {
             key: key.clone(),
             expires_at: header.expires_at,
             body,
+            spread: header.spread,
             len,
             existed: true,
         })
@@ -157,6 +161,11 @@ impl SortedSet {
         };
         txn.put(key, record)?;
         Ok(existed)
+    }
+
+    /// How large a spread set was when it was opened; `None`: it is packed.
+    pub fn spread(&self) -> Option<Spread> {
+        self.spread
     }
 
     /// Number of members.
@@ -397,6 +406,26 @@ impl SortedSet {
             }
             visit(score, member)
         })
+    }
+
+    /// The items of a span without the first `skip`, for a reply in pieces of a
+    /// spread set. `None`: there are none, or the set is packed.
+    pub fn pinned(
+        &self,
+        txn: &mut Txn<'_>,
+        span: &Span,
+        reverse: bool,
+        skip: u64,
+        cached: bool,
+    ) -> Result<Option<PinnedRows>, CommandError> {
+        let Body::Spread(set) = &self.body else {
+            return Ok(None);
+        };
+        let rest = match skip {
+            0 => Some(span.clone()),
+            _ => skipped(set, txn, self.len, span, reverse, skip)?,
+        };
+        Ok(rest.map(|rest| set.pinned(txn, &rest, reverse, cached)))
     }
 
     /// One item, each as likely as any other.

@@ -17,7 +17,7 @@ use rocksdb::Direction;
 use super::Item;
 use super::place::{Span, place, split};
 use super::ranks::Ranks;
-use crate::storage::{Header, KeyType, MetaKey, Record, Spread};
+use crate::storage::{Header, KeyType, MetaKey, PinnedRows, Record, Spread};
 use crate::txn::effects::Family;
 use crate::txn::{CommandError, Txn};
 use crate::types::members::Members;
@@ -175,11 +175,7 @@ impl SpreadSet {
         reverse: bool,
         visit: &mut dyn FnMut(f64, &[u8]) -> ControlFlow<()>,
     ) -> Result<(), CommandError> {
-        let first = self.rows.key(TAG_ORDER, &span.first);
-        let end = match &span.end {
-            Some(end) => self.rows.key(TAG_ORDER, end),
-            None => self.rows.range(TAG_ORDER).1,
-        };
+        let (first, end) = self.bounds(span);
         if first >= end {
             return Ok(());
         }
@@ -188,10 +184,9 @@ impl SpreadSet {
             false => Direction::Forward,
         };
         let mut failed = false;
-        let mut show = |key: &[u8], value: &[u8]| match split(rest_of(key)) {
-            Some((_, member)) if value == MINUS_ZERO => visit(-0.0, member),
-            Some((score, member)) => visit(score, member),
-            None => {
+        let mut show = |key: &[u8], value: &[u8]| match item_of_row(key, value) {
+            Ok((score, member)) => visit(score, member),
+            Err(_) => {
                 failed = true;
                 ControlFlow::Break(())
             }
@@ -201,6 +196,24 @@ impl SpreadSet {
             true => Err(CORRUPT),
             false => Ok(()),
         }
+    }
+
+    /// First key and end of the rows of a span.
+    fn bounds(&self, span: &Span) -> (Vec<u8>, Vec<u8>) {
+        let end = match &span.end {
+            Some(end) => self.rows.key(TAG_ORDER, end),
+            None => self.rows.range(TAG_ORDER).1,
+        };
+        (self.rows.key(TAG_ORDER, &span.first), end)
+    }
+
+    /// The rows of a span, for a reply in pieces; see [`item_of_row`].
+    pub fn pinned(&self, txn: &Txn<'_>, span: &Span, reverse: bool, cached: bool) -> PinnedRows {
+        let direction = match reverse {
+            true => Direction::Reverse,
+            false => Direction::Forward,
+        };
+        txn.pinned_rows(Family::Score, self.bounds(span), direction, cached)
     }
 
     #[cfg(test)]
@@ -226,6 +239,16 @@ impl SpreadSet {
 pub fn score_of_row(value: &[u8]) -> Result<f64, CommandError> {
     let bits = value.try_into().map_err(|_| CORRUPT)?;
     Ok(f64::from_bits(u64::from_be_bytes(bits)))
+}
+
+/// Score and member of a row of the order.
+pub fn item_of_row<'a>(key: &'a [u8], value: &[u8]) -> Result<(f64, &'a [u8]), CommandError> {
+    let (score, member) = split(rest_of(key)).ok_or(CORRUPT)?;
+    let score = match value == MINUS_ZERO {
+        true => -0.0,
+        false => score,
+    };
+    Ok((score, member))
 }
 
 /// Whether a spread set's own bytes say that Redis would call it a skiplist.
