@@ -138,6 +138,7 @@ fn queued(name: &str) -> QueuedCommand {
         slot: None,
         stream: 0,
         tries: 3,
+        pieces: false,
         watcher: 0,
         begin_by: None,
         outcome: Outcome::Pending,

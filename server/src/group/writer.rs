@@ -25,9 +25,7 @@ use crate::txn::events::Event;
 use crate::txn::overlay::{Overlay, State};
 use crate::txn::staging;
 use crate::txn::tape::Tape;
-use crate::txn::{
-    CommandError, Delivery, EventClass, EventKey, Notes, Refused, Txn, TxnContext,
-};
+use crate::txn::{CommandError, Delivery, EventClass, EventKey, Notes, Refused, Txn, TxnContext};
 
 /// Commands evaluated in one turn at most.
 const MAX_COMMANDS: usize = 8192;

@@ -51,7 +51,7 @@ pub(crate) enum Begun {
     /// There was no need.
     Whole(ReadOutcome),
     /// The front is written, this is to follow.
-    InPieces(Pieces),
+    InPieces(Box<Pieces>),
 }
 
 impl ReadJob<'_> {
@@ -113,7 +113,7 @@ impl ReadJob<'_> {
         let mark = out.mark();
         for _ in 0..MAX_TRIES {
             match self.try_pieces(args, out) {
-                Ok(Some(pieces)) => return Begun::InPieces(pieces),
+                Ok(Some(pieces)) => return Begun::InPieces(Box::new(pieces)),
                 Ok(None) => out.truncate(mark),
                 Err(CommandError::NeedsTick) => return Begun::Whole(ReadOutcome::ByWriter),
                 // It may be small by now; whole, it is judged by itself.

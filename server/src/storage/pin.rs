@@ -129,6 +129,9 @@ fn once() -> ReadOptions {
     options
 }
 
+/// Key and value.
+type Row<'a> = (&'a [u8], &'a [u8]);
+
 /// Rows of one collection at a pinned moment, to be gone through in one direction
 /// with pauses of any length.
 ///
@@ -171,7 +174,7 @@ impl PinnedRows {
     }
 
     /// Key and value of the next row; `None`: there is none.
-    pub fn current(&self) -> Result<Option<(&[u8], &[u8])>, rocksdb::Error> {
+    pub fn current(&self) -> Result<Option<Row<'_>>, rocksdb::Error> {
         match self.rows.item() {
             Some(item) => Ok(Some(item)),
             None => self.rows.status().map(|()| None),

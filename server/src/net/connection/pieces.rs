@@ -61,7 +61,7 @@ impl Connection {
                     pieces: true,
                 };
                 match job.begin_pieces(&one.get(0), out) {
-                    Begun::InPieces(pieces) => Ok(next(pieces, out)),
+                    Begun::InPieces(pieces) => Ok(next(*pieces, out)),
                     Begun::Whole(outcome) => Err(outcome),
                 }
             })
