@@ -4,6 +4,7 @@
 //! by the same name. `Config` is what one process was started with,
 //! `Settings` the part that CONFIG SET may change while it runs.
 
+use crate::timing::Thresholds;
 use anyhow::{Context, ensure};
 use clap::Parser;
 use serde::Deserialize;
@@ -76,6 +77,15 @@ pub struct Args {
     /// Longest argument [default: 512mb]
     #[arg(long)]
     pub proto_max_bulk_len: Option<String>,
+    /// SLOWLOG keeps commands that took longer, in microseconds; -1: none [default: 10000]
+    #[arg(long, allow_negative_numbers = true)]
+    pub slowlog_log_slower_than: Option<i64>,
+    /// Entries that SLOWLOG keeps [default: 128]
+    #[arg(long)]
+    pub slowlog_max_len: Option<usize>,
+    /// LATENCY keeps commands that took longer, in milliseconds; 0: none [default: 0]
+    #[arg(long)]
+    pub latency_monitor_threshold: Option<u64>,
     /// error, warn, info, debug or trace, or filters as of tracing [default: info]
     #[arg(long, env = "CAIRN_LOG")]
     pub log: Option<String>,
@@ -128,6 +138,8 @@ pub struct Settings {
     pub output_limit: usize,
     /// Longest argument, in bytes.
     pub max_bulk: usize,
+    /// Which commands SLOWLOG and LATENCY keep.
+    pub thresholds: Thresholds,
 }
 
 impl Default for Settings {
@@ -140,6 +152,7 @@ impl Default for Settings {
             pipeline_limit: 1024,
             output_limit: 256 << 20,
             max_bulk: 512 << 20,
+            thresholds: Thresholds::default(),
         }
     }
 }
@@ -229,6 +242,10 @@ impl Config {
             self.settings.pipeline_limit > 0,
             "--pipeline-limit: at least 1"
         );
+        ensure!(
+            self.settings.thresholds.slower_than >= -1,
+            "--slowlog-log-slower-than: microseconds, or -1"
+        );
         ensure!(self.settings.maxclients > 0, "--maxclients: at least 1");
         ensure!(
             self.settings.max_bulk >= 1 << 20,
@@ -271,6 +288,11 @@ fn settings(flags: &Args, file: &Args) -> anyhow::Result<Settings> {
             base.max_bulk,
             "proto-max-bulk-len",
         )?,
+        thresholds: Thresholds {
+            slower_than: given!(slowlog_log_slower_than).unwrap_or(base.thresholds.slower_than),
+            slow_log_len: given!(slowlog_max_len).unwrap_or(base.thresholds.slow_log_len),
+            spike_ms: given!(latency_monitor_threshold).unwrap_or(base.thresholds.spike_ms),
+        },
     })
 }
 

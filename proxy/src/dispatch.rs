@@ -6,6 +6,7 @@ use crate::backend::{Call, retry};
 use crate::merge::{self, Join, Merge};
 use crate::net::{Connection, Silence};
 use crate::route::Lane;
+use crate::timing::Timed;
 use crate::{monitor, nodes, pubsub, scripts, transaction};
 use bytes::{Bytes, BytesMut};
 use cairn_protocol::command::{
@@ -76,7 +77,10 @@ pub(crate) fn serve(to: &mut Connection, spec: &'static CommandSpec, args: Args<
     if to.session.multi.is_some() && !transaction::is_immediate(spec.id) {
         return transaction::queue(to, spec, args);
     }
-    match ROUTES[spec.id.index()] {
+    let route = ROUTES[spec.id.index()];
+    to.timed = Some(Timed::new(spec, to.now_us));
+    to.whole = (route != Routing::Keys).then(|| wire(args));
+    match route {
         Routing::Keys => match spec.one_slot(&args) {
             Ok(Some(slot)) => forward(to, spec, args, Lane::slot(slot)),
             Ok(None) => any_node(to, spec, args),
@@ -194,7 +198,7 @@ pub(crate) fn forward(to: &mut Connection, spec: &CommandSpec, args: Args<'_>, l
     // What comes behind it waits for it, whatever it is about.
     to.barrier |= blocking;
     let mut state = to.client.state.borrow_mut();
-    let seq = state.expect(lane, write, blocking, silent);
+    let seq = state.expect(lane, write, blocking, silent, to.timed);
     let call = Call {
         client: to.client.clone(),
         seq,
@@ -233,8 +237,8 @@ pub(crate) fn send_transaction(
     let flags = flags(to).with(RequestFlags::TRANSACTION);
     let mut state = to.client.state.borrow_mut();
     let seq = match own.is_empty() {
-        true => state.expect(lane, write, false, silent),
-        false => state.expect_parts(Merge::transaction(lane, write, own), silent),
+        true => state.expect(lane, write, false, silent, to.timed),
+        false => state.expect_parts(Merge::transaction(lane, write, own), silent, to.timed),
     };
     let call = Call {
         client: to.client.clone(),
@@ -312,7 +316,8 @@ fn send_parts_silently(
 ) -> Step {
     let mut state = to.client.state.borrow_mut();
     let lanes = parts.iter().map(|(lane, ..)| *lane).collect();
-    let seq = state.expect_parts(Merge::new(join, write, lanes, owners), silent);
+    let merge = Merge::new(join, write, lanes, owners).of(to.whole.take());
+    let seq = state.expect_parts(merge, silent, to.timed);
     for (part, (lane, wire, flags)) in parts.into_iter().enumerate() {
         let call = Call {
             client: to.client.clone(),

@@ -27,6 +27,7 @@ mod pubsub;
 mod replica;
 pub mod route;
 mod scripts;
+mod timing;
 mod tracking;
 mod transaction;
 

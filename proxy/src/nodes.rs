@@ -11,12 +11,9 @@ use crate::route::Lane;
 use crate::{replica, tracking};
 use bytes::{Bytes, BytesMut};
 use cairn_protocol::command::{CommandSpec, id};
-use cairn_protocol::resp::{Args, encode_request, number::parse_i64};
+use cairn_protocol::resp::{Args, encode_request};
 use cairn_protocol::slot::key_slot;
 use std::sync::atomic::Ordering::Relaxed;
-
-/// Entries of SLOWLOG GET without a number.
-const SLOWLOG_ENTRIES: usize = 10;
 
 /// A command for all nodes.
 pub(crate) fn all(to: &mut Connection, spec: &CommandSpec, args: Args<'_>, join: Join) -> Step {
@@ -26,6 +23,7 @@ pub(crate) fn all(to: &mut Connection, spec: &CommandSpec, args: Args<'_>, join:
         id::CONFIG_RESETSTAT => {
             let calls = &to.thread.shared.calls;
             calls.iter().for_each(|calls| calls.store(0, Relaxed));
+            to.thread.shared.timing.reset();
         }
         id::SCRIPT_LOAD => {
             to.thread.shared.scripts.remember(args.get(2));
@@ -80,12 +78,7 @@ fn debug(to: &mut Connection, spec: &CommandSpec, args: Args<'_>) -> Step {
 pub(crate) fn helps(spec: &CommandSpec) -> bool {
     matches!(
         spec.id,
-        id::CLIENT_TRACKING
-            | id::CONFIG_GET
-            | id::CONFIG_SET
-            | id::INFO
-            | id::MONITOR
-            | id::SLOWLOG_GET
+        id::CLIENT_TRACKING | id::CONFIG_GET | id::CONFIG_SET | id::INFO | id::MONITOR
     )
 }
 
@@ -96,7 +89,6 @@ pub(crate) fn or_proxy(to: &mut Connection, spec: &'static CommandSpec, args: Ar
         id::CONFIG_GET => config_get(to, args),
         id::CONFIG_SET if args.len().is_multiple_of(2) => config_set(to, spec, args),
         id::INFO if !local::is_own_info(args) => info(to, args),
-        id::SLOWLOG_GET => slowlog_get(to, args),
         id::MONITOR => monitor(to),
         id::SYNC | id::PSYNC => replica::serve(to, spec, args),
         // The new session begins where the old one has ended.
@@ -125,11 +117,11 @@ fn config_get(to: &mut Connection, args: Args<'_>) -> Step {
 }
 
 /// CONFIG SET name value [name value ...]: the proxy's own here, others at all
-/// nodes. Those of nodes hold until they are restarted.
+/// nodes, and at both what both have for their own logs. Those of nodes hold until they are restarted.
 fn config_set(to: &mut Connection, spec: &'static CommandSpec, args: Args<'_>) -> Step {
     let of_nodes: Vec<usize> = (2..args.len())
         .step_by(2)
-        .filter(|at| !local::is_own_parameter(args.get(*at)))
+        .filter(|at| local::is_for_nodes(args.get(*at)))
         .collect();
     if of_nodes.is_empty() {
         return local::serve(to, spec, args);
@@ -169,20 +161,6 @@ fn monitor(to: &mut Connection) -> Step {
         to.thread.listen(&to.client);
         let ok = Join::Own(Bytes::from_static(b"+OK\r\n"));
         send_to_nodes(to, command(&[b"MONITOR"]), true, ok, silent)
-    })
-}
-
-/// SLOWLOG GET [count]
-fn slowlog_get(to: &mut Connection, args: Args<'_>) -> Step {
-    let most = match args.try_get(2).map(parse_i64) {
-        None => SLOWLOG_ENTRIES,
-        Some(Some(-1)) => usize::MAX,
-        // The nodes say what is wrong with it.
-        Some(count) => usize::try_from(count.unwrap_or(0)).unwrap_or(0),
-    };
-    after_all(to, |to| {
-        let silent = silence(to);
-        send_to_nodes(to, wire(args), false, Join::SlowLog(most), silent)
     })
 }
 

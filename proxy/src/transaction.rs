@@ -14,7 +14,7 @@ use crate::dispatch::{Step, forward, refuse, route, send_transaction};
 use crate::net::Connection;
 use crate::route::Lane;
 use crate::scripts::Sha;
-use crate::{local, merge, nodes, pubsub, scripts};
+use crate::{local, merge, nodes, pubsub, scripts, timing};
 use bytes::{Bytes, BytesMut};
 use cairn_protocol::command::{self, CommandId, CommandSpec, Flags, Routing, Session, id};
 use cairn_protocol::resp::number::parse_i64;
@@ -159,6 +159,7 @@ pub(crate) fn serve(to: &mut Connection, spec: &'static CommandSpec, args: Args<
         }
     }
     local::count(to, spec);
+    timing::answered(to, spec, args, 0);
     show_queued(to);
     answer(to)
 }
@@ -298,6 +299,10 @@ fn exec(to: &mut Connection) -> Step {
     let own = answer_own(to, &multi);
     let watching = to.session.watching.take();
     let at_node = own.len() + multi.rest.len() < multi.count || watching.is_some();
+    if !at_node {
+        // Of its commands each is timed by itself.
+        to.thread.tally(id::EXEC.spec(), 0, false);
+    }
     if !multi.rest.is_empty() {
         let silent = crate::dispatch::silence(to);
         to.client.state.borrow_mut().capture();

@@ -7,13 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use cairn_protocol::command::{CommandSpec, Flags, id};
+use cairn_protocol::command::{CommandSpec, Flags, id, secrets};
 use cairn_protocol::resp::{Args, ReplyWriter};
 use parking_lot::Mutex;
 
 use crate::net::outbox::Message;
 use crate::net::session::Client;
-use crate::slowlog::secrets;
 
 /// Who sent a command.
 #[derive(Clone, Copy)]

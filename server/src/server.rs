@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Ordering}
 use std::time::{Duration, Instant, SystemTime};
 
 use cairn_protocol::acl::Registry;
+use cairn_protocol::timing::{LatencyMonitor, SlowLog};
 use dashmap::DashMap;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -18,14 +19,12 @@ use crate::cluster::Node;
 use crate::config::{Config, EvictionPolicy, LiveSettings, Settings, addresses};
 use crate::eviction::Eviction;
 use crate::group::Group;
-use crate::latency::LatencyMonitor;
 use crate::net::InPieces;
 use crate::net::session::Client;
 use crate::net::sockets::Sockets;
 use crate::pause::Pause;
 use crate::pubsub::{Origin, PubSub};
 use crate::saves::Saves;
-use crate::slowlog::SlowLog;
 use crate::stats::Stats;
 use crate::transfer::Targets;
 use crate::upkeep::Vitals;

@@ -32,6 +32,7 @@ pub mod introspect;
 mod keys;
 mod lookup;
 mod routing;
+mod secrets;
 mod spec;
 mod table;
 
@@ -45,4 +46,5 @@ pub use id::{COUNT, CommandId};
 pub use keys::{ArgList, CrossSlot, KeyFinder, KeyList, KeyRef, KeysError};
 pub use lookup::{Resolved, all, lookup, lookup_full, resolve, top_level};
 pub use routing::{Merge, Routing, Session, Split, refused_error, routing};
+pub use secrets::{is_secret_parameter, secrets};
 pub use spec::{BeginSearch, CommandSpec, FindKeys, KeySpec};

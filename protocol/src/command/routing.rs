@@ -122,8 +122,7 @@ fn over_all_nodes(id: CommandId) -> Option<Routing> {
         id::SCRIPT_KILL | id::FUNCTION_KILL => Merge::AnyOk,
         id::BGREWRITEAOF | id::BGSAVE | id::SAVE => Merge::Same,
         id::SCRIPT_FLUSH | id::SCRIPT_LOAD => Merge::Same,
-        id::MEMORY_PURGE | id::CONFIG_RESETSTAT | id::SLOWLOG_RESET => Merge::Same,
-        id::SLOWLOG_LEN | id::LATENCY_RESET => Merge::Sum,
+        id::MEMORY_PURGE | id::CONFIG_RESETSTAT => Merge::Same,
         id::DEBUG => Merge::Same,
         _ => return None,
     };
@@ -188,11 +187,6 @@ fn by_any_node(id: CommandId) -> Option<Routing> {
             | id::FUNCTION_LOAD
             | id::FUNCTION_RESTORE
             | id::FUNCTION_STATS
-            | id::LATENCY_DOCTOR
-            | id::LATENCY_GRAPH
-            | id::LATENCY_HISTOGRAM
-            | id::LATENCY_HISTORY
-            | id::LATENCY_LATEST
             | id::MEMORY_DOCTOR
             | id::MEMORY_MALLOC_STATS
             | id::MEMORY_STATS
@@ -287,6 +281,8 @@ mod tests {
             (id::SCRIPT_LOAD, Routing::AllNodes(Merge::Same)),
             (id::CONFIG_RESETSTAT, Routing::AllNodes(Merge::Same)),
             (id::CONFIG_GET, Routing::Proxy),
+            (id::SLOWLOG_RESET, Routing::Proxy),
+            (id::LATENCY_HISTOGRAM, Routing::Proxy),
         ] {
             assert_eq!(routing(id.spec()), expected, "{}", id.spec().name);
         }

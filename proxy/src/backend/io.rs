@@ -223,6 +223,9 @@ impl Pump<'_> {
                 Ok(0) => return Poll::Ready(Err(LinkEnd::Eof)),
                 Ok(_) => {
                     self.heard = Instant::now();
+                    if let Some(thread) = self.link.thread.upgrade() {
+                        thread.begin_turn(self.heard.into());
+                    }
                     self.dispatch()?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -291,8 +294,9 @@ impl Pump<'_> {
             Push::WAITS => {
                 let id = push.payload.get(..8).and_then(|id| id.try_into().ok());
                 let id = id.map(u64::from_le_bytes);
-                let waits = id.filter(|id| self.link.inner.borrow().calls.get(*id).is_some());
-                if let Some(id) = waits {
+                let seq = id.and_then(|id| Some(self.link.inner.borrow().calls.get(id)?.seq));
+                if let (Some(id), Some(seq)) = (id, seq) {
+                    client.state.borrow_mut().waits(seq, thread.turn_us());
                     client.begin_waiting(self.link, id);
                 }
             }

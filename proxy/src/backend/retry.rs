@@ -15,12 +15,14 @@
 
 use super::call::Call;
 use super::link::{Link, Sent};
-use crate::net::{Client, ClientState, Thread};
+use crate::net::{Client, ClientState, Lent, Thread};
 use crate::route::{Lane, Owner};
+use crate::timing;
 use bytes::Bytes;
 use cairn_protocol::link::{LinkError, Moved, Reason, Reply, ReplyClass, RequestFlags};
 use std::collections::{HashSet, VecDeque};
 use std::rc::Rc;
+use std::time::Instant;
 
 /// Waiting time before the first further try, in ms; doubled up to the longest.
 const BACKOFF_MS: u64 = 1;
@@ -198,7 +200,7 @@ pub(super) fn on_reply(
             if call.flags.has(RequestFlags::TRACK) {
                 state.tracking.iter_mut().for_each(|t| t.was_served());
             }
-            state.complete(call.seq, call.part, &reply.payload);
+            complete(&thread, &mut state, &call, &reply.payload);
             if !state.lanes.is_empty() {
                 settle(&thread, &mut state, &call, true);
             }
@@ -210,7 +212,7 @@ pub(super) fn on_reply(
             hold(&thread, &mut state, at, call, why);
         }
         ReplyClass::Unknown if !may_repeat(&state, &call) => {
-            state.complete(call.seq, call.part, &reply.payload);
+            complete(&thread, &mut state, &call, &reply.payload);
             settle(&thread, &mut state, &call, false);
         }
         ReplyClass::NotExecuted | ReplyClass::Unknown => {
@@ -230,6 +232,13 @@ pub(super) fn on_reply(
     drop(state);
     thread.mark_dirty(client);
     Ok(())
+}
+
+/// Gives a call its answer; what its command took is known then.
+fn complete<'a>(thread: &Thread, state: &mut ClientState, call: &Call, reply: impl Into<Lent<'a>>) {
+    if let Some(done) = state.complete(call.seq, call.part, reply) {
+        timing::finished(thread, &call.client.info, done, &call.wire);
+    }
 }
 
 /// A read whose answer got lost may be asked again, unless a write that came
@@ -434,7 +443,7 @@ fn expire(thread: &Thread, state: &mut ClientState, at: usize, now: u64) {
     }
     let line = given_up(lane, bound);
     for call in ended {
-        state.complete_owned(call.seq, call.part, line.clone());
+        complete(thread, state, &call, &line[..]);
     }
 }
 
@@ -470,6 +479,7 @@ pub(crate) fn kick(thread: &Rc<Thread>) {
 
 /// One turn over all clients with parked lanes.
 pub(crate) fn run_parked(thread: &Rc<Thread>) {
+    thread.begin_turn(Instant::now());
     let now = thread.now_ms();
     for client in thread.parked_clients() {
         run_client(thread, &client, now);
@@ -481,6 +491,7 @@ pub(crate) fn run_parked(thread: &Rc<Thread>) {
 /// Decides the fate of everything that was outstanding on a broken link:
 /// `written` bytes of its stream had been handed to the kernel.
 pub(super) fn link_broke(thread: &Rc<Thread>, mut calls: Vec<Call>, written: u64) {
+    thread.begin_turn(Instant::now());
     calls.sort_by_key(|call| (call.client.id, call.order()));
     let repeat = repeatable(&calls, written);
     for (call, repeat) in calls.into_iter().zip(repeat) {
@@ -494,7 +505,7 @@ pub(super) fn link_broke(thread: &Rc<Thread>, mut calls: Vec<Call>, written: u64
             let at = refused(thread, &mut state, &call);
             hold(thread, &mut state, at, call, Why::Moved);
         } else {
-            state.complete(call.seq, call.part, LOST);
+            complete(thread, &mut state, &call, LOST);
             settle(thread, &mut state, &call, false);
         }
         drop(state);

@@ -6,6 +6,7 @@
 use super::help;
 use crate::config::{Settings, parse_duration, parse_size, parse_yes};
 use crate::net::Connection;
+use crate::timing;
 use cairn_protocol::command::{CommandId, glob_match, id};
 use cairn_protocol::resp::Args;
 use std::sync::atomic::Ordering::Release;
@@ -41,7 +42,7 @@ fn all(to: &Connection) -> Vec<(&'static str, String)> {
     let config = &to.thread.shared.config;
     let settings = &to.settings;
     let bind: Vec<String> = config.bind.iter().map(ToString::to_string).collect();
-    vec![
+    let mut all = vec![
         ("bind", bind.join(" ")),
         ("client-output-limit", settings.output_limit.to_string()),
         ("io-threads", config.io_threads.to_string()),
@@ -52,7 +53,9 @@ fn all(to: &Connection) -> Vec<(&'static str, String)> {
         ("proto-max-bulk-len", settings.max_bulk.to_string()),
         ("protected-mode", yes_no(settings.protected_mode)),
         ("requirepass", settings.requirepass.clone()),
-    ]
+    ];
+    all.extend(timing::parameters(settings));
+    all
 }
 
 /// The proxy's own parameters that the patterns of a CONFIG GET mean.
@@ -79,23 +82,40 @@ fn get(to: &mut Connection, args: Args<'_>) {
     }
 }
 
-/// Whether a parameter is the proxy's, and not one of nodes.
-pub(crate) fn is_own(name: &[u8]) -> bool {
-    const NAMES: [&str; 10] = [
-        "bind",
-        "client-output-limit",
-        "io-threads",
-        "max-pause",
-        "maxclients",
-        "pipeline-limit",
-        "port",
-        "proto-max-bulk-len",
-        "protected-mode",
-        "requirepass",
-    ];
-    NAMES
-        .iter()
-        .any(|own| name.eq_ignore_ascii_case(own.as_bytes()))
+/// Parameters of nodes that the proxy has as well.
+const SHARED: [&str; 3] = [
+    "latency-monitor-threshold",
+    "slowlog-log-slower-than",
+    "slowlog-max-len",
+];
+
+/// Parameters that are the proxy's alone.
+const OWN: [&str; 10] = [
+    "bind",
+    "client-output-limit",
+    "io-threads",
+    "max-pause",
+    "maxclients",
+    "pipeline-limit",
+    "port",
+    "proto-max-bulk-len",
+    "protected-mode",
+    "requirepass",
+];
+
+fn among(names: &[&str], name: &[u8]) -> bool {
+    let mut names = names.iter();
+    names.any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
+}
+
+/// Whether the proxy has this parameter.
+fn is_own(name: &[u8]) -> bool {
+    among(&OWN, name) || among(&SHARED, name)
+}
+
+/// Whether nodes are told when this parameter changes.
+pub(crate) fn is_for_nodes(name: &[u8]) -> bool {
+    !among(&OWN, name)
 }
 
 /// CONFIG SET name value [name value ...]: all of them or none.
@@ -132,17 +152,17 @@ pub(crate) fn set_own(to: &mut Connection, args: Args<'_>) -> Result<(), String>
         {
             continue;
         }
+        if let Some(set) = timing::set_parameter(&mut changed, &name, &value) {
+            set.map_err(|why| refused(&name, &why))?;
+            continue;
+        }
         match set_one(&mut changed, &name, &value) {
             Some(true) => {}
             Some(false) => {
-                return Err(format!(
-                    "ERR CONFIG SET failed (possibly related to argument '{name}') - argument is out of range"
-                ));
+                return Err(refused(&name, "argument is out of range"));
             }
             None => {
-                return Err(format!(
-                    "ERR CONFIG SET failed (possibly related to argument '{name}') - can't set immutable config"
-                ));
+                return Err(refused(&name, "can't set immutable config"));
             }
         }
     }
@@ -151,6 +171,10 @@ pub(crate) fn set_own(to: &mut Connection, args: Args<'_>) -> Result<(), String>
     shared.settings_version.fetch_add(1, Release);
     to.settings = to.thread.settings();
     Ok(())
+}
+
+fn refused(name: &str, why: &str) -> String {
+    format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {why}")
 }
 
 /// `None` is an unknown name, false a value that cannot be.

@@ -12,14 +12,13 @@ mod server;
 
 use crate::dispatch::{Step, silence};
 use crate::net::{Connection, Silence};
-use crate::replica;
+use crate::{replica, timing};
 use cairn_protocol::command::{self, CommandId, CommandSpec, Routing, id};
 use cairn_protocol::resp::Args;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
 
-pub(crate) use config::{
-    is_own as is_own_parameter, own as own_parameters, set_own as set_own_parameters,
-};
+pub(crate) use config::{is_for_nodes, own as own_parameters, set_own as set_own_parameters};
 pub(crate) use server::{REDIS_VERSION, is_own_info, own_info};
 
 /// Serves a command whose route is the proxy itself.
@@ -39,17 +38,21 @@ pub(crate) fn serve(to: &mut Connection, spec: &'static CommandSpec, args: Args<
 /// Writes the reply into the connection's own reply buffer.
 pub(crate) fn answer(to: &mut Connection, spec: &'static CommandSpec, args: Args<'_>) {
     count(to, spec);
+    let began = Instant::now();
     let known = connection::answer(to, spec.id, args)
         || client::answer(to, spec.id, args)
         || config::answer(to, spec.id, args)
         || server::answer(to, spec.id, args)
         || replica::answer(to, spec.id, args)
+        || timing::answer(to, spec, args)
         || command_table(to, spec.id, args);
     if !known {
         let name = spec.name.replace('|', " ");
         to.reply
             .error(format!("ERR '{name}' is not supported by the proxy"));
     }
+    let nanos = began.elapsed().as_nanos() as u64;
+    timing::answered(to, spec, args, nanos);
 }
 
 /// INFO commandstats: what no node sees.

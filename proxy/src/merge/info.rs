@@ -146,6 +146,9 @@ fn without_replicas(text: &str) -> String {
 
 /// A field that two nodes have.
 fn sum(field: &str, a: &str, b: &str) -> String {
+    if field.starts_with("latency_percentiles_usec_") {
+        return greatest_of_pairs(a, b);
+    }
     if let Some(sum) = sum_of_pairs(a, b) {
         return sum;
     }
@@ -156,6 +159,17 @@ fn sum(field: &str, a: &str, b: &str) -> String {
         (Ok(a), Ok(b)) if field.starts_with("tracking_") => a.max(b).to_string(),
         _ => a.to_owned(),
     }
+}
+
+/// Percentiles of two nodes: of each the greater.
+fn greatest_of_pairs(a: &str, b: &str) -> String {
+    let value = |pair: &str| -> f64 {
+        let value = pair.split_once('=').map(|(_, value)| value.parse());
+        value.and_then(Result::ok).unwrap_or(0.0)
+    };
+    let pairs = a.split(',').zip(b.split(','));
+    let greater = pairs.map(|(a, b)| if value(b) > value(a) { b } else { a });
+    greater.collect::<Vec<_>>().join(",")
 }
 
 /// `calls=1,usec=2` and the like: name by name.
@@ -228,6 +242,16 @@ mod tests {
         assert_eq!(
             merged("", &[one, two]),
             "# Commandstats\r\ncmdstat_get:calls=4,usec=20,usec_per_call=5.00\r\n"
+        );
+    }
+
+    #[test]
+    fn of_percentiles_the_greater_is_shown() {
+        let one = "# Latencystats\r\nlatency_percentiles_usec_get:p50=1.003,p99=9.023\r\n";
+        let two = "# Latencystats\r\nlatency_percentiles_usec_get:p50=2.007,p99=3.007\r\n";
+        assert_eq!(
+            merged("", &[one, two]),
+            "# Latencystats\r\nlatency_percentiles_usec_get:p50=2.007,p99=9.023\r\n"
         );
     }
 

@@ -31,7 +31,6 @@ pub(super) fn join(how: &Join, replies: &[Bytes], owners: &[u32]) -> Bytes {
         Join::PickOne => pick_one(replies),
         Join::Own(reply) => Some(reply.clone()),
         Join::Xor => xor(replies),
-        Join::SlowLog(most) => slow_log(replies, *most),
         Join::Config(own) => config(replies.first(), own),
         Join::Info(own) => Some(own.merge(replies)),
     };
@@ -160,27 +159,6 @@ fn xor(replies: &[Bytes]) -> Option<Bytes> {
         .filter_map(|d| char::from_digit(u32::from(*d), 16))
         .collect();
     Some(Bytes::from(format!("+{hex}\r\n")))
-}
-
-/// SLOWLOG GET: the entries of all, the latest first.
-fn slow_log(replies: &[Bytes], most: usize) -> Option<Bytes> {
-    let mut all: Vec<(i64, &[u8])> = Vec::new();
-    for reply in replies {
-        let (len, _) = array_body(reply)?;
-        let mut entries = Elements::of(reply)?;
-        for _ in 0..len {
-            let entry = entries.next()?;
-            let mut fields = Elements::of(entry)?;
-            fields.next()?;
-            all.push((as_integer(fields.next()?)?, entry));
-        }
-    }
-    // Entries of one second stay in the order of their nodes.
-    all.sort_by_key(|(time, _)| std::cmp::Reverse(*time));
-    all.truncate(most);
-    let mut out = array(all.len(), all.iter().map(|(_, entry)| entry.len()).sum());
-    all.iter().for_each(|(_, entry)| out.put_slice(entry));
-    Some(out.freeze())
 }
 
 /// CONFIG GET: a node's parameters, but for those that the proxy has itself.
@@ -329,19 +307,6 @@ mod tests {
     }
 
     #[test]
-    fn slow_logs_are_put_together_the_latest_first() {
-        let entry = |time: i64| format!("*3\r\n:0\r\n:{time}\r\n*1\r\n$1\r\nx\r\n");
-        let log = |times: &[i64]| {
-            let entries: String = times.iter().map(|time| entry(*time)).collect();
-            let reply = format!("*{}\r\n{entries}", times.len());
-            &*Box::leak(reply.into_boxed_str())
-        };
-        let parts = [log(&[9, 3]), log(&[7]), log(&[])];
-        assert_eq!(joined(Join::SlowLog(9), &parts, &[]), log(&[9, 7, 3]));
-        assert_eq!(joined(Join::SlowLog(2), &parts, &[]), log(&[9, 7]));
-    }
-
-    #[test]
     fn a_digest_is_the_exclusive_or_of_the_groups() {
         let parts = ["+0fa0\r\n", "+00a1\r\n"];
         assert_eq!(joined(Join::Xor, &parts, &[]), "+0f01\r\n");
@@ -388,7 +353,6 @@ mod tests {
                 Join::Concat,
                 Join::InKeyOrder,
                 Join::AnyOne,
-                Join::SlowLog(9),
                 Join::Config(Vec::new()),
             ] {
                 if matches!(how, Join::Concat | Join::Config(_)) && reply == "*1\r\n" {

@@ -39,8 +39,6 @@ pub(crate) enum Join {
     Own(Bytes),
     /// The exclusive or of the hexadecimal numbers.
     Xor,
-    /// The entries of all slow logs, so many of the latest.
-    SlowLog(usize),
     /// The pairs of the first, and these in place of those of the same name.
     Config(Vec<(String, String)>),
     /// The fields of all, summed where that makes sense.
@@ -90,6 +88,8 @@ pub(crate) struct Merge {
     waiting: usize,
     /// Of a transaction: replies of the proxy's own, by place.
     own: Vec<(usize, Bytes)>,
+    /// The command as it came.
+    whole: Option<Bytes>,
 }
 
 impl Merge {
@@ -104,7 +104,18 @@ impl Merge {
             owners,
             waiting,
             own: Vec::new(),
+            whole: None,
         }
+    }
+
+    /// The same, of a command that came as these bytes.
+    pub fn of(mut self, whole: Option<Bytes>) -> Self {
+        self.whole = whole;
+        self
+    }
+
+    pub fn take_whole(&mut self) -> Option<Bytes> {
+        self.whole.take()
     }
 
     /// The one call of a transaction, into whose reply these are put.

@@ -10,6 +10,7 @@ use super::registry::ClientInfo;
 use crate::backend::{Call, Link, ParkedLane, Session};
 use crate::merge::Merge;
 use crate::route::Lane;
+use crate::timing::{Finished, Timed};
 use crate::tracking::Tracking;
 use bytes::Bytes;
 use cairn_protocol::resp::{ReplyWriter, Version};
@@ -74,6 +75,8 @@ struct Entry {
     /// CLIENT REPLY OFF or SKIP: the reply is dropped.
     silent: bool,
     kind: Kind,
+    /// While it is under way.
+    timed: Option<Timed>,
 }
 
 enum Kind {
@@ -297,13 +300,20 @@ impl ClientState {
     }
 
     /// Gives a request that one call answers its place.
-    pub fn expect(&mut self, lane: Lane, write: bool, blocking: bool, silent: bool) -> u64 {
+    pub fn expect(
+        &mut self,
+        lane: Lane,
+        write: bool,
+        blocking: bool,
+        silent: bool,
+        timed: Option<Timed>,
+    ) -> u64 {
         let kind = Kind::Waiting {
             lane,
             write,
             blocking,
         };
-        self.enqueue(silent, kind)
+        self.enqueue(silent, kind, timed)
     }
 
     /// Whether all that is unanswered is one command that may wait for long.
@@ -317,8 +327,16 @@ impl ClientState {
     }
 
     /// Gives a request that several calls answer its place.
-    pub fn expect_parts(&mut self, merge: Merge, silent: bool) -> u64 {
-        self.enqueue(silent, Kind::Merge(Box::new(merge)))
+    pub fn expect_parts(&mut self, merge: Merge, silent: bool, timed: Option<Timed>) -> u64 {
+        self.enqueue(silent, Kind::Merge(Box::new(merge)), timed)
+    }
+
+    /// A request waits for its keys from now on.
+    pub fn waits(&mut self, seq: u64, now_us: u64) {
+        if let Some(index) = self.index(seq) {
+            let timed = self.queue[index].timed.iter_mut();
+            timed.for_each(|timed| timed.waits(now_us));
+        }
     }
 
     /// Puts a reply of the proxy's own in its place.
@@ -331,20 +349,30 @@ impl ClientState {
             let bytes = Bytes::from(reply.to_vec());
             reply.clear();
             self.held_bytes += bytes.len();
-            self.enqueue(false, Kind::Ready(bytes));
+            self.enqueue(false, Kind::Ready(bytes), None);
         }
     }
 
-    fn enqueue(&mut self, silent: bool, kind: Kind) -> u64 {
+    fn enqueue(&mut self, silent: bool, kind: Kind, timed: Option<Timed>) -> u64 {
         self.waits_for_replicas = false;
-        self.queue.push_back(Entry { silent, kind });
+        self.queue.push_back(Entry {
+            silent,
+            kind,
+            timed,
+        });
         self.base + self.queue.len() as u64 - 1
     }
 
-    /// Takes an answer that is only lent (copied unless it is large).
-    pub fn complete<'a>(&mut self, seq: u64, part: u32, reply: impl Into<Lent<'a>>) {
+    /// Takes an answer that is only lent (copied unless it is large). What is
+    /// whole by it is returned.
+    pub fn complete<'a>(
+        &mut self,
+        seq: u64,
+        part: u32,
+        reply: impl Into<Lent<'a>>,
+    ) -> Option<Finished> {
         let reply = reply.into();
-        let Some(index) = self.index(seq) else { return };
+        let index = self.index(seq)?;
         let entry = &mut self.queue[index];
         if index == 0 && matches!(entry.kind, Kind::Waiting { .. }) {
             if !entry.silent {
@@ -353,27 +381,38 @@ impl ClientState {
                     _ => self.replies().raw(reply.bytes),
                 }
             }
-            self.pop();
+            let failed = reply.bytes.first() == Some(&b'-');
+            let timed = self.pop().and_then(|entry| entry.timed);
             self.release_ready();
+            timed.map(|timed| Finished {
+                timed,
+                failed,
+                wire: None,
+            })
         } else {
-            self.complete_owned(seq, part, reply.keep());
+            self.complete_owned(seq, part, reply.keep())
         }
     }
 
     /// Takes an answer that may be kept.
-    pub fn complete_owned(&mut self, seq: u64, part: u32, reply: Bytes) {
-        let Some(index) = self.index(seq) else { return };
+    pub fn complete_owned(&mut self, seq: u64, part: u32, reply: Bytes) -> Option<Finished> {
+        let index = self.index(seq)?;
         let entry = &mut self.queue[index];
-        let whole = match &mut entry.kind {
-            Kind::Waiting { .. } => Some(reply),
-            Kind::Merge(merge) => merge.part_done(part, reply),
-            Kind::Ready(_) => None,
+        let (reply, wire) = match &mut entry.kind {
+            Kind::Waiting { .. } => (reply, None),
+            Kind::Merge(merge) => (merge.part_done(part, reply)?, merge.take_whole()),
+            Kind::Ready(_) => return None,
         };
-        if let Some(reply) = whole {
-            self.held_bytes += reply.len();
-            self.queue[index].kind = Kind::Ready(reply);
-            self.release_ready();
-        }
+        let failed = reply.first() == Some(&b'-');
+        let timed = entry.timed.take();
+        self.held_bytes += reply.len();
+        entry.kind = Kind::Ready(reply);
+        self.release_ready();
+        timed.map(|timed| Finished {
+            timed,
+            failed,
+            wire,
+        })
     }
 
     /// Moves what is answered at the front of the queue to the output.
@@ -386,6 +425,7 @@ impl ClientState {
             if let Some(Entry {
                 silent,
                 kind: Kind::Ready(reply),
+                ..
             }) = self.pop()
             {
                 self.held_bytes -= reply.len();

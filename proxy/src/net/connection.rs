@@ -10,9 +10,10 @@ use super::registry::{ClientInfo, Stats};
 use super::thread::Thread;
 use crate::config::Settings;
 use crate::dispatch::{self, Step};
+use crate::timing::Timed;
 use crate::transaction::{self, Exec, Multi, Watching};
 use crate::{nodes, pubsub, replica, scripts};
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use cairn_protocol::command::{CommandSpec, id};
 use cairn_protocol::resp::{Args, Limits, ReplyWriter, RequestParser, Requests, Version};
 use std::future::poll_fn;
@@ -86,8 +87,13 @@ pub(crate) struct Connection {
     pub reply: ReplyWriter,
     /// Nothing is routed until all before is answered: a command to all groups.
     pub barrier: bool,
-    /// Thread's time of this turn, in ms.
+    /// Thread's time of this turn, in ms and in microseconds.
     pub now_ms: u64,
+    pub now_us: u64,
+    /// The command that is routed.
+    pub timed: Option<Timed>,
+    /// Its bytes, if it may be sent as others.
+    pub whole: Option<Bytes>,
     parser: RequestParser,
     input: BytesMut,
     batch: Requests,
@@ -116,6 +122,9 @@ pub(crate) async fn serve(thread: Rc<Thread>, info: Arc<ClientInfo>, stream: Tcp
         reply: ReplyWriter::default(),
         barrier: false,
         now_ms: 0,
+        now_us: 0,
+        timed: None,
+        whole: None,
         parser: RequestParser::new(),
         input: BytesMut::new(),
         batch: Requests::default(),
@@ -226,12 +235,15 @@ impl Connection {
         if let Err(error) = self.serve_requests(cx) {
             return Poll::Ready(End::Io(error));
         }
+        // Whoever has a reply finds it counted.
+        self.thread.settle_tally();
         self.write(cx)
     }
 
     /// Routes what was parsed, parses what was read, reads what has come.
     fn serve_requests(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        self.now_ms = self.thread.now_ms();
+        self.now_us = self.thread.now_us();
+        self.now_ms = self.now_us / 1000;
         self.settings = self.thread.settings();
         let mut reads = 0;
         loop {

@@ -8,6 +8,7 @@ use crate::monitor::Monitors;
 use crate::pause::Pause;
 use crate::replica::Replicas;
 use crate::scripts::Scripts;
+use crate::timing::Timing;
 use cairn_protocol::command::{COUNT, CommandSpec};
 use dashmap::DashMap;
 use futures::task::AtomicWaker;
@@ -331,6 +332,7 @@ pub(crate) struct Shared {
     pub pause: Pause,
     pub scripts: Scripts,
     pub replicas: Replicas,
+    pub timing: Timing,
 }
 
 impl Shared {
@@ -344,6 +346,7 @@ impl Shared {
             pause: Pause::default(),
             scripts: Scripts::default(),
             replicas: Replicas::default(),
+            timing: Timing::default(),
             config,
             registry: Registry::default(),
             accepted: AtomicU64::new(0),

@@ -8,7 +8,10 @@ use super::registry::{Shared, Stats};
 use crate::backend::{self, Link, retry};
 use crate::config::Settings;
 use crate::route::{Lane, RouteMap, RouteTable, Target};
+use crate::timing::Thresholds;
 use crate::tracking;
+use cairn_protocol::command::CommandSpec;
+use cairn_protocol::timing::Tally;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -42,6 +45,12 @@ pub struct Thread {
     settings_version: Cell<u64>,
     /// `settings.max_pause`, for the hot path.
     max_pause_ms: Cell<u64>,
+    /// `settings.thresholds`, likewise.
+    thresholds: Cell<Thresholds>,
+    /// Microseconds since `started` when the turn began that serves a link.
+    turn_us: Cell<u64>,
+    /// What commands took, until it is added to what all threads share.
+    tally: RefCell<Tally>,
 }
 
 impl Thread {
@@ -55,6 +64,9 @@ impl Thread {
             settings: RefCell::default(),
             settings_version: Cell::new(u64::MAX),
             max_pause_ms: Cell::new(0),
+            thresholds: Cell::default(),
+            turn_us: Cell::new(0),
+            tally: RefCell::default(),
             shared,
             index,
             routes: RefCell::default(),
@@ -86,12 +98,48 @@ impl Thread {
         self.started.elapsed().as_millis() as u64
     }
 
+    /// Microseconds since the thread began.
+    pub(crate) fn now_us(&self) -> u64 {
+        self.started.elapsed().as_micros() as u64
+    }
+
+    /// Answers of nodes are taken in from now on.
+    pub(crate) fn begin_turn(&self, now: Instant) {
+        let since = now.saturating_duration_since(self.started);
+        self.turn_us.set(since.as_micros() as u64);
+    }
+
+    /// When that was, in microseconds.
+    pub(crate) fn turn_us(&self) -> u64 {
+        self.turn_us.get()
+    }
+
+    /// What makes a command slow.
+    pub(crate) fn thresholds(&self) -> Thresholds {
+        self.thresholds.get()
+    }
+
+    /// Counts a command that took so long.
+    pub(crate) fn tally(&self, spec: &CommandSpec, nanos: u64, failed: bool) {
+        let commands = self.shared.timing.commands();
+        let mut tally = self.tally.borrow_mut();
+        tally.ran(commands, spec.id.index(), nanos, failed);
+    }
+
+    /// Shows everybody what was counted.
+    pub(crate) fn settle_tally(&self) {
+        self.tally
+            .borrow_mut()
+            .settle(self.shared.timing.commands());
+    }
+
     /// The settings in force, as of the last CONFIG SET.
     pub(crate) fn settings(&self) -> Rc<Settings> {
         let version = self.shared.settings_version.load(Acquire);
         if version != self.settings_version.replace(version) {
             let settings = self.shared.settings.lock().clone();
             self.max_pause_ms.set(settings.max_pause.as_millis() as u64);
+            self.thresholds.set(settings.thresholds);
             *self.settings.borrow_mut() = Rc::new(settings);
         }
         self.settings.borrow().clone()
@@ -203,6 +251,7 @@ impl Thread {
 
     /// Writes the answers of all clients that got some.
     pub(crate) fn flush_dirty(&self) {
+        self.settle_tally();
         let mut dirty = std::mem::take(&mut *self.dirty.borrow_mut());
         for client in dirty.drain(..) {
             client.flush();

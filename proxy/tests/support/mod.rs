@@ -28,6 +28,7 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 /// A request as a script sees it.
 #[derive(Debug, Clone)]
 pub struct Asked {
+    pub request: u64,
     pub logical: u64,
     pub database: u16,
     pub flags: RequestFlags,
@@ -213,6 +214,7 @@ fn serve(mut stream: TcpStream, shared: &Mutex<Inner>, secret: &[u8]) {
                     Frame::Request(request) => {
                         assert!(sessions.contains(&request.logical), "session not open");
                         let asked = Asked {
+                            request: request.request,
                             logical: request.logical,
                             database: request.database,
                             flags: request.flags,
@@ -370,6 +372,7 @@ fn execute(inner: &mut Inner, asked: &Asked) -> Vec<u8> {
     let at = |key: &[u8]| (asked.database, key.to_vec());
     let mine = |key: &[u8]| asked.group == if key_slot(key) < 8192 { 1 } else { 2 };
     match asked.name().as_str() {
+        "BLPOP" => reply.null_array(),
         "GET" => reply.bulk_or_null(store.get(&at(asked.key())).map(|v| &v[..])),
         "SET" => {
             store.insert(at(asked.key()), asked.args[2].clone());
@@ -430,7 +433,7 @@ fn execute(inner: &mut Inner, asked: &Asked) -> Vec<u8> {
             keys.iter().for_each(|(_, key)| reply.bulk(key));
         }
         "SUBSCRIBE" | "PSUBSCRIBE" | "SSUBSCRIBE" | "UNSUBSCRIBE" | "WATCH" | "UNWATCH"
-        | "CLIENT" | "MONITOR" => reply.ok(),
+        | "CLIENT" | "MONITOR" | "CONFIG" => reply.ok(),
         "PUBLISH" => reply.integer(1),
         "EVALSHA" => reply.ok(),
         "SCRIPT" => reply.bulk(b"sha"),
@@ -587,6 +590,13 @@ impl Client {
             line.push(byte[0]);
         }
         String::from_utf8_lossy(&line[..line.len() - 2]).into_owned()
+    }
+
+    /// So many bytes.
+    pub fn take(&mut self, len: usize) -> String {
+        let mut bytes = vec![0; len];
+        self.stream.read_exact(&mut bytes).expect("they come");
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 
     /// Nothing but the end may come.

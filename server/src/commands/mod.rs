@@ -28,7 +28,6 @@ pub(crate) mod inner;
 pub mod keys;
 mod keyspace;
 mod large;
-mod latency;
 mod lcs;
 mod lists;
 mod lists_blocking;
@@ -43,7 +42,7 @@ pub(crate) mod scripting;
 mod server;
 mod set_operations;
 mod sets;
-mod slowlog;
+mod slow;
 mod sort;
 mod sorted_sets;
 pub mod streams;
@@ -103,7 +102,6 @@ static HANDLERS: LazyLock<Vec<Option<Handler>>> = LazyLock::new(|| {
         hyperloglog::HANDLERS,
         info::HANDLERS,
         keys::HANDLERS,
-        latency::HANDLERS,
         lists::HANDLERS,
         lists_blocking::HANDLERS,
         memory::HANDLERS,
@@ -116,7 +114,7 @@ static HANDLERS: LazyLock<Vec<Option<Handler>>> = LazyLock::new(|| {
         server::HANDLERS,
         set_operations::HANDLERS,
         sets::HANDLERS,
-        slowlog::HANDLERS,
+        slow::HANDLERS,
         sort::HANDLERS,
         sorted_sets::HANDLERS,
         streams::HANDLERS,

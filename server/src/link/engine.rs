@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use cairn_protocol::command::{Flags, id};
+use cairn_protocol::command::id;
 use cairn_protocol::link::{
     Batch, Close, Credit, Frame, GoAway, LinkError, Moved, NO_GROUP, Payload, Ping, Reason,
     ReplyClass, Request, RequestFlags, Welcome, reply_header,
@@ -1085,32 +1085,27 @@ impl Engine {
         self.server.stats.ran(d.spec.id.index(), nanos, failed);
         // A part of what all nodes were asked is logged by one of them.
         let repeated = asked.head.group == NO_GROUP && asked.head.flags.has(RequestFlags::PART);
-        if self.is_slow(nanos) && !repeated && !d.spec.flags.contains(Flags::SKIP_SLOWLOG) {
+        if !repeated {
+            self.server.note_spike(d.spec, nanos);
+        }
+        if !repeated && self.server.is_slow(nanos) {
             let client = self.own(asked.session).session.client.clone();
             let args = self.request.get(0);
-            let (log, live) = (&self.server.slow_log, &self.server.live);
-            log.note(&client, d.spec, &args, nanos / 1000, live);
+            self.server.note_slow(&client, d.spec, &args, nanos);
         }
     }
 
     fn note_slow(&mut self, command: &QueuedCommand, asked: &Asked, requests: &Requests) {
         let nanos = u64::from(command.nanos);
-        let logged = !command.spec.flags.contains(Flags::SKIP_SLOWLOG);
-        if command.outcome == Outcome::Done && logged && self.is_slow(nanos) {
+        if command.outcome != Outcome::Done {
+            return;
+        }
+        self.server.note_spike(command.spec, nanos);
+        if self.server.is_slow(nanos) {
             let client = self.own(asked.session).session.client.clone();
             let args = requests.get(command.request as usize);
-            let (log, live) = (&self.server.slow_log, &self.server.live);
-            log.note(&client, command.spec, &args, nanos / 1000, live);
+            self.server.note_slow(&client, command.spec, &args, nanos);
         }
-    }
-
-    fn is_slow(&self, nanos: u64) -> bool {
-        let threshold = self
-            .server
-            .live
-            .slowlog_log_slower_than
-            .load(Ordering::Relaxed);
-        threshold >= 0 && nanos / 1000 >= threshold as u64
     }
 }
 

@@ -21,6 +21,7 @@ use bytes::BytesMut;
 use cairn_protocol::acl::Subject;
 use cairn_protocol::command::{AclCategories, CommandSpec, Flags, Resolved, id, resolve};
 use cairn_protocol::resp::{Args, Limits, ProtocolError, ReplyWriter, RequestParser, Requests};
+use cairn_protocol::timing::Tally;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -38,7 +39,6 @@ use crate::monitor::Sender;
 use crate::replication::Feed;
 use crate::scripting::{self, running::busy_line};
 use crate::server::{Home, Route, Server};
-use crate::stats::Tally;
 use crate::tracking::Kind;
 use crate::txn::{CommandError, InnerRun, Txn, TxnContext};
 
@@ -265,7 +265,7 @@ impl Connection {
 
     async fn flush(&mut self) -> Result<(), End> {
         // Whoever has a reply finds it counted.
-        self.tally.settle(&self.session.server.stats);
+        self.tally.settle(&self.session.server.stats.commands);
         self.pace = Pace::default();
         if self.out.is_empty() {
             return Ok(());
@@ -664,7 +664,7 @@ impl Connection {
         d: Dispatched,
         handler: crate::commands::SessionHandler,
     ) -> Result<(), End> {
-        self.tally.settle(&self.session.server.stats);
+        self.tally.settle(&self.session.server.stats.commands);
         if self.session.reply_mode == ReplyMode::On && !self.session.nested {
             self.take_messages();
         }
@@ -1051,7 +1051,8 @@ impl Connection {
     fn account(&mut self, request: usize, d: Dispatched, nanos: u64, failed: bool) {
         let server = &self.session.server;
         let command = d.spec.id.index();
-        self.tally.ran(&server.stats, command, nanos, failed);
+        self.tally
+            .ran(&server.stats.commands, command, nanos, failed);
         if server.announcer.monitors.any() && d.spec.id == id::EXEC {
             self.show_exec(request);
         } else if server.announcer.monitors.any() {
@@ -1060,38 +1061,15 @@ impl Connection {
             monitors.show(sender, self.session.db, d.spec, &args);
         }
         let server = &self.session.server;
-        let spike = server
-            .live
-            .latency_monitor_threshold
-            .load(Ordering::Relaxed);
-        if spike > 0 && nanos / 1_000_000 >= spike {
-            let fast = d.spec.flags.contains(Flags::FAST);
-            server.latency.note(
-                if fast { "fast-command" } else { "command" },
-                nanos / 1_000_000,
-            );
-        }
-        if self.is_slow(nanos) && !d.spec.flags.contains(Flags::SKIP_SLOWLOG) {
-            let server = &self.session.server;
+        server.note_spike(d.spec, nanos);
+        if server.is_slow(nanos) {
             let args = self.requests.get(request);
-            server.slow_log.note(
-                &self.session.client,
-                d.spec,
-                &args,
-                nanos / 1000,
-                &server.live,
-            );
+            server.note_slow(&self.session.client, d.spec, &args, nanos);
         }
     }
 }
 
 impl Connection {
-    fn is_slow(&self, nanos: u64) -> bool {
-        let live = &self.session.server.live;
-        let threshold = live.slowlog_log_slower_than.load(Ordering::Relaxed);
-        threshold >= 0 && nanos / 1000 >= threshold as u64
-    }
-
     /// What a refused command does to the open transaction.
     fn refuse_in_multi(&mut self, request: usize, line: &mut Vec<u8>) {
         match resolve(&self.requests.get(request)) {

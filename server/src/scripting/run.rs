@@ -269,8 +269,7 @@ impl<'a, 't> Run<'a, 't> {
         if !self.txn.context().cluster {
             return Ok(());
         }
-        let args = self.requests.get(0);
-        let slot = match spec.one_slot(&args) {
+        let slot = match spec.one_slot(&self.requests.get(0)) {
             Ok(None) => return Ok(()),
             Ok(Some(slot)) => slot,
             Err(_) => return refuse("Script attempted to access keys of several slots"),
@@ -311,8 +310,8 @@ impl<'a, 't> Run<'a, 't> {
             spec,
             nanos: started.elapsed().as_nanos().min(u32::MAX as u128) as u32,
             failed,
-            code: ErrorCode::default(),
             rejected: false,
+            code: ErrorCode::default(),
         });
         Ok(())
     }

@@ -148,7 +148,7 @@ impl Connection {
             return self.answer_error(&line).await;
         }
         if multi.failed {
-            let stats = &self.session.server.stats;
+            let stats = &self.session.server.stats.commands;
             self.tally.ran(stats, id::EXEC.index(), 0, true);
             return self.answer_error(ABORTED.as_bytes()).await;
         }
@@ -275,11 +275,12 @@ impl Connection {
             }
             let nanos = u64::from(run.nanos);
             self.tally
-                .ran(stats, run.spec.id.index(), nanos, run.failed);
+                .ran(&stats.commands, run.spec.id.index(), nanos, run.failed);
         }
+        let server = &self.session.server;
         if inner
             .iter()
-            .any(|(_, run)| self.is_slow(u64::from(run.nanos)))
+            .any(|(_, run)| server.is_slow(u64::from(run.nanos)))
         {
             self.note_slow_inner(&inner);
         }
@@ -316,12 +317,8 @@ impl Connection {
             });
             let runs = inner.iter().filter(|(of, _)| *of == at).map(|(_, run)| run);
             for (run, args) in runs.zip(parts) {
-                let micros = u64::from(run.nanos) / 1000;
-                if self.is_slow(u64::from(run.nanos)) {
-                    let client = &self.session.client;
-                    let (log, live) = (&server.slow_log, &server.live);
-                    log.note(client, run.spec, &args, micros, live);
-                }
+                let client = &self.session.client;
+                server.note_slow(client, run.spec, &args, u64::from(run.nanos));
             }
         }
     }

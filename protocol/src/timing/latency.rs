@@ -4,10 +4,10 @@
 //! a spike, with the worst of each. The mutex guards a small map and is taken
 //! only for events above `latency-monitor-threshold`.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::time::{SystemTime, UNIX_EPOCH};
-
+use super::unix_seconds;
+use crate::command::{CommandSpec, Flags};
 use parking_lot::Mutex;
+use std::collections::{BTreeMap, VecDeque};
 
 /// Samples kept of an event.
 pub const SAMPLES: usize = 160;
@@ -36,12 +36,18 @@ pub struct LatencyMonitor {
 }
 
 impl LatencyMonitor {
+    /// Notes a command that took `millis`, if that is a spike at this threshold
+    /// (0: there are none).
+    pub fn note_command(&self, spec: &CommandSpec, millis: u64, threshold: u64) {
+        if threshold > 0 && millis >= threshold {
+            let fast = spec.flags.contains(Flags::FAST);
+            self.note(if fast { "fast-command" } else { "command" }, millis);
+        }
+    }
+
     /// Notes that `event` took `millis` just now.
     pub fn note(&self, event: &str, millis: u64) {
-        let at = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |d| d.as_secs());
-        self.note_at(event, millis, at);
+        self.note_at(event, millis, unix_seconds());
     }
 
     fn note_at(&self, event: &str, millis: u64, at: u64) {

@@ -1,102 +1,79 @@
 //! LATENCY: spikes above `latency-monitor-threshold`, and histograms.
 
+use super::{CommandStats, Histogram, LatencyMonitor, Line, Series};
+use super::{help, shown, unix_seconds, with_subcommands};
+use crate::command::{self, CommandSpec, id};
+use crate::resp::{Args, ReplyWriter};
 use std::fmt::Write;
-use std::sync::atomic::Ordering;
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use cairn_protocol::command::{self, CommandSpec};
-use cairn_protocol::resp::{Args, ReplyWriter};
-
-use super::{Handler, help};
-use crate::latency::Series;
-use crate::net::session::{Next, Session};
-use crate::stats::Histogram;
-use crate::txn::CommandError;
-
-pub(super) const HANDLERS: &[(&str, Handler)] = &[
-    ("latency", Handler::Session(super::container)),
-    ("latency|doctor", Handler::Session(doctor)),
-    ("latency|graph", Handler::Session(graph)),
-    ("latency|help", Handler::Session(latency_help)),
-    ("latency|histogram", Handler::Session(histogram)),
-    ("latency|history", Handler::Session(history)),
-    ("latency|latest", Handler::Session(latest)),
-    ("latency|reset", Handler::Session(reset)),
-];
-
-type Done = Result<Next, CommandError>;
-
-/// LATENCY DOCTOR
-fn doctor(session: &mut Session, _: &Args<'_>, out: &mut ReplyWriter) -> Done {
-    let events = session.server.latency.all();
-    let threshold = session
-        .server
-        .live
-        .latency_monitor_threshold
-        .load(Ordering::Relaxed);
-    out.verbatim("txt", diagnosis(&events, threshold).as_bytes());
-    Ok(Next::Continue)
+/// LATENCY DOCTOR, GRAPH, HELP, HISTOGRAM, HISTORY, LATEST and RESET. `stats`
+/// are by `CommandId::index`, `threshold` is `latency-monitor-threshold`.
+///
+/// # Errors
+/// The line that says what is wrong with the arguments.
+pub fn reply(
+    monitor: &LatencyMonitor,
+    stats: &[CommandStats],
+    threshold: u64,
+    (spec, args): (&CommandSpec, &Args<'_>),
+    out: &mut ReplyWriter,
+) -> Result<(), Line> {
+    match spec.id {
+        id::LATENCY_DOCTOR => out.verbatim("txt", diagnosis(&monitor.all(), threshold).as_bytes()),
+        id::LATENCY_GRAPH => return graph(monitor, args, out),
+        id::LATENCY_HISTOGRAM => histogram(stats, args, out),
+        id::LATENCY_HISTORY => history(monitor, args, out),
+        id::LATENCY_LATEST => latest(monitor, out),
+        id::LATENCY_RESET => reset(monitor, args, out),
+        _ => help(out, "LATENCY", HELP),
+    }
+    Ok(())
 }
 
 /// LATENCY GRAPH event
-fn graph(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
-    let event = super::arguments::shown(args.get(2));
-    let series = session.server.latency.get(&event).ok_or_else(|| {
-        CommandError::line(format!("ERR No samples available for event '{event}'"))
-    })?;
+fn graph(monitor: &LatencyMonitor, args: &Args<'_>, out: &mut ReplyWriter) -> Result<(), Line> {
+    let event = shown(args.get(2));
+    let series = monitor
+        .get(&event)
+        .ok_or_else(|| format!("ERR No samples available for event '{event}'"))?;
     out.verbatim("txt", draw(&event, &series, unix_seconds()).as_bytes());
-    Ok(Next::Continue)
-}
-
-/// LATENCY HELP
-fn latency_help(_: &mut Session, _: &Args<'_>, out: &mut ReplyWriter) -> Done {
-    help(out, "LATENCY", HELP);
-    Ok(Next::Continue)
+    Ok(())
 }
 
 /// LATENCY HISTOGRAM [command ...]
 ///
-/// Replies with a map of commands that ran; what is unknown is left out.
-fn histogram(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
+/// Replies with a map of commands that ran; what is unknown is left out, and a
+/// container stands for all its subcommands.
+fn histogram(stats: &[CommandStats], args: &Args<'_>, out: &mut ReplyWriter) {
     let specs: Vec<&'static CommandSpec> = match args.len() {
         2 => command::all().collect(),
-        // A container stands for all its subcommands.
-        _ => args
-            .iter()
-            .skip(2)
-            .filter_map(command::lookup_full)
-            .flat_map(|spec| std::iter::once(spec).chain(spec.subcommands))
-            .collect(),
+        _ => args.iter().skip(2).flat_map(with_subcommands).collect(),
     };
-    let stats = &session.server.stats;
     let found: Vec<(&CommandSpec, &Histogram)> = specs
         .into_iter()
-        .filter_map(|spec| Some((spec, stats.commands[spec.id.index()].histogram()?)))
+        .filter_map(|spec| Some((spec, stats[spec.id.index()].histogram()?)))
         .collect();
     out.map(found.len());
     for (spec, histogram) in found {
         out.bulk(spec.name.as_bytes());
         cumulative(histogram, out);
     }
-    Ok(Next::Continue)
 }
 
 /// LATENCY HISTORY event
-fn history(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
-    let event = super::arguments::shown(args.get(2));
-    let series = session.server.latency.get(&event).unwrap_or_default();
+fn history(monitor: &LatencyMonitor, args: &Args<'_>, out: &mut ReplyWriter) {
+    let series = monitor.get(&shown(args.get(2))).unwrap_or_default();
     out.array(series.samples.len());
     for sample in &series.samples {
         out.array(2);
         out.integer(sample.at as i64);
         out.integer(sample.worst as i64);
     }
-    Ok(Next::Continue)
 }
 
 /// LATENCY LATEST
-fn latest(session: &mut Session, _: &Args<'_>, out: &mut ReplyWriter) -> Done {
-    let events = session.server.latency.all();
+fn latest(monitor: &LatencyMonitor, out: &mut ReplyWriter) {
+    let events = monitor.all();
     out.array(events.len());
     for (event, series) in events {
         let last = series
@@ -109,25 +86,18 @@ fn latest(session: &mut Session, _: &Args<'_>, out: &mut ReplyWriter) -> Done {
         out.integer(last.worst as i64);
         out.integer(series.worst as i64);
     }
-    Ok(Next::Continue)
 }
 
 /// LATENCY RESET [event ...]
 ///
 /// Replies with the number of events that were forgotten.
-fn reset(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
-    let monitor = &session.server.latency;
+fn reset(monitor: &LatencyMonitor, args: &Args<'_>, out: &mut ReplyWriter) {
+    let names = args.iter().skip(2);
     let forgotten = match args.len() {
         2 => monitor.reset(None),
-        _ => {
-            let names = args.iter().skip(2);
-            names
-                .map(|name| monitor.reset(Some(&String::from_utf8_lossy(name))))
-                .sum()
-        }
+        _ => names.map(|name| monitor.reset(Some(&shown(name)))).sum(),
     };
     out.integer(forgotten as i64);
-    Ok(Next::Continue)
 }
 
 /// Calls, and how many of them took at most so many microseconds: powers of
@@ -154,12 +124,6 @@ fn cumulative(histogram: &Histogram, out: &mut ReplyWriter) {
         out.integer(micros as i64);
         out.integer(below as i64);
     }
-}
-
-fn unix_seconds() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |d| d.as_secs())
 }
 
 /// A line per event, then advice.
@@ -277,7 +241,7 @@ const HELP: &[&str] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::latency::Sample;
+    use crate::timing::Sample;
 
     #[test]
     fn a_graph_shows_high_low_and_ages() {
