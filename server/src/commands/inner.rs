@@ -17,7 +17,7 @@ use cairn_protocol::resp::{Args, ReplyWriter};
 
 use super::{DataHandler, Handler, SessionHandler, handler};
 use crate::replication;
-use crate::txn::{CommandError, ErrorCode, InnerRun, Txn};
+use crate::txn::{CommandError, InnerRun, Txn};
 
 /// A command that [`run`] can run.
 #[derive(Clone, Copy)]
@@ -133,10 +133,6 @@ pub(crate) fn run(
         spec: command.spec,
         nanos: started.elapsed().as_nanos().min(u32::MAX as u128) as u32,
         failed: matches!(answer, Answer::Failed(_)),
-        code: match &answer {
-            Answer::Failed(error) => ErrorCode::of(error.to_string().as_bytes()),
-            Answer::Done => ErrorCode::default(),
-        },
     });
     Ok(answer)
 }

@@ -35,6 +35,7 @@ use crate::net::read::{ReadJob, ReadOutcome};
 use crate::net::session::{Client, Unblock};
 use crate::server::Server;
 use crate::storage::generations::DATABASES;
+use crate::txn::ErrorCode;
 
 /// Bytes of unanswered requests of one link; beyond, they are not executed.
 const MAX_OUTSTANDING: u64 = 512 << 20;
@@ -816,10 +817,13 @@ impl Engine {
         }
         for (_, run) in &round.inner {
             let (command, nanos) = (run.spec.id.index(), u64::from(run.nanos));
-            if run.failed {
-                self.server.stats.error_reply(run.code.as_str());
+            match run.rejected {
+                true => self.server.stats.rejected(command),
+                false => self.server.stats.ran(command, nanos, run.failed),
             }
-            self.server.stats.ran(command, nanos, run.failed);
+        }
+        for line in &round.errors {
+            self.server.stats.error_reply(line);
         }
         // From the last to the first, so that lanes keep their order.
         for at in (0..round.commands.len()).rev() {
@@ -952,6 +956,7 @@ impl Engine {
             Woken::Served => {
                 let (mut reply, nanos, failed) = waiter.take_reply();
                 let command = waiter.spec.id.index();
+                self.count_error(failed, &reply);
                 self.server.stats.ran(command, u64::from(nanos), failed);
                 std::mem::swap(&mut self.reply, &mut reply);
                 self.answer(&asked, ReplyClass::Ok);
@@ -976,6 +981,14 @@ impl Engine {
         self.deliver_between(asked.session);
     }
 
+    /// Counts a reply that came some other way than through a round.
+    fn count_error(&self, failed: bool, reply: &ReplyWriter) {
+        if failed {
+            let code = ErrorCode::of(&reply.to_vec());
+            self.server.stats.error_reply(code.as_str());
+        }
+    }
+
     fn on_report(&mut self, Report { asked, work }: Report) {
         self.set_busy(&asked, Busy::Idle);
         match work {
@@ -990,6 +1003,7 @@ impl Engine {
                 failed,
                 mut reply,
             } => {
+                self.count_error(failed, &reply);
                 self.server.stats.ran(command, nanos, failed);
                 std::mem::swap(&mut self.reply, &mut reply);
                 self.deliver(asked.session);

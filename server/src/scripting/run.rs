@@ -15,7 +15,7 @@ use crate::commands::inner::{self, Answer, NotInner};
 use crate::dispatch::NO_REPLICAS;
 use crate::net::session::{Next, Session};
 use crate::storage::generations::DATABASES;
-use crate::txn::{CommandError, ErrorCode, InnerRun, Txn};
+use crate::txn::{CommandError, InnerRun, Txn};
 
 /// What a script's shebang or a function's registration allows it, bit by bit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -204,7 +204,6 @@ impl<'a, 't> Run<'a, 't> {
         self.txn.note_inner(InnerRun {
             spec,
             nanos: 0,
-            code: ErrorCode::default(),
             failed: false,
             rejected: true,
         });
@@ -311,7 +310,6 @@ impl<'a, 't> Run<'a, 't> {
             nanos: started.elapsed().as_nanos().min(u32::MAX as u128) as u32,
             failed,
             rejected: false,
-            code: ErrorCode::default(),
         });
         Ok(())
     }

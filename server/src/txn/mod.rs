@@ -113,8 +113,6 @@ pub struct InnerRun {
     pub nanos: u32,
     /// It answered with an error.
     pub failed: bool,
-    /// The code of that error.
-    pub code: ErrorCode,
     /// It was refused before it ran.
     pub rejected: bool,
 }
