@@ -83,6 +83,11 @@ pub(crate) fn serve(to: &mut Connection, spec: &'static CommandSpec, args: Args<
     match route {
         Routing::Keys => match spec.one_slot(&args) {
             Ok(Some(slot)) => forward(to, spec, args, Lane::slot(slot)),
+            // Which keys it uses only its node finds out.
+            Ok(None) if runs_script(spec) => after_all(to, |to| {
+                to.barrier = true;
+                any_node(to, spec, args)
+            }),
             Ok(None) => any_node(to, spec, args),
             Err(error) => refuse(to, error.to_string().into()),
         },
@@ -212,9 +217,18 @@ pub(crate) fn forward(to: &mut Connection, spec: &CommandSpec, args: Args<'_>, l
         scripts: scripts::named_by(&to.thread.shared.scripts, spec, args),
         born_ms: to.now_ms,
         offset: 0,
+        roams: lane.as_slot().is_none() && runs_script(spec),
     };
     retry::submit(&to.thread, &mut state, call);
     Step::Routed
+}
+
+/// Whether a command runs a script or a function.
+fn runs_script(spec: &CommandSpec) -> bool {
+    matches!(
+        spec.id,
+        id::EVAL | id::EVAL_RO | id::EVALSHA | id::EVALSHA_RO | id::FCALL | id::FCALL_RO
+    )
 }
 
 /// Whether a command may wait for its keys to change.
@@ -253,6 +267,7 @@ pub(crate) fn send_transaction(
         scripts,
         born_ms: to.now_ms,
         offset: 0,
+        roams: false,
     };
     retry::submit(&to.thread, &mut state, call);
     Step::Routed
@@ -332,6 +347,7 @@ fn send_parts_silently(
             scripts: Vec::new(),
             born_ms: to.now_ms,
             offset: 0,
+            roams: false,
         };
         retry::submit(&to.thread, &mut state, call);
     }

@@ -190,6 +190,7 @@ pub(crate) fn detached(thread: &Rc<Thread>, client: &Rc<Client>, lane: Lane, wir
         scripts: Vec::new(),
         born_ms: thread.now_ms(),
         offset: 0,
+        roams: false,
     };
     let mut state = client.state.borrow_mut();
     retry::submit(thread, &mut state, call);

@@ -6,6 +6,25 @@ mod support;
 use support::{Act, Cluster, command, settings, until};
 
 #[test]
+fn a_script_without_keys_goes_where_its_node_says_that_its_first_key_is() {
+    let cluster = Cluster::start();
+    let mut client = cluster.client();
+    cluster.nodes[0].script(|asked| match asked.name() == "EVAL" {
+        true => Act::Say(b"-ELSEWHERE 12182\r\n"),
+        false => Act::Run,
+    });
+    cluster.nodes[1].script(|asked| match asked.name() == "EVAL" {
+        // Once is enough: a second time it is the client's answer.
+        true if asked.slot == 12182 => Act::Say(b"-ELSEWHERE 1\r\n"),
+        _ => Act::Run,
+    });
+    client.send(command("SET bar 1"));
+    client.send(command("EVAL return(redis.call('get','foo')) 0"));
+    client.send(command("GET bar"));
+    client.expect("+OK\r\n-ELSEWHERE 1\r\n$1\r\n1\r\n");
+}
+
+#[test]
 fn replies_come_in_the_order_of_requests_across_groups() {
     let cluster = Cluster::start();
     let mut client = cluster.client();

@@ -19,6 +19,10 @@ fn next(client: &mut Client) -> Value {
     client.read_reply().expect("a message").value
 }
 
+fn says(value: &Value, text: &str) -> bool {
+    value.error().is_some_and(|line| line.contains(text))
+}
+
 fn texts(value: &Value) -> Vec<String> {
     let text = |value: &Value| match value {
         Value::Integer(number) => number.to_string(),
@@ -241,6 +245,84 @@ fn scripts_are_known_wherever_their_keys_are() {
         assert!(gone.error().is_some_and(|e| e.starts_with("NOSCRIPT")));
     }
     cluster.stop();
+}
+
+/// "bar" and "hello" are in slots of the first group, "foo" and "x" of the second.
+#[test]
+fn scripts_use_keys_that_they_do_not_declare_within_a_group() {
+    let cluster = Cluster::start(2, 2);
+    let mut client = cluster.client();
+    let set = |key: &str| format!("return redis.call('set', '{key}', 'v')");
+    for key in ["bar", "foo"] {
+        assert_eq!(client.command(&["EVAL", &set(key), "0"]).text(), "OK");
+        assert_eq!(client.words(&format!("GET {key}")).text(), "v");
+    }
+    let pair = |a: &str, b: &str| {
+        format!("redis.call('append', '{a}', 'a') return redis.call('append', '{b}', 'b')")
+    };
+    for (declared, a, b) in [
+        ("foo", "foo", "x"),
+        ("foo", "x", "x"),
+        ("bar", "hello", "bar"),
+    ] {
+        let ran = client.command(&["EVAL", &pair(a, b), "1", declared]);
+        assert!(ran.integer() > 0, "{declared} {a} {b}");
+    }
+    assert!(client.command(&["EVAL", &pair("x", "foo"), "0"]).integer() > 0);
+    let not_local = "Script attempted to access a non local key in a cluster node";
+    for words in [
+        ["EVAL", &pair("foo", "bar"), "0", ""],
+        ["EVAL", &pair("bar", "foo"), "0", ""],
+        ["EVAL", &set("bar"), "1", "foo"],
+    ] {
+        let words: Vec<&str> = words.into_iter().filter(|word| !word.is_empty()).collect();
+        let refused = client.command(&words);
+        assert!(says(&refused, not_local), "{words:?}: {refused:?}");
+    }
+    let strict = format!("#!lua\n{}", pair("foo", "x"));
+    let refused = client.command(&["EVAL", &strict, "0"]);
+    let one_slot = "Script attempted to access keys that do not hash to the same slot";
+    assert!(says(&refused, one_slot), "{refused:?}");
+    let allowed = format!("#!lua flags=allow-cross-slot-keys\n{}", pair("foo", "x"));
+    assert!(client.command(&["EVAL", &allowed, "0"]).integer() > 0);
+    // Within a transaction there is no way back.
+    client.words("MULTI");
+    client.command(&["EVAL", &set("foo"), "0"]);
+    let ran = client.words("EXEC");
+    assert!(says(&ran.array()[0], not_local), "{ran:?}");
+}
+
+#[test]
+fn nodes_count_the_errors_that_they_answer_a_proxy_with() {
+    let cluster = Cluster::start(2, 2);
+    let mut client = cluster.client();
+    client.words("CONFIG RESETSTAT");
+    client.words("SET foo v");
+    // By a writer, by a reader, within a script, and to one that waited.
+    assert!(client.words("LPUSH foo x").is_error());
+    assert!(client.words("LLEN foo").is_error());
+    let script = "return redis.pcall('incr', KEYS[1])";
+    assert!(client.command(&["EVAL", script, "1", "foo"]).is_error());
+    client.words("XADD bar * a b");
+    client.words("XGROUP CREATE bar g $");
+    let mut waiting = cluster.client();
+    waiting
+        .send(b"XREADGROUP GROUP g c BLOCK 0 STREAMS bar >\r\n")
+        .unwrap();
+    wait::until("it waits", LIMIT, || {
+        let info = client.words("INFO clients").text();
+        info.contains("blocked_clients:1").then_some(())
+    });
+    client.words("XGROUP DESTROY bar g");
+    assert!(says(&next(&mut waiting), "NOGROUP"));
+    let counted = client.words("INFO errorstats").text();
+    for line in [
+        "errorstat_WRONGTYPE:count=2",
+        "errorstat_ERR:count=1",
+        "errorstat_NOGROUP:count=1",
+    ] {
+        assert!(counted.contains(line), "{line}: {counted}");
+    }
 }
 
 #[test]

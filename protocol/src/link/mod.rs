@@ -43,6 +43,10 @@ pub const NO_SLOT: u16 = u16::MAX;
 /// such as CONFIG, SCRIPT LOAD or a subscription.
 pub const NO_GROUP: u32 = 0;
 
+/// First word of the error that says in which slot the keys of a script without
+/// declared ones are, of which nothing was executed (rule 14).
+pub const ELSEWHERE: &str = "ELSEWHERE";
+
 /// Bytes of the header that every frame begins with.
 pub const HEADER_LEN: usize = 16;
 

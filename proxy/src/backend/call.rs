@@ -33,6 +33,8 @@ pub(crate) struct Call {
     pub born_ms: u64,
     /// Where its first byte is in the link's stream, once sent.
     pub offset: u64,
+    /// A script without keys: its node may say in which slot it must be run.
+    pub roams: bool,
 }
 
 impl Call {

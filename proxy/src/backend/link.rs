@@ -164,6 +164,7 @@ impl Link {
             scripts: Vec::new(),
             born_ms: call.born_ms,
             offset: 0,
+            roams: false,
         })
     }
 

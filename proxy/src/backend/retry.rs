@@ -16,10 +16,11 @@
 use super::call::Call;
 use super::link::{Link, Sent};
 use crate::net::{Client, ClientState, Lent, Thread};
-use crate::route::{Lane, Owner};
+use crate::route::{Lane, Owner, SLOTS};
 use crate::timing;
 use bytes::Bytes;
-use cairn_protocol::link::{LinkError, Moved, Reason, Reply, ReplyClass, RequestFlags};
+use cairn_protocol::link::{ELSEWHERE, LinkError, Moved, Reason, Reply, ReplyClass, RequestFlags};
+use cairn_protocol::resp::number::parse_u64;
 use std::collections::{HashSet, VecDeque};
 use std::rc::Rc;
 use std::time::Instant;
@@ -195,6 +196,18 @@ pub(super) fn on_reply(
         call.born_ms = thread.now_ms();
         client.end_waiting();
     }
+    if reply.class == ReplyClass::Ok
+        && let Some(slot) = elsewhere(&call, &reply.payload)
+    {
+        if !state.lanes.is_empty() {
+            settle(&thread, &mut state, &call, true);
+        }
+        call.roams = false;
+        call.lane = Lane::slot(slot);
+        state.turn_to(call.seq, call.lane);
+        submit(&thread, &mut state, call);
+        return Ok(());
+    }
     match reply.class {
         ReplyClass::Ok => {
             if call.flags.has(RequestFlags::TRACK) {
@@ -232,6 +245,18 @@ pub(super) fn on_reply(
     drop(state);
     thread.mark_dirty(client);
     Ok(())
+}
+
+/// The slot in which a script has to be run that was not executed, because
+/// another group has the first key that it uses.
+fn elsewhere(call: &Call, reply: &[u8]) -> Option<u16> {
+    if !call.roams {
+        return None;
+    }
+    let words = reply.strip_prefix(b"-")?.strip_suffix(b"\r\n")?;
+    let slot = words.strip_prefix(ELSEWHERE.as_bytes())?.trim_ascii();
+    let slot = u16::try_from(parse_u64(slot)?).ok()?;
+    (usize::from(slot) < SLOTS).then_some(slot)
 }
 
 /// Gives a call its answer; what its command took is known then.

@@ -363,6 +363,15 @@ impl ClientState {
         self.base + self.queue.len() as u64 - 1
     }
 
+    /// The one call of a request goes on in another lane.
+    pub fn turn_to(&mut self, seq: u64, to: Lane) {
+        if let Some(index) = self.index(seq)
+            && let Kind::Waiting { lane, .. } = &mut self.queue[index].kind
+        {
+            *lane = to;
+        }
+    }
+
     /// Takes an answer that is only lent (copied unless it is large). What is
     /// whole by it is returned.
     pub fn complete<'a>(

@@ -379,6 +379,7 @@ impl Transfer {
             reply_end: None,
             nanos: 0,
             failed: false,
+            roams: false,
         }
     }
 }

@@ -57,6 +57,7 @@ impl Bench {
                 seed: 1,
                 cluster: false,
                 slot_epoch: 0,
+                roams: false,
                 may_block: true,
                 client: 0,
                 events: true,

@@ -45,7 +45,7 @@ use crate::storage::{MetaKey, Store};
 use crate::txn::clock::LogClock;
 use crate::txn::events::Event;
 use crate::txn::tape::Tape;
-use crate::txn::{Delivery, TxnContext, Witness};
+use crate::txn::{Delivery, ServedSlots, TxnContext, Witness};
 
 /// Numbers a group. Standalone: 0.
 pub type GroupId = u32;
@@ -73,6 +73,16 @@ pub trait SlotGate: Send + Sync {
 
     /// Waits until the slot is not frozen. Cancel safe.
     fn thawed(&self, slot: u16) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+}
+
+impl ServedSlots for Arc<dyn SlotGate> {
+    fn serves(&self, slot: u16) -> bool {
+        self.verdict(slot) == SlotVerdict::Serve
+    }
+
+    fn epoch(&self, slot: u16) -> u32 {
+        SlotGate::epoch(&**self, slot)
+    }
 }
 
 /// Work for the writer.
@@ -315,6 +325,12 @@ impl Group {
         self.turn();
     }
 
+    /// What scripts may use beside the slot of their keys.
+    pub fn served_slots(&self) -> Option<&dyn ServedSlots> {
+        let gate = self.ownership.as_ref();
+        gate.map(|gate| gate as &dyn ServedSlots)
+    }
+
     /// What the dispatcher fixes for a command on this group.
     pub fn context(&self, db: usize, slot: Option<u16>, now: u64, disk: bool) -> TxnContext {
         let slot_epoch = match (&self.ownership, slot) {
@@ -340,6 +356,7 @@ impl Group {
             monitored: self.events.monitored(),
             recorded: self.events.recording(),
             delivery: Delivery::Whole,
+            roams: false,
         }
     }
 

@@ -75,5 +75,6 @@ fn own_command(requests: &Requests, at: usize, db: usize) -> Result<QueuedComman
         reply_end: None,
         nanos: 0,
         failed: false,
+        roams: false,
     })
 }

@@ -146,6 +146,7 @@ fn queued(request: u32, name: &str, watcher: u64) -> QueuedCommand {
         reply_end: None,
         nanos: 0,
         failed: false,
+        roams: false,
     }
 }
 

@@ -78,6 +78,8 @@ pub struct QueuedCommand {
     pub nanos: u32,
     /// It answered with an error.
     pub failed: bool,
+    /// See `TxnContext::roams`.
+    pub roams: bool,
 }
 
 /// See the module's documentation.

@@ -362,6 +362,7 @@ impl Group {
         let context = TxnContext {
             client: command.client,
             track: command.track,
+            roams: command.roams,
             misses: context.misses && command.spec.is_readonly(),
             delivery: match command.pieces {
                 true => Delivery::IfSmall,
@@ -379,7 +380,8 @@ impl Group {
         }
         let args = state.requests.get(command.request as usize);
         let mut txn = Txn::write(&self.store, maps, &mut writer.overlay, context)
-            .on_behalf_of(state.subject.as_deref());
+            .on_behalf_of(state.subject.as_deref())
+            .within(self.served_slots());
         txn.witness_begin(command.spec, &args);
         let mut outcome = (command.handler)(&mut txn, &args, &mut state.replies);
         if context.recorded && outcome.is_ok() {
@@ -411,6 +413,10 @@ impl Group {
                     CommandError::Block { timeout_ms } => {
                         self.block(&mut writer.overlay, state, at, context, timeout_ms);
                         (Outcome::Blocked, false)
+                    }
+                    CommandError::Elsewhere(_) => {
+                        state.replies.error(error.to_string());
+                        (Outcome::Done, false)
                     }
                     error => {
                         let line = error.to_string();

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use cairn_protocol::command::id;
 use cairn_protocol::link::{
-    Batch, Close, Credit, Frame, GoAway, LinkError, Moved, NO_GROUP, Payload, Ping, Reason,
-    ReplyClass, Request, RequestFlags, Welcome, reply_header,
+    Batch, Close, Credit, Frame, GoAway, LinkError, Moved, NO_GROUP, NO_SLOT, Payload, Ping,
+    Reason, ReplyClass, Request, RequestFlags, Welcome, reply_header,
 };
 use cairn_protocol::resp::{Limits, Mark, ReplyWriter, Requests, Version};
 use tokio::sync::mpsc;
@@ -763,6 +763,7 @@ impl Engine {
             reply_end: None,
             nanos: 0,
             failed: false,
+            roams: asked.head.slot == NO_SLOT && !is_transaction,
         };
         round.push(command, asked);
         self.set_busy(&asked, Busy::Round(id));

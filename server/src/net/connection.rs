@@ -891,6 +891,7 @@ impl Connection {
             reply_end: None,
             nanos: 0,
             failed: false,
+            roams: false,
         });
     }
 
@@ -1123,6 +1124,8 @@ pub(crate) fn warm(
     let maps = store.maps();
     let mut overlay = crate::txn::overlay::Overlay::new((*maps).clone(), store.next_version());
     let mut out = ReplyWriter::default();
-    let mut txn = Txn::write(store, &maps, &mut overlay, context).on_behalf_of(subject);
+    let mut txn = Txn::write(store, &maps, &mut overlay, context)
+        .on_behalf_of(subject)
+        .within(group.served_slots());
     let _ = handler(&mut txn, args, &mut out);
 }

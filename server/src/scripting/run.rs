@@ -86,6 +86,8 @@ pub(super) struct Run<'a, 't> {
     full: Option<&'static [u8]>,
     /// A command that writes was called.
     dirty: bool,
+    /// The slot of its first key, in a cluster.
+    slot: Option<u16>,
     /// Why the run must be undone.
     pub failure: Option<CommandError>,
     slow: Option<Arc<Slow>>,
@@ -113,6 +115,7 @@ impl<'a, 't> Run<'a, 't> {
             threshold: running::threshold(),
             full,
             dirty: false,
+            slot: None,
             failure: None,
             slow: None,
             requests: Requests::default(),
@@ -261,26 +264,37 @@ impl<'a, 't> Run<'a, 't> {
         self.script.read_only || self.script.flags.has(ScriptFlags::NO_WRITES)
     }
 
-    /// In a cluster a script's keys lie in the slot of those that it declared:
-    /// only that slot was looked at when the command was let in, so that a
-    /// slot which is on the move is not written behind the move's back.
-    fn check_slots(&self, spec: &CommandSpec) -> Result<(), Refusal> {
+    /// Which keys a script may use in a cluster: those of slots that the group
+    /// serves, as Redis has it of a node. Only the slot of its declared keys was
+    /// looked at when the command was let in; any other, which may be on the
+    /// move, is looked at here.
+    fn check_slots(&mut self, spec: &CommandSpec) -> Result<(), Refusal> {
         if !self.txn.context().cluster {
             return Ok(());
         }
         let slot = match spec.one_slot(&self.requests.get(0)) {
             Ok(None) => return Ok(()),
             Ok(Some(slot)) => slot,
-            Err(_) => return refuse("Script attempted to access keys of several slots"),
+            Err(_) => return refuse(NOT_LOCAL),
         };
         let declared = (self.script.keys > 0).then(|| key_slot(self.script.args.get(3)));
-        match declared {
-            Some(declared) if declared == slot => Ok(()),
-            Some(_) if !self.script.flags.has(ScriptFlags::UNDECLARED) => {
-                refuse("Script attempted to access keys that do not hash to the same slot")
+        if declared != Some(slot) && !self.txn.serves(slot) {
+            let untouched = declared.or(self.slot).is_none() && self.session.is_none();
+            if untouched && self.txn.context().roams {
+                self.failure = Some(CommandError::Elsewhere(slot));
+                return Err(Refusal::Abort);
             }
-            _ => refuse("Script attempted to access a non local key in a cluster node"),
+            return refuse(NOT_LOCAL);
         }
+        let first = *self.slot.get_or_insert(declared.unwrap_or(slot));
+        let flags = self.script.flags;
+        let anywhere =
+            flags.has(ScriptFlags::UNDECLARED) || flags.has(ScriptFlags::ALLOW_CROSS_SLOT);
+        if slot != first && !anywhere {
+            return refuse("Script attempted to access keys that do not hash to the same slot");
+        }
+        self.txn.turn_to(slot);
+        Ok(())
     }
 
     fn has_block_option(&self) -> bool {
@@ -421,5 +435,6 @@ fn is_noscript(args: &Args<'_>) -> bool {
 }
 
 const NOT_ALLOWED: &str = "This Redis command is not allowed from script";
+const NOT_LOCAL: &str = "Script attempted to access a non local key in a cluster node";
 const WRONG_ARITY: &str = "Wrong number of args calling Redis command from script";
 const UNKNOWN: &str = "Unknown Redis command called from script";

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use cairn_protocol::link::ELSEWHERE;
+
 /// The outcome of a command that did not answer.
 #[derive(Debug)]
 pub enum CommandError {
@@ -18,6 +20,9 @@ pub enum CommandError {
     /// Too much for one piece, and somebody takes several: undo, and run again so
     /// that the reply leaves in pieces.
     Large,
+    /// A script without keys uses one of this slot, which another group serves:
+    /// undone, and to be run there ([`TxnContext::roams`](super::TxnContext)).
+    Elsewhere(u16),
     /// The storage failed; the message names what was read.
     Storage(rocksdb::Error),
     /// Bytes on disk that this program cannot understand (invariant 12).
@@ -86,6 +91,7 @@ impl std::fmt::Display for CommandError {
             CommandError::Block { .. } => f.write_str("ERR the command cannot wait here"),
             CommandError::Large => f.write_str("ERR the reply is too large to be made whole"),
             CommandError::NeedsTick => f.write_str("ERR the group's clock could not be advanced"),
+            CommandError::Elsewhere(slot) => write!(f, "{ELSEWHERE} {slot}"),
             CommandError::Storage(e) => write!(f, "ERR storage error: {}", e.as_ref()),
             CommandError::Corrupt(what) => write!(f, "ERR corrupt data on disk: {what}"),
         }

@@ -73,6 +73,16 @@ pub struct TxnContext {
     pub recorded: bool,
     /// How a reply leaves that is too large to be made whole.
     pub delivery: Delivery,
+    /// Whether a script without keys may be run by another group instead, if
+    /// that has the first key that it uses ([`CommandError::Elsewhere`]).
+    pub roams: bool,
+}
+
+/// The slots of a group, for scripts: which keys they use is seen only as they do.
+pub trait ServedSlots {
+    fn serves(&self, slot: u16) -> bool;
+
+    fn epoch(&self, slot: u16) -> u32;
 }
 
 /// What was in force before an inner command.
@@ -103,6 +113,8 @@ pub struct Txn<'a> {
     subject: Option<&'a Subject>,
     refused: Vec<Refused>,
     said: Said,
+    /// What the group serves; `None`: no others than those of the command's keys.
+    slots: Option<&'a dyn ServedSlots>,
 }
 
 /// One command that ran within another (EXEC, a script), for the statistics.
@@ -168,6 +180,7 @@ impl<'a> Txn<'a> {
             subject: None,
             refused: Vec::new(),
             said: Said::default(),
+            slots: None,
             missed: Vec::new(),
             witness: Witness::default(),
         }
@@ -211,6 +224,7 @@ impl<'a> Txn<'a> {
             subject: None,
             refused: Vec::new(),
             said: Said::default(),
+            slots: None,
             missed: Vec::new(),
             witness: Witness::default(),
         }
@@ -220,6 +234,25 @@ impl<'a> Txn<'a> {
     pub fn on_behalf_of(mut self, subject: Option<&'a Subject>) -> Txn<'a> {
         self.subject = subject;
         self
+    }
+
+    /// A script may use keys of these slots.
+    pub fn within(mut self, slots: Option<&'a dyn ServedSlots>) -> Txn<'a> {
+        self.slots = slots;
+        self
+    }
+
+    /// Whether a script may use keys of this slot.
+    pub(crate) fn serves(&self, slot: u16) -> bool {
+        self.slots.is_some_and(|slots| slots.serves(slot))
+    }
+
+    /// What comes is about keys of this slot, which is served here: versions
+    /// are made under its epoch.
+    pub(crate) fn turn_to(&mut self, slot: u16) {
+        if let Some(slots) = self.slots {
+            self.context.slot_epoch = slots.epoch(slot);
+        }
     }
 
     pub fn subject(&self) -> Option<&'a Subject> {
