@@ -11,7 +11,7 @@ use crate::route::Lane;
 use crate::{replica, tracking};
 use bytes::{Bytes, BytesMut};
 use cairn_protocol::command::{CommandSpec, id};
-use cairn_protocol::resp::{Args, encode_request};
+use cairn_protocol::resp::{Args, encode_request, number::parse_i64};
 use cairn_protocol::slot::key_slot;
 use std::sync::atomic::Ordering::Relaxed;
 
