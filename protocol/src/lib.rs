@@ -1,13 +1,15 @@
 //! What two Cairn programs must agree on.
 //!
 //! RESP on the wire, the one command table, what users may run, hash slots, the topology records
-//! in etcd, the private links between programs, and how both of them show what commands cost.
-//! Nothing else lives here.
+//! in etcd, the private links between programs, and what proxy and server check, show and measure
+//! alike (MONITOR, CLIENT TRACKING, what commands cost). Nothing else lives here.
 
 pub mod acl;
 pub mod command;
 pub mod link;
+pub mod monitor;
 pub mod resp;
 pub mod slot;
 pub mod timing;
 pub mod topology;
+pub mod tracking;

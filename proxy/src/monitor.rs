@@ -3,13 +3,12 @@
 //! are shown ([`is_of_script`]).
 
 use crate::net::{ClientInfo, Connection};
-use cairn_protocol::command::{CommandSpec, Flags, id};
+use cairn_protocol::command::{CommandSpec, Flags, id, secrets};
+use cairn_protocol::monitor;
 use cairn_protocol::resp::Args;
 use parking_lot::Mutex;
-use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The clients that monitor.
 #[derive(Default)]
@@ -61,7 +60,9 @@ pub(crate) fn show(to: &Connection, spec: &CommandSpec, args: Args<'_>) {
         id::EVAL | id::EVAL_RO | id::EVALSHA | id::EVALSHA_RO | id::EXEC | id::FCALL | id::FCALL_RO
     );
     if !spec.flags.intersects(unseen) || runs_others {
-        let line = line(to.client.address(), to.session.database, spec, args);
+        let database = usize::from(to.session.database);
+        let secret = secrets(spec, &args);
+        let line = monitor::line(to.client.address(), database, &secret, args.iter());
         to.thread.shared.monitors.send(&line);
     }
 }
@@ -73,93 +74,9 @@ pub(crate) fn is_of_script(line: &[u8]) -> bool {
     line[..end].ends_with(b" lua")
 }
 
-/// `1339518083.107412 [0 127.0.0.1:60866] "get" "k"`
-fn line(address: &str, database: u16, spec: &CommandSpec, args: Args<'_>) -> String {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    let mut text = format!(
-        "{}.{:06} [{database} {address}]",
-        now.as_secs(),
-        now.subsec_micros()
-    );
-    for (at, arg) in args.iter().enumerate() {
-        text.push(' ');
-        match is_secret(spec, args, at) {
-            true => text.push_str("\"(redacted)\""),
-            false => quote(arg, &mut text),
-        }
-    }
-    text
-}
-
-/// Whether an argument is a password, or stands where one does.
-fn is_secret(spec: &CommandSpec, args: Args<'_>, at: usize) -> bool {
-    match spec.id {
-        id::AUTH => at >= 1,
-        // HELLO version AUTH user password ...
-        id::HELLO => {
-            let auth = args.iter().position(|a| a.eq_ignore_ascii_case(b"auth"));
-            auth.is_some_and(|auth| at == auth + 1 || at == auth + 2)
-        }
-        id::CONFIG_SET => {
-            at >= 3
-                && at % 2 == 1
-                && args
-                    .get(at - 1)
-                    .to_ascii_lowercase()
-                    .windows(4)
-                    .any(|word| word == b"auth" || word == b"pass")
-        }
-        _ => false,
-    }
-}
-
-/// As Redis prints strings that may hold anything.
-fn quote(bytes: &[u8], text: &mut String) {
-    text.push('"');
-    for byte in bytes {
-        match byte {
-            b'\\' => text.push_str("\\\\"),
-            b'"' => text.push_str("\\\""),
-            b'\n' => text.push_str("\\n"),
-            b'\r' => text.push_str("\\r"),
-            b'\t' => text.push_str("\\t"),
-            0x07 => text.push_str("\\a"),
-            0x08 => text.push_str("\\b"),
-            b' '..=b'~' => text.push(char::from(*byte)),
-            other => {
-                let _ = write!(text, "\\x{other:02x}");
-            }
-        }
-    }
-    text.push('"');
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cairn_protocol::command::{Resolved, resolve};
-    use cairn_protocol::resp::Requests;
-
-    fn shown(words: &[&str]) -> String {
-        let mut requests = Requests::default();
-        requests.push_owned(words);
-        let args = requests.get(0);
-        let Resolved::Command(spec) = resolve(&args) else {
-            panic!("{words:?} is no command");
-        };
-        let line = line("1.2.3.4:5", 7, spec, args);
-        line.split_once(' ').unwrap().1.to_owned()
-    }
-
-    #[test]
-    fn commands_are_shown_as_redis_shows_them() {
-        assert_eq!(
-            shown(&["set", "k", "a\"b\\c\n\x07"]),
-            r#"[7 1.2.3.4:5] "set" "k" "a\"b\\c\n\a""#
-        );
-    }
 
     #[test]
     fn of_a_nodes_lines_those_of_scripts_are_shown() {
@@ -167,17 +84,5 @@ mod tests {
         assert!(!is_of_script(
             b"+1339518083.107412 [0 1.2.3.4:5] \"get\" \"[0 lua]\""
         ));
-    }
-
-    #[test]
-    fn passwords_are_not_shown() {
-        assert_eq!(
-            shown(&["HELLO", "3", "AUTH", "me", "secret", "SETNAME", "n"]),
-            r#"[7 1.2.3.4:5] "HELLO" "3" "AUTH" "(redacted)" "(redacted)" "SETNAME" "n""#
-        );
-        assert_eq!(
-            shown(&["config", "set", "requirepass", "x", "save", "y"]),
-            r#"[7 1.2.3.4:5] "config" "set" "requirepass" "(redacted)" "save" "y""#
-        );
     }
 }

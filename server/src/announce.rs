@@ -8,9 +8,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use cairn_protocol::monitor;
+
 use crate::config::Settings;
 use crate::group::{EventListener, GroupId};
-use crate::monitor::{self, Monitors, Sender};
+use crate::monitor::{Monitors, Sender};
 use crate::pubsub::{Origin, PubSub};
 use crate::replication::Feed;
 use crate::tracking::Tracking;

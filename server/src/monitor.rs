@@ -1,13 +1,13 @@
 //! MONITOR: every command, told to those who asked to see them.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt::Write;
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use cairn_protocol::command::{CommandSpec, Flags, id, secrets};
+use cairn_protocol::monitor::line;
 use cairn_protocol::resp::{Args, ReplyWriter};
 use parking_lot::Mutex;
 
@@ -19,6 +19,15 @@ use crate::net::session::Client;
 pub enum Sender {
     Client(SocketAddr),
     Script,
+}
+
+impl fmt::Display for Sender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Sender::Client(peer) => write!(f, "{peer}"),
+            Sender::Script => f.write_str("lua"),
+        }
+    }
 }
 
 /// The clients that monitor.
@@ -83,72 +92,12 @@ impl Monitors {
         Sender::Client(peer.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0))))
     }
 
-    /// Shows a line of `line`.
+    /// Shows a line.
     pub fn send(&self, line: &str) {
         let write = |out: &mut ReplyWriter| out.simple(line);
         let mut message = Message::new(&write);
         for client in self.clients.lock().values() {
             client.send(&mut message);
         }
-    }
-}
-
-/// One command as MONITOR shows it: `1339518083.107412 [0 127.0.0.1:60866] "get" "k"`.
-///
-/// `secret`: positions of arguments that are not shown.
-pub fn line<'a>(
-    sender: Sender,
-    db: usize,
-    secret: &[usize],
-    args: impl Iterator<Item = &'a [u8]>,
-) -> String {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    let mut text = format!("{}.{:06} [{db} ", now.as_secs(), now.subsec_micros());
-    let _ = match sender {
-        Sender::Client(peer) => write!(text, "{peer}]"),
-        Sender::Script => write!(text, "lua]"),
-    };
-    for (at, arg) in args.enumerate() {
-        text.push(' ');
-        match secret.contains(&at) {
-            true => text.push_str("\"(redacted)\""),
-            false => quote(arg, &mut text),
-        }
-    }
-    text
-}
-
-/// As Redis prints strings that may hold anything.
-fn quote(bytes: &[u8], text: &mut String) {
-    text.push('"');
-    for byte in bytes {
-        match byte {
-            b'\\' => text.push_str("\\\\"),
-            b'"' => text.push_str("\\\""),
-            b'\n' => text.push_str("\\n"),
-            b'\r' => text.push_str("\\r"),
-            b'\t' => text.push_str("\\t"),
-            0x07 => text.push_str("\\a"),
-            0x08 => text.push_str("\\b"),
-            b' '..=b'~' => text.push(char::from(*byte)),
-            other => {
-                let _ = write!(text, "\\x{other:02x}");
-            }
-        }
-    }
-    text.push('"');
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn arguments_are_quoted_as_redis_does() {
-        let mut text = String::new();
-        quote(b"a\"b\\c\n\r\t\x07\x08\x00\xff ~", &mut text);
-        assert_eq!(text, "\"a\\\"b\\\\c\\n\\r\\t\\a\\b\\x00\\xff ~\"");
     }
 }

@@ -69,7 +69,6 @@ pub struct Parameter {
 
 const LIVE: u8 = 0;
 const FIXED: u8 = 1;
-const SENSITIVE: u8 = 2;
 const PROTECTED: u8 = 4;
 const HIDDEN: u8 = 8;
 const MULTI: u8 = 16;
@@ -89,7 +88,7 @@ impl Parameter {
 
     /// Its value is a secret.
     pub fn is_sensitive(&self) -> bool {
-        self.flags & SENSITIVE != 0
+        cairn_protocol::monitor::is_sensitive_parameter(self.name.as_bytes())
     }
 
     /// Changed at run time only if `enable-protected-configs` allows it.
@@ -257,7 +256,7 @@ pub static PARAMETERS: &[Parameter] = &[
     row("port", "", Integer(0, 65_535), "6379", LIVE),
     row("bind", "", Special(Special::Bind), "127.0.0.1", MULTI),
     row("protected-mode", "", Bool, "yes", LIVE),
-    row("requirepass", "", Text, "", SENSITIVE),
+    row("requirepass", "", Text, "", LIVE),
     row("maxclients", "", Integer(1, UINT), "10000", LIVE),
     row("timeout", "", Integer(0, INT), "0", LIVE),
     row("databases", "", Integer(DATABASES, DATABASES), "16", FIXED),
@@ -381,13 +380,7 @@ pub static PARAMETERS: &[Parameter] = &[
     row("peer-port", "", Integer(0, 65_535), "0", FIXED | OWN),
     row("advertise", "", Text, "", FIXED | OWN),
     row("zone", "", Text, "", FIXED | OWN),
-    row(
-        "cluster-secret",
-        "",
-        Text,
-        "",
-        FIXED | SENSITIVE | HIDDEN | OWN,
-    ),
+    row("cluster-secret", "", Text, "", FIXED | HIDDEN | OWN),
     row("max-pause", "", Millis, "200ms", FIXED | OWN),
     // Redis's, without effect here.
     ignored(
@@ -797,8 +790,8 @@ pub static PARAMETERS: &[Parameter] = &[
         LIVE,
         NO_REPLICATION,
     ),
-    ignored("masteruser", "", Text, "", SENSITIVE, NO_REPLICATION),
-    ignored("masterauth", "", Text, "", SENSITIVE, NO_REPLICATION),
+    ignored("masteruser", "", Text, "", LIVE, NO_REPLICATION),
+    ignored("masterauth", "", Text, "", LIVE, NO_REPLICATION),
     ignored(
         "repl-diskless-load",
         "",

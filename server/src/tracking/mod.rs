@@ -27,7 +27,8 @@ use crate::net::outbox::Message;
 use crate::net::session::Client;
 use crate::txn::events::{Event, EventClass};
 
-pub use mode::{ClientTracking, Kind, Mode, Redirect};
+pub use cairn_protocol::tracking::Kind;
+pub use mode::{ClientTracking, Mode, Redirect};
 
 /// Keys forgotten in one go while the table is too large; more each time that
 /// this was not enough, as in Redis.

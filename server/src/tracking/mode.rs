@@ -5,25 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
+use cairn_protocol::tracking::Kind;
 use parking_lot::Mutex;
 
 use crate::net::session::Client;
-
-/// Which keys are remembered for a client.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Kind {
-    /// It does not track.
-    #[default]
-    Off,
-    /// All that it reads.
-    All,
-    /// Those read by a command behind CLIENT CACHING YES.
-    OptIn,
-    /// All but those read by a command behind CLIENT CACHING NO.
-    OptOut,
-    /// None: it hears of every key under its prefixes.
-    Broadcast,
-}
 
 /// CLIENT TRACKING ON and its options.
 #[derive(Clone, Default)]
