@@ -32,12 +32,19 @@ fn texts(value: &Value) -> Vec<String> {
 }
 
 #[test]
-#[ignore = "in one run of three a subscriber behind a proxy has the first message twice; not found yet"]
 fn messages_reach_subscribers_at_any_proxy_and_node() {
     let cluster = Cluster::start(2, 2);
     let (port, _proxy) = cluster.start_proxy();
     let (mut near, mut far, mut publisher) =
         (cluster.client(), Client::connect(port), cluster.client());
+    // A proxy publishes at the leader of the first group. Clients of the cluster
+    // itself talk to that node, and to the other one.
+    let asked = cluster.leader_of_slot(0);
+    let mut at_asked = cluster.nodes[&asked].client();
+    let other = cluster.nodes.values().find(|node| node.id != asked);
+    // It listens before anything is published: what one node tells another is on
+    // its way for a while, and who subscribes meanwhile may hear of it or not.
+    let mut at_other = other.expect("two nodes").client();
     assert_eq!(
         texts(&near.words("SUBSCRIBE news"))[..2],
         ["subscribe", "news"]
@@ -46,24 +53,16 @@ fn messages_reach_subscribers_at_any_proxy_and_node() {
         texts(&far.words("PSUBSCRIBE n*"))[..2],
         ["psubscribe", "n*"]
     );
+    at_other.words("SUBSCRIBE news");
     assert_eq!(publisher.words("PUBLISH news one").integer(), 2);
-    assert_eq!(texts(&next(&mut near)), ["message", "news", "one"]);
-    assert_eq!(texts(&next(&mut far)), ["pmessage", "n*", "news", "one"]);
-
-    // Published at a node by a client of the cluster, and heard there.
-    let mut direct: Vec<Client> = cluster.nodes.values().map(|n| n.client()).collect();
-    direct[1].words("SUBSCRIBE news");
-    direct[0].words("PUBLISH news two");
-    assert_eq!(texts(&next(&mut near)), ["message", "news", "two"]);
-    assert_eq!(texts(&next(&mut far)), ["pmessage", "n*", "news", "two"]);
-    assert_eq!(texts(&next(&mut direct[1])), ["message", "news", "two"]);
-    publisher.words("PUBLISH news four");
-    assert_eq!(
-        texts(&next(&mut near)),
-        ["message", "news", "four"],
-        "each once"
-    );
-    assert_eq!(texts(&next(&mut direct[1])), ["message", "news", "four"]);
+    at_asked.words("PUBLISH news two");
+    publisher.words("PUBLISH news three");
+    for text in ["one", "two", "three"] {
+        let message = ["message", "news", text];
+        assert_eq!(texts(&next(&mut near)), message, "each once");
+        assert_eq!(texts(&next(&mut far)), ["pmessage", "n*", "news", text]);
+        assert_eq!(texts(&next(&mut at_other)), message, "each once");
+    }
 
     assert_eq!(texts(&publisher.words("PUBSUB CHANNELS")), ["news"]);
     assert_eq!(publisher.words("PUBSUB NUMPAT").integer(), 1);
