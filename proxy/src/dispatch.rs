@@ -40,6 +40,11 @@ static ROUTES: LazyLock<[Routing; COUNT]> = LazyLock::new(|| {
 
 /// Serves one request: here, or at one node, or at many.
 pub(crate) fn dispatch(to: &mut Connection, args: Args<'_>) -> Step {
+    match to.may_begin() {
+        Ok(true) => {}
+        Ok(false) => return Step::Wait,
+        Err(line) => return refuse(to, line),
+    }
     let spec = match check(to, args) {
         Ok(spec) => spec,
         Err(error) => {
@@ -143,14 +148,31 @@ fn check(to: &Connection, args: Args<'_>) -> Result<&'static CommandSpec, Vec<u8
         Resolved::Command(spec) if !spec.arity_accepts(args.len()) => {
             Err(command::wrong_arity_error(spec).into())
         }
-        Resolved::Command(_) if !to.session.authenticated && !open => {
+        Resolved::Command(_) if !may_run(to) && !open => {
             Err(b"NOAUTH Authentication required.".to_vec())
         }
-        Resolved::Command(spec) => match pubsub::refused_to_subscriber(to, spec) {
-            Some(line) => Err(line),
-            None => Ok(spec),
-        },
+        Resolved::Command(spec) => {
+            check_rights(to, spec, args)?;
+            match pubsub::refused_to_subscriber(to, spec) {
+                Some(line) => Err(line),
+                None => Ok(spec),
+            }
+        }
     }
+}
+
+/// Whether commands may be run: somebody has logged in, or need not.
+fn may_run(to: &Connection) -> bool {
+    to.session.authenticated || to.thread.shared.users.registry.is_open()
+}
+
+/// Whether the client's user may run a command.
+fn check_rights(to: &Connection, spec: &CommandSpec, args: Args<'_>) -> Result<(), Vec<u8>> {
+    let Some(subject) = to.subject() else {
+        return Ok(());
+    };
+    let checked = subject.check(spec, &args, to.context());
+    checked.map_err(|denied| denied.line(spec).into_bytes())
 }
 
 /// Answers with an error line (without its `-`).

@@ -1,6 +1,7 @@
 //! Brings the topology from etcd to the network threads.
 
 use crate::config::Config;
+use crate::net::Proxy;
 use crate::route::RouteMap;
 use cairn_protocol::topology::{
     ProxyRecord, ProxyRegistration, StoreConfig, StoreError, Topology, TopologyStore,
@@ -17,6 +18,7 @@ const REMINDER: Duration = Duration::from_secs(5);
 pub struct Feed {
     registration: ProxyRegistration,
     watch: TopologyWatch,
+    store: TopologyStore,
 }
 
 impl Feed {
@@ -36,17 +38,20 @@ impl Feed {
         Ok(Self {
             registration,
             watch: store.watch(Topology::default()),
+            store,
         })
     }
 
-    /// Passes every change on, until nobody listens.
-    pub async fn run(&self, routes: watch::Sender<Arc<RouteMap>>) {
+    /// Passes every change on to `proxy`, users first, until nobody listens.
+    pub async fn run(&self, proxy: &Proxy, routes: watch::Sender<Arc<RouteMap>>) {
+        proxy.keep_users_in(self.store.clone());
         let mut watch = self.watch.clone();
         let mut known = false;
         while !routes.is_closed() {
             // Cancelling `changed` loses nothing.
             match tokio::time::timeout(REMINDER, watch.changed()).await {
                 Ok(topology) => {
+                    proxy.follow(topology.users.as_deref());
                     let map = RouteMap::from_topology(&topology);
                     known |= map.slots.iter().any(|owner| owner.group != 0);
                     routes.send_if_modified(|old| {

@@ -30,7 +30,9 @@ mod scripts;
 mod timing;
 mod tracking;
 mod transaction;
+mod users;
 
 pub use config::Config;
 pub use net::Proxy;
 pub use route::RouteMap;
+pub use users::Users;

@@ -3,7 +3,7 @@
 use anyhow::Context;
 use cairn_proxy::config::Args;
 use cairn_proxy::feed::Feed;
-use cairn_proxy::{Config, Proxy, RouteMap};
+use cairn_proxy::{Config, Proxy, RouteMap, Users};
 use clap::Parser;
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -59,7 +59,8 @@ fn start_log(config: &Config) -> anyhow::Result<()> {
 async fn run(config: Config) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let (routes, receiver) = watch::channel(Arc::new(RouteMap::default()));
-    let proxy = Proxy::start(config.clone(), receiver)?;
+    let users = Users::awaited(&config);
+    let proxy = Proxy::start(config.clone(), users, receiver)?;
     let port = proxy
         .addresses()
         .first()
@@ -69,7 +70,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let feed = Feed::start(&config, port).await?;
     // Nothing is lost whichever branch is dropped: the process ends.
     tokio::select! {
-        () = feed.run(routes) => {}
+        () = feed.run(&proxy, routes) => {}
         _ = terminate.recv() => tracing::info!("SIGTERM: closing down"),
         _ = tokio::signal::ctrl_c() => tracing::info!("SIGINT: closing down"),
     }

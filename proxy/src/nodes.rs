@@ -8,7 +8,7 @@ use crate::local;
 use crate::merge::{InfoMerge, Join};
 use crate::net::Connection;
 use crate::route::Lane;
-use crate::{replica, tracking};
+use crate::{replica, tracking, users};
 use bytes::{Bytes, BytesMut};
 use cairn_protocol::command::{CommandSpec, id};
 use cairn_protocol::resp::{Args, encode_request, number::parse_i64};
@@ -76,10 +76,11 @@ fn debug(to: &mut Connection, spec: &CommandSpec, args: Args<'_>) -> Step {
 
 /// Whether nodes help with a command whose route is the proxy.
 pub(crate) fn helps(spec: &CommandSpec) -> bool {
-    matches!(
-        spec.id,
-        id::CLIENT_TRACKING | id::CONFIG_GET | id::CONFIG_SET | id::INFO | id::MONITOR
-    )
+    users::needs_others(spec.id)
+        || matches!(
+            spec.id,
+            id::CLIENT_TRACKING | id::CONFIG_GET | id::CONFIG_SET | id::INFO | id::MONITOR
+        )
 }
 
 /// A command whose route is the proxy: some are answered with the nodes' help.
@@ -91,8 +92,10 @@ pub(crate) fn or_proxy(to: &mut Connection, spec: &'static CommandSpec, args: Ar
         id::INFO if !local::is_own_info(args) => info(to, args),
         id::MONITOR => monitor(to),
         id::SYNC | id::PSYNC => replica::serve(to, spec, args),
-        // The new session begins where the old one has ended.
-        id::RESET => after_all(to, |to| local::serve(to, spec, args)),
+        // What was asked before is asked by whoever was logged in then; of RESET
+        // the new session begins where the old one has ended.
+        id::AUTH | id::HELLO | id::RESET => after_all(to, |to| local::serve(to, spec, args)),
+        _ if users::needs_others(spec.id) => users::serve(to, spec, args),
         _ => local::serve(to, spec, args),
     }
 }

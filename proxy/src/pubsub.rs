@@ -176,14 +176,27 @@ pub(crate) fn renew(thread: &Rc<Thread>, link: &Link) {
 
 /// Sends a command whose answer nobody waits for.
 pub(crate) fn detached(thread: &Rc<Thread>, client: &Rc<Client>, lane: Lane, wire: Bytes) {
+    // No place in the order of replies.
+    let nowhere = (u64::MAX, 0);
+    ask(thread, client, lane, wire, nowhere, RequestFlags::default());
+}
+
+/// Sends the proxy's own question; its answer is that part of that reply.
+pub(crate) fn ask(
+    thread: &Rc<Thread>,
+    client: &Rc<Client>,
+    lane: Lane,
+    wire: Bytes,
+    (seq, part): (u64, u32),
+    flags: RequestFlags,
+) {
     let call = Call {
         client: client.clone(),
-        // No place in the order of replies.
-        seq: u64::MAX,
-        part: 0,
+        seq,
+        part,
         lane,
         database: 0,
-        flags: RequestFlags::default(),
+        flags,
         write: false,
         blocking: false,
         wire,

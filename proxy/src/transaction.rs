@@ -16,9 +16,14 @@ use crate::route::Lane;
 use crate::scripts::Sha;
 use crate::{local, merge, nodes, pubsub, scripts, timing};
 use bytes::{Bytes, BytesMut};
-use cairn_protocol::command::{self, CommandId, CommandSpec, Flags, Routing, Session, id};
+use cairn_protocol::acl::{Context, Denied, User};
+use cairn_protocol::command::{
+    self, CommandId, CommandSpec, Flags, Resolved, Routing, Session, id,
+};
 use cairn_protocol::resp::number::parse_i64;
-use cairn_protocol::resp::{Args, Requests, encode_request};
+use cairn_protocol::resp::{Args, Limits, RequestParser, Requests, encode_request};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Bytes and commands of one transaction at most.
@@ -46,6 +51,8 @@ pub(crate) struct Multi {
     /// What follows the node's part, by its place.
     rest: Vec<(usize, &'static CommandSpec)>,
     rest_requests: Requests,
+    /// The rules under which all of this was queued.
+    user: Arc<User>,
     /// A command over all groups: none on keys may come behind it, since it
     /// will be executed last.
     closed_by: Option<&'static CommandSpec>,
@@ -75,8 +82,9 @@ pub(crate) struct Watching {
 }
 
 impl Multi {
-    fn new() -> Multi {
+    fn new(user: Arc<User>) -> Multi {
         Multi {
+            user,
             failed: false,
             slot: None,
             wire: BytesMut::new(),
@@ -142,7 +150,7 @@ pub(crate) fn serve(to: &mut Connection, spec: &'static CommandSpec, args: Args<
             to.reply.error("ERR MULTI calls can not be nested");
         }
         id::MULTI => {
-            to.session.multi = Some(Box::new(Multi::new()));
+            to.session.multi = Some(Box::new(Multi::new(to.session.account.user())));
             to.reply.ok();
         }
         id::DISCARD if to.session.multi.take().is_none() => {
@@ -296,7 +304,9 @@ fn exec(to: &mut Connection) -> Step {
         return answer(to);
     }
     let database = to.session.database;
-    let own = answer_own(to, &multi);
+    let mut own = recheck(to, &mut multi);
+    own.extend(answer_own(to, &multi));
+    own.sort_by_key(|(place, _)| *place);
     let watching = to.session.watching.take();
     let at_node = own.len() + multi.rest.len() < multi.count || watching.is_some();
     if !at_node {
@@ -369,7 +379,10 @@ pub(crate) fn go_on(to: &mut Connection) -> bool {
         exec.begun += 1;
         let args = exec.requests.get(exec.begun - 1);
         // Nothing is unanswered: it cannot have to wait.
-        let step = crate::dispatch::serve(to, spec, args);
+        let step = match no_longer_allowed(to, spec, args) {
+            Some(line) => refuse(to, line.into()),
+            None => crate::dispatch::serve(to, spec, args),
+        };
         debug_assert_eq!(step, Step::Routed);
     }
 }
@@ -381,6 +394,48 @@ fn finish(to: &mut Connection, mut exec: Exec) {
     state.end_capture();
     to.reply.raw(&whole);
     state.answer(&mut to.reply, exec.silent);
+}
+
+/// What is answered to a command that was queued and may not be run any more:
+/// rules have changed, or one before it has logged in as somebody else.
+fn no_longer_allowed(to: &Connection, spec: &CommandSpec, args: Args<'_>) -> Option<&'static str> {
+    let checked = to.subject()?.check(spec, &args, Context::Multi);
+    checked.err().map(Denied::line_at_exec)
+}
+
+/// Takes out of the node's part what its client may not run any more: the
+/// answers to that, by place.
+fn recheck(to: &Connection, multi: &mut Multi) -> Vec<(usize, Bytes)> {
+    let mut refused = Vec::new();
+    if Arc::ptr_eq(&multi.user, &to.session.account.user()) || to.subject().is_none() {
+        return refused;
+    }
+    let mut queued = std::mem::take(&mut multi.wire);
+    let mut requests = Requests::default();
+    let limits = Limits {
+        max_bulk: usize::MAX,
+        ..Limits::default()
+    };
+    // They were parsed before: all of them are there.
+    let parsed = RequestParser::new().parse(&mut queued, &limits, MAX_COMMANDS * 2, &mut requests);
+    debug_assert!(parsed.is_ok() && queued.is_empty());
+    let not_there = multi.own.iter().chain(&multi.rest);
+    let not_there: BTreeSet<usize> = not_there.map(|(at, _)| *at).collect();
+    let mut places = (0..multi.count).filter(|place| !not_there.contains(place));
+    let mut kept = BytesMut::new();
+    for request in requests.iter() {
+        let Resolved::Command(spec) = command::resolve(&request) else {
+            continue;
+        };
+        // A SELECT is answered here, and has no place there.
+        let place = (spec.id != id::SELECT).then(|| places.next()).flatten();
+        match (place, no_longer_allowed(to, spec, request)) {
+            (Some(place), Some(line)) => refused.push((place, Bytes::from(format!("-{line}\r\n")))),
+            _ => encode_request(&mut kept, request.iter()),
+        }
+    }
+    multi.wire = kept;
+    refused
 }
 
 /// `[WATCH n] MULTI ... EXEC`
@@ -405,9 +460,11 @@ fn any_group(to: &Connection) -> Lane {
 fn answer_own(to: &mut Connection, multi: &Multi) -> Vec<(usize, Bytes)> {
     let mut replies = Vec::with_capacity(multi.own.len());
     for (request, (at, spec)) in multi.own.iter().enumerate() {
-        match spec.id {
-            id::UNWATCH => to.reply.ok(),
-            _ => local::answer(to, spec, multi.own_requests.get(request)),
+        let args = multi.own_requests.get(request);
+        match no_longer_allowed(to, spec, args) {
+            Some(line) => to.reply.error(line),
+            None if spec.id == id::UNWATCH => to.reply.ok(),
+            None => local::answer(to, spec, args),
         }
         replies.push((*at, Bytes::from(to.reply.to_vec())));
         to.reply.clear();

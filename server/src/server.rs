@@ -234,6 +234,9 @@ impl Server {
             crate::logging::set_level(&settings.text("loglevel")).map_err(|e| ("loglevel", e))?;
         }
         if names.contains(&"requirepass") {
+            if let Some(why) = self.refuses_password() {
+                return Err(("requirepass", why.into()));
+            }
             let password = Some(settings.bytes("requirepass")).filter(|p| !p.is_empty());
             self.acl.set_default_password(password);
         }

@@ -2,17 +2,19 @@
 //!
 //! What a user may do is `cairn_protocol::acl`; here is what a change of users
 //! does to connections, and where users come from: the configuration or the
-//! ACL file, never both.
+//! ACL file, never both, or in a cluster etcd.
 
 use std::sync::Arc;
 
 use anyhow::Context;
-use cairn_protocol::acl::{self, Account, Registry, Revoked};
+use cairn_protocol::acl::{
+    self, Account, Change, Changes, DEFAULT_IS_THE_CLUSTERS, Registry, Revoked,
+};
 
 use crate::config::{Config, Settings};
 use crate::net::session::Client;
 use crate::pubsub::Kind;
-use crate::server::Server;
+use crate::server::{Home, Server};
 
 /// The users that a configuration declares. Its rules were checked when it was
 /// read.
@@ -78,6 +80,61 @@ impl Server {
     pub fn save_users(&self, file: &str) -> std::io::Result<()> {
         let users = self.acl.all();
         acl::save(file.as_ref(), users.iter().map(|account| account.user()))
+    }
+
+    /// ACL SETUSER and DELUSER: how many users there were to change. In a
+    /// cluster it is changed as a whole, and waited for.
+    ///
+    /// # Errors
+    /// The error line; nothing has changed then, unless it says otherwise.
+    pub fn change_users(&self, change: &Change) -> Result<usize, String> {
+        if let Home::Node(node) = &self.home {
+            return node.users()?.change(self, node, change);
+        }
+        match change {
+            Change::Set { name, rules } => {
+                let revoked = self.acl.set(name, rules);
+                let revoked =
+                    revoked.map_err(|why| format!("ERR {}", why.replace(['\r', '\n'], " ")))?;
+                revoked.iter().for_each(|revoked| self.revoke(revoked));
+                Ok(1)
+            }
+            Change::Delete { names } => {
+                let gone = names.iter().filter_map(|name| self.acl.delete(name));
+                let gone: Vec<_> = gone.collect();
+                self.expel(&gone);
+                Ok(gone.len())
+            }
+        }
+    }
+
+    /// ACL LOAD in a cluster. Waits for etcd.
+    ///
+    /// # Errors
+    /// The error line.
+    pub fn refresh_users(&self) -> Result<(), String> {
+        match &self.home {
+            Home::Node(node) => node.users()?.refresh(self, node),
+            Home::Standalone(_) => Ok(()),
+        }
+    }
+
+    /// Does to connections what a change of the cluster's users means for them.
+    pub fn follow_users(&self, changes: &Changes) {
+        if !changes.gone.is_empty() {
+            self.expel(&changes.gone);
+        }
+        let revoked = changes.revoked.iter();
+        revoked.for_each(|revoked| self.revoke(revoked));
+    }
+
+    /// Why `requirepass` cannot be changed, if so.
+    pub fn refuses_password(&self) -> Option<&'static str> {
+        let Home::Node(node) = &self.home else {
+            return None;
+        };
+        let cluster_has = node.users().is_ok_and(|users| users.names_the_default());
+        cluster_has.then_some(DEFAULT_IS_THE_CLUSTERS)
     }
 
     /// Closes the connections of all who are logged in as users that are gone.

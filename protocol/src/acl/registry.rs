@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
 
 use super::DEFAULT_USER;
-use super::file;
+use super::file::{self, Users};
 use super::log::{AclLog, Context, LogEntry};
 use super::subject::{self, Describe};
 use super::user::{Defaults, User};
@@ -43,6 +43,11 @@ impl Account {
         self.unrestricted.load(Ordering::Acquire)
     }
 
+    /// Somebody whom nothing is allowed, for a name that no user has.
+    pub fn nobody(name: &[u8]) -> Arc<Account> {
+        Account::new(User::new(name, Defaults::default()))
+    }
+
     /// The rules as they are now.
     pub fn user(&self) -> Arc<User> {
         self.user.load_full()
@@ -66,6 +71,14 @@ pub struct Revoked {
     pub account: Arc<Account>,
     /// The rules after the change.
     pub user: Arc<User>,
+}
+
+/// What a change of all users came to.
+#[derive(Default)]
+pub struct Changes {
+    /// Users that are no more.
+    pub gone: Vec<Arc<Account>>,
+    pub revoked: Vec<Revoked>,
 }
 
 /// See the module's documentation.
@@ -237,6 +250,38 @@ impl Registry {
         let mut old = std::mem::replace(&mut *users, fresh);
         old.remove(DEFAULT_USER);
         Ok(old.into_values().collect())
+    }
+
+    /// Takes `fresh` in place of all users there are. Whoever is logged in as one
+    /// that stays goes on under its new rules. The default user is changed only
+    /// if it is named.
+    pub(super) fn take(&self, fresh: Users) -> Changes {
+        let mut changes = Changes::default();
+        let mut users = self.users.write();
+        users.retain(|name, account| {
+            let stays = name == DEFAULT_USER || fresh.contains_key(name);
+            if !stays {
+                changes.gone.push(account.clone());
+            }
+            stays
+        });
+        for (name, user) in fresh {
+            let Some(account) = users.get(&name) else {
+                users.insert(name, Account::new(user));
+                continue;
+            };
+            let old = account.user();
+            if *old == user {
+                continue;
+            }
+            let lost = !user.keeps_channels_of(&old);
+            account.set(user);
+            changes.revoked.extend(lost.then(|| Revoked {
+                account: account.clone(),
+                user: account.user(),
+            }));
+        }
+        changes
     }
 
     // The log.

@@ -305,7 +305,7 @@ pub fn finish_reply(out: &mut BytesMut, mark: FrameMark, class: ReplyClass) {
     out[mark.0 + 5] = class as u8;
 }
 
-/// OPEN: a client's session begins on this link.
+/// OPEN: a client's session begins on this link, or goes on as another user's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Open<'a> {
     /// Its id, chosen by the proxy: a dense index in the low 32 bits, a generation
@@ -313,17 +313,16 @@ pub struct Open<'a> {
     pub logical: u64,
     /// Bytes of PUSH payload that the node may send before more credit.
     pub push_credit: u32,
-    /// The authenticated user.
-    pub user: &'a str,
+    /// The authenticated user, a name of at most 255 bytes.
+    pub user: &'a [u8],
     /// The client's address, for logs and CLIENT LIST.
     pub client: &'a str,
 }
 
 impl<'a> Open<'a> {
-    /// Appends the frame. A user name is cut at 255 bytes.
+    /// Appends the frame. A longer name is cut: nobody has it, or what it becomes.
     pub fn put(&self, out: &mut BytesMut) {
-        let end = (0..=self.user.len().min(255)).rfind(|&at| self.user.is_char_boundary(at));
-        let user = &self.user.as_bytes()[..end.unwrap_or(0)];
+        let user = &self.user[..self.user.len().min(255)];
         let len = HEADER_LEN + 5 + user.len() + self.client.len();
         put_header(out, len, OPEN, 0, 0, self.logical);
         out.put_u32_le(self.push_credit);
@@ -337,12 +336,12 @@ impl<'a> Open<'a> {
         if user_end > body.len() {
             return Err(LinkError::BadField("user"));
         }
-        let text = |bytes, what| std::str::from_utf8(bytes).map_err(|_| LinkError::BadField(what));
+        let client = std::str::from_utf8(&body[user_end..]);
         Ok(Self {
             logical,
             push_credit: u32_at(body, 0),
-            user: text(&body[5..user_end], "user")?,
-            client: text(&body[user_end..], "client address")?,
+            user: &body[5..user_end],
+            client: client.map_err(|_| LinkError::BadField("client address"))?,
         })
     }
 }
@@ -646,7 +645,7 @@ mod tests {
         let open = Open {
             logical: 5,
             push_credit: 1024,
-            user: "bob",
+            user: b"bob",
             client: "1.2.3.4:5",
         };
         assert_eq!(
@@ -723,7 +722,7 @@ mod tests {
         Open {
             logical: 1,
             push_credit: 2,
-            user: "",
+            user: b"",
             client: "c",
         }
         .put(&mut wire);

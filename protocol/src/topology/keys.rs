@@ -1,7 +1,7 @@
 //! Paths of the records under `/cairn/<cluster>/`.
 //!
 //! ```text
-//! cluster                    settings/cluster_version
+//! cluster                    settings/cluster_version   settings/users
 //! members/<node>             nodes/<node>      (leased)
 //! proxies/<proxy>  (leased)  groups/<id>       leaders/<group>
 //! slots                      sequences/plan
@@ -91,6 +91,8 @@ pub enum RecordKey {
     Function(String),
     /// `sequences/functions`
     FunctionSequence,
+    /// `settings/users`
+    Users,
 }
 
 impl RecordKey {
@@ -112,6 +114,7 @@ impl RecordKey {
             Self::Decision(id) => format!("decisions/{id}"),
             Self::Function(name) => format!("functions/{name}"),
             Self::FunctionSequence => "sequences/functions".into(),
+            Self::Users => "settings/users".into(),
         }
     }
 
@@ -134,6 +137,7 @@ impl RecordKey {
             ["decisions", id] => Self::Decision(id.parse().ok()?),
             ["functions", name] => Self::Function((*name).into()),
             ["sequences", "functions"] => Self::FunctionSequence,
+            ["settings", "users"] => Self::Users,
             _ => return None,
         })
     }
@@ -168,6 +172,7 @@ mod tests {
                 "/cairn/c1/functions/lib_1",
             ),
             (RecordKey::FunctionSequence, "/cairn/c1/sequences/functions"),
+            (RecordKey::Users, "/cairn/c1/settings/users"),
         ];
         for (key, path) in all {
             assert_eq!(keys.path(&key), path);

@@ -144,6 +144,7 @@ record!(FreezeProofRecord, "freeze proof", 1);
 record!(DecisionRecord, "decision", 1);
 record!(FunctionRecord, "function", 1);
 record!(FunctionSequenceRecord, "function sequence", 1);
+record!(UsersRecord, "users", 1);
 
 /// `cluster`: that the cluster exists, and which one it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -297,19 +298,27 @@ pub struct FunctionRecord {
 impl FunctionRecord {
     /// A library of that code.
     pub fn new(name: &[u8], code: &[u8], loaded_by: &str) -> Self {
-        let text = |bytes: &[u8]| bytes.iter().copied().map(char::from).collect();
         Self {
-            name: text(name),
-            code: text(code),
+            name: bytes_as_text(name),
+            code: bytes_as_text(code),
             loaded_by: loaded_by.to_owned(),
         }
     }
 
     /// The code's bytes; `None` if they are none.
     pub fn code(&self) -> Option<Vec<u8>> {
-        let bytes = self.code.chars().map(|c| u8::try_from(u32::from(c)).ok());
-        bytes.collect()
+        text_as_bytes(&self.code)
     }
+}
+
+/// Any bytes as text: each a character of the same number.
+fn bytes_as_text(bytes: &[u8]) -> String {
+    bytes.iter().copied().map(char::from).collect()
+}
+
+fn text_as_bytes(text: &str) -> Option<Vec<u8>> {
+    let bytes = text.chars().map(|c| u8::try_from(u32::from(c)).ok());
+    bytes.collect()
 }
 
 /// `sequences/functions`: rises with every change of libraries.
@@ -317,6 +326,29 @@ impl FunctionRecord {
 pub struct FunctionSequenceRecord {
     /// Changes so far.
     pub changes: u64,
+}
+
+/// `settings/users`: the users of the cluster, all in one record, so that
+/// nobody ever sees half a change. Before there is one, each program has the
+/// default user of its own configuration and no other.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsersRecord {
+    /// A line of an ACL file each, `user NAME rules...`; each byte a character
+    /// of the same number, since names and patterns may be any bytes.
+    pub users: Vec<String>,
+}
+
+impl UsersRecord {
+    /// The record of these lines.
+    pub fn new(lines: &[Vec<u8>]) -> Self {
+        let users = lines.iter().map(|line| bytes_as_text(line)).collect();
+        Self { users }
+    }
+
+    /// The text of an ACL file; `None` if it holds what is no byte.
+    pub fn text(&self) -> Option<Vec<u8>> {
+        text_as_bytes(&self.users.join("\n"))
+    }
 }
 
 /// A run of slots with one owner.
@@ -718,6 +750,10 @@ mod tests {
         );
         let code = FunctionRecord::new(b"lib", b"a\xff", "n1").code();
         assert_eq!(code.as_deref(), Some(&b"a\xff"[..]));
+        let lines = [b"user a on".to_vec(), b"user \xff off".to_vec()];
+        let users = UsersRecord::new(&lines);
+        golden(&users, "{\"v\":1,\"users\":[\"user a on\",\"user ÿ off\"]}");
+        assert_eq!(users.text().unwrap(), b"user a on\nuser \xff off");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::records::{
     ClusterRecord, ClusterVersionRecord, DecisionRecord, FunctionRecord, FunctionSequenceRecord,
     GroupId, GroupRecord, LeaderRecord, MemberRecord, NodeId, NodeRecord, PlanId,
     PlanProgressRecord, PlanRecord, PlanState, ProxyRecord, Record, RecordError, SlotMapRecord,
+    UsersRecord,
 };
 use crate::slot::{SLOT_COUNT, SlotSet};
 
@@ -102,6 +103,8 @@ pub struct Topology {
     pub functions: BTreeMap<String, Arc<Versioned<FunctionRecord>>>,
     /// Their counter.
     pub function_sequence: Option<Versioned<FunctionSequenceRecord>>,
+    /// Users, if any were set. Shared by the pictures that have them.
+    pub users: Option<Arc<Versioned<UsersRecord>>>,
     /// Records that this program cannot read, by path, with the reason.
     pub unreadable: BTreeMap<String, String>,
     /// Owner of each slot, 0 for none; derived from `slots`.
@@ -269,6 +272,7 @@ impl Topology {
                 self.functions.insert(name, Arc::new(versioned(json, rev)?));
             }
             RecordKey::FunctionSequence => self.function_sequence = Some(versioned(json, rev)?),
+            RecordKey::Users => self.users = Some(Arc::new(versioned(json, rev)?)),
             RecordKey::PlanSequence | RecordKey::PlanProof(_) => {}
         }
         Ok(())
@@ -297,6 +301,7 @@ impl Topology {
             RecordKey::Decision(id) => drop(self.decisions.remove(&id)),
             RecordKey::Function(name) => drop(self.functions.remove(&name)),
             RecordKey::FunctionSequence => self.function_sequence = None,
+            RecordKey::Users => self.users = None,
             RecordKey::PlanSequence | RecordKey::PlanProof(_) => {}
         }
     }
@@ -347,6 +352,9 @@ impl Topology {
         self.function_sequence
             .iter()
             .for_each(|v| add(&mut out, RecordKey::FunctionSequence, v));
+        self.users
+            .iter()
+            .for_each(|v| add(&mut out, RecordKey::Users, v));
         out
     }
 

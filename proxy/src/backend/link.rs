@@ -59,6 +59,8 @@ pub(crate) struct Session {
     link: Weak<Link>,
     incarnation: u64,
     logical: u64,
+    /// `Client::logins` of the user that the node knows of.
+    login: u32,
     requests: u32,
     bytes: u64,
 }
@@ -223,23 +225,23 @@ impl Link {
     ) -> &'s mut Session {
         let mine = |s: &Session| s.link.as_ptr() == Rc::as_ptr(self);
         let at = match sessions.iter().position(mine) {
-            Some(at) if sessions[at].incarnation == inner.incarnation => return &mut sessions[at],
+            Some(at) if sessions[at].incarnation == inner.incarnation => {
+                let session = &mut sessions[at];
+                if std::mem::replace(&mut session.login, client.logins()) != client.logins() {
+                    open(inner, client, session.logical);
+                }
+                return session;
+            }
             Some(at) => at,
             None => sessions.len(),
         };
         let logical = inner.sessions.insert(client.clone());
-        let (user, address) = (client.user(), client.address());
-        let open = Open {
-            logical,
-            push_credit: PUSH_CREDIT,
-            user,
-            client: address,
-        };
-        open.put(inner.outbox.buffer());
+        open(inner, client, logical);
         let session = Session {
             link: Rc::downgrade(self),
             incarnation: inner.incarnation,
             logical,
+            login: client.logins(),
             requests: 0,
             bytes: 0,
         };
@@ -279,6 +281,18 @@ impl Link {
             *slot = Some(waker.clone());
         }
     }
+}
+
+/// Begins a session, or tells the node who is logged in from now on.
+fn open(inner: &mut Inner, client: &Client, logical: u64) {
+    let account = client.info.account();
+    let open = Open {
+        logical,
+        push_credit: PUSH_CREDIT,
+        user: account.name(),
+        client: client.address(),
+    };
+    open.put(inner.outbox.buffer());
 }
 
 impl Session {

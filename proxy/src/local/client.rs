@@ -156,7 +156,7 @@ impl Victims<'_> {
             && self
                 .local_address
                 .is_none_or(|address| address == info.local_address.as_bytes())
-            && self.user.is_none_or(|user| user == b"default")
+            && self.user.is_none_or(|user| *info.account().name() == *user)
             && self.kind.is_none_or(|kind| kind.is_of(info))
     }
 }
@@ -171,7 +171,7 @@ fn kill(to: &mut Connection, args: Args<'_>) {
             ..Victims::default()
         }
     } else {
-        match victims(args) {
+        match victims(to, args) {
             Ok(victims) => victims,
             Err(error) => return to.reply.error(error),
         }
@@ -196,7 +196,7 @@ fn kill(to: &mut Connection, args: Args<'_>) {
     }
 }
 
-fn victims(args: Args<'_>) -> Result<Victims<'_>, Vec<u8>> {
+fn victims<'a>(to: &Connection, args: Args<'a>) -> Result<Victims<'a>, Vec<u8>> {
     let mut victims = Victims {
         spare_me: true,
         ..Victims::default()
@@ -212,7 +212,7 @@ fn victims(args: Args<'_>) -> Result<Victims<'_>, Vec<u8>> {
         } else if is(option, "laddr") {
             victims.local_address = Some(value);
         } else if is(option, "user") {
-            if value != b"default" {
+            if to.thread.shared.users.registry.find(value).is_none() {
                 return Err([b"ERR No such user '", value, b"'"].concat());
             }
             victims.user = Some(value);

@@ -7,6 +7,7 @@ use super::help;
 use crate::config::{Settings, parse_duration, parse_size, parse_yes};
 use crate::net::Connection;
 use crate::timing;
+use cairn_protocol::acl::DEFAULT_IS_THE_CLUSTERS;
 use cairn_protocol::command::{CommandId, glob_match, id};
 use cairn_protocol::resp::Args;
 use std::sync::atomic::Ordering::Release;
@@ -165,6 +166,15 @@ pub(crate) fn set_own(to: &mut Connection, args: Args<'_>) -> Result<(), String>
                 return Err(refused(&name, "can't set immutable config"));
             }
         }
+    }
+    if changed.requirepass != settings.requirepass {
+        if shared.users.names_the_default() {
+            return Err(format!(
+                "ERR CONFIG SET failed (possibly related to argument 'requirepass') - \
+                 {DEFAULT_IS_THE_CLUSTERS}"
+            ));
+        }
+        shared.users.set_password(&changed.requirepass);
     }
     *settings = changed;
     drop(settings);

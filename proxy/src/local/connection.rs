@@ -75,7 +75,8 @@ fn auth(to: &mut Connection, args: Args<'_>) {
     if args.len() > 3 {
         return to.reply.error("ERR syntax error");
     }
-    if args.len() == 2 && to.settings.requirepass.is_empty() {
+    let registry = &to.thread.shared.users.registry;
+    if args.len() == 2 && registry.default_has_no_password() {
         return to.reply.error(NO_PASSWORD_SET);
     }
     let user = if args.len() == 3 {
@@ -83,23 +84,30 @@ fn auth(to: &mut Connection, args: Args<'_>) {
     } else {
         b"default"
     };
-    if log_in(to, user, args.get(args.len() - 1)) {
+    if log_in(to, "auth", user, args.get(args.len() - 1)) {
         to.reply.ok();
     } else {
         to.reply.error(WRONG_PASS);
     }
 }
 
-fn log_in(to: &mut Connection, user: &[u8], password: &[u8]) -> bool {
-    let expected = to.settings.requirepass.as_bytes();
-    let good = user == b"default" && (expected.is_empty() || same(expected, password));
-    to.session.authenticated |= good;
+/// Logs the client in; `object` is the command, as ACL LOG shows it.
+fn log_in(to: &mut Connection, object: &str, user: &[u8], password: &[u8]) -> bool {
+    let users = to.thread.shared.users.clone();
+    let good = users
+        .registry
+        .log_in(user, password, |account| to.enter(account));
+    match good {
+        true => to.session.authenticated = true,
+        false => {
+            let (client, context) = (&*to.client.info, to.context());
+            let object = object.as_bytes();
+            users
+                .registry
+                .note_failed_login(client, context, object, user);
+        }
+    }
     good
-}
-
-/// Equality whose time does not depend on where the two differ.
-fn same(a: &[u8], b: &[u8]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).fold(0, |acc, (x, y)| acc | (x ^ y)) == 0
 }
 
 /// What HELLO asks for.
@@ -132,7 +140,7 @@ fn hello(to: &mut Connection, args: Args<'_>) {
         }
     };
     if let Some((user, password)) = wanted.auth
-        && !log_in(to, user, password)
+        && !log_in(to, "hello", user, password)
     {
         return to.reply.error(WRONG_PASS);
     }
@@ -208,7 +216,9 @@ fn reset(to: &mut Connection) {
     to.session.database = 0;
     to.session.silence = Silence::Off;
     to.session.multi = None;
-    to.session.authenticated = to.settings.requirepass.is_empty();
+    let registry = to.thread.shared.users.registry.clone();
+    to.enter(registry.default_user());
+    to.session.authenticated = registry.is_open();
     set_version(to, Version::V2);
     {
         let mut labels = to.client.info.labels.lock();

@@ -13,6 +13,7 @@ mod server;
 use crate::dispatch::{Step, silence};
 use crate::net::{Connection, Silence};
 use crate::{replica, timing};
+use cairn_protocol::acl;
 use cairn_protocol::command::{self, CommandId, CommandSpec, Routing, id};
 use cairn_protocol::resp::Args;
 use std::sync::atomic::Ordering::Relaxed;
@@ -40,6 +41,7 @@ pub(crate) fn answer(to: &mut Connection, spec: &'static CommandSpec, args: Args
     count(to, spec);
     let began = Instant::now();
     let known = connection::answer(to, spec.id, args)
+        || users(to, spec.id, args)
         || client::answer(to, spec.id, args)
         || config::answer(to, spec.id, args)
         || server::answer(to, spec.id, args)
@@ -53,6 +55,23 @@ pub(crate) fn answer(to: &mut Connection, spec: &'static CommandSpec, args: Args
     }
     let nanos = began.elapsed().as_nanos() as u64;
     timing::answered(to, spec, args, nanos);
+}
+
+/// ACL and its subcommands, as far as they change nothing. Users are never
+/// unsaved: etcd has them.
+fn users(to: &mut Connection, command: CommandId, args: Args<'_>) -> bool {
+    if command == id::ACL_SAVE {
+        to.reply.ok();
+        return true;
+    }
+    let (registry, me) = (&to.thread.shared.users.registry, &to.session.account);
+    match acl::answer(command, registry, me, &args, &mut to.reply) {
+        Ok(answered) => answered,
+        Err(line) => {
+            to.reply.error(line);
+            true
+        }
+    }
 }
 
 /// INFO commandstats: what no node sees.

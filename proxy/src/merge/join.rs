@@ -13,14 +13,17 @@ const MALFORMED: &[u8] = b"-ERR a node sent a reply of an unexpected shape\r\n";
 /// order of parts), except where another part's success suffices.
 pub(super) fn join(how: &Join, replies: &[Bytes], owners: &[u32]) -> Bytes {
     let error = replies.iter().find(|reply| reply.first() == Some(&b'-'));
-    let lenient = matches!(how, Join::AnyOk | Join::Own(_) | Join::Info(_));
+    let lenient = matches!(
+        how,
+        Join::AnyOk | Join::Own(_) | Join::First | Join::Info(_) | Join::AclLog(..)
+    );
     if let Some(error) = error.filter(|_| !lenient) {
         return error.clone();
     }
     let joined = match how {
         Join::Sum => integers(replies).map(|all| integer(all.into_iter().sum())),
         Join::Least => integers(replies).map(|all| integer(all.into_iter().min().unwrap_or(0))),
-        Join::Same => replies.first().cloned(),
+        Join::Same | Join::First => replies.first().cloned(),
         Join::AnyOk => {
             let good = replies.iter().find(|reply| reply.first() != Some(&b'-'));
             good.or(error).cloned()
@@ -31,6 +34,7 @@ pub(super) fn join(how: &Join, replies: &[Bytes], owners: &[u32]) -> Bytes {
         Join::PickOne => pick_one(replies),
         Join::Own(reply) => Some(reply.clone()),
         Join::Xor => xor(replies),
+        Join::AclLog(own, most) => acl_log(own, replies, *most),
         Join::Config(own) => config(replies.first(), own),
         Join::Info(own) => Some(own.merge(replies)),
     };
@@ -161,6 +165,44 @@ fn xor(replies: &[Bytes]) -> Option<Bytes> {
     Some(Bytes::from(format!("+{hex}\r\n")))
 }
 
+/// ACL LOG: the entries of all, the latest first. A node that does not answer is
+/// left out.
+fn acl_log(own: &Bytes, replies: &[Bytes], most: usize) -> Option<Bytes> {
+    let of_nodes = replies.iter().filter(|reply| reply.first() != Some(&b'-'));
+    let mut all: Vec<(f64, &[u8])> = Vec::new();
+    for reply in std::iter::once(own).chain(of_nodes) {
+        let (len, _) = array_body(reply)?;
+        let mut entries = Elements::of(reply)?;
+        for _ in 0..len {
+            let entry = entries.next()?;
+            all.push((age(entry)?, entry));
+        }
+    }
+    all.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+    all.truncate(most);
+    let mut out = array(all.len(), all.iter().map(|(_, entry)| entry.len()).sum());
+    all.iter().for_each(|(_, entry)| out.put_slice(entry));
+    Some(out.freeze())
+}
+
+/// `age-seconds` of an entry of ACL LOG, which is a map in RESP3.
+fn age(entry: &[u8]) -> Option<f64> {
+    let (kind, is_map) = (*entry.first()?, entry.first() == Some(&b'%'));
+    let (len, _) = sized(entry, kind)?;
+    let mut fields = Elements::sized(entry, kind)?;
+    for _ in 0..if is_map { len } else { len / 2 } {
+        let (name, value) = (fields.next()?, fields.next()?);
+        if bulk(name)? == b"age-seconds" {
+            let number = match value.strip_prefix(b",") {
+                Some(double) => double.strip_suffix(b"\r\n")?,
+                None => bulk(value)?,
+            };
+            return std::str::from_utf8(number).ok()?.parse().ok();
+        }
+    }
+    None
+}
+
 /// CONFIG GET: a node's parameters, but for those that the proxy has itself.
 fn config(reply: Option<&Bytes>, own: &[(String, String)]) -> Option<Bytes> {
     let reply = reply?;
@@ -284,6 +326,21 @@ mod tests {
         );
         assert_eq!(joined(Join::Same, &["+OK\r\n", "-A\r\n"], &[]), "-A\r\n");
         assert_eq!(joined(Join::AnyOk, &["-A\r\n", "+OK\r\n"], &[]), "+OK\r\n");
+    }
+
+    #[test]
+    fn entries_of_acl_logs_are_ordered_by_their_age() {
+        let old = "*4\r\n$11\r\nage-seconds\r\n$4\r\n12.5\r\n$1\r\na\r\n$1\r\nb\r\n";
+        let new = "%1\r\n$11\r\nage-seconds\r\n,0.25\r\n";
+        let log =
+            |entries: &[&str]| Bytes::from(format!("*{}\r\n{}", entries.len(), entries.concat()));
+        let both = [log(&[old]), Bytes::from_static(b"-CLUSTERDOWN x\r\n")];
+        let joined = |most| join(&Join::AclLog(log(&[new]), most), &both, &[]);
+        assert_eq!(joined(9), log(&[new, old]));
+        assert_eq!(joined(1), log(&[new]));
+        assert_eq!(join(&Join::AclLog(log(&[]), 9), &[], &[]), log(&[]));
+        let odd = [log(&["+x\r\n"])];
+        assert_eq!(join(&Join::AclLog(log(&[]), 9), &odd, &[]), MALFORMED);
     }
 
     #[test]

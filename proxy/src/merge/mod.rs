@@ -37,8 +37,12 @@ pub(crate) enum Join {
     PickOne,
     /// This, whatever they say.
     Own(Bytes),
+    /// The first, whatever the others say.
+    First,
     /// The exclusive or of the hexadecimal numbers.
     Xor,
+    /// These entries of ACL LOG and those of all, so many of the latest.
+    AclLog(Bytes, usize),
     /// The pairs of the first, and these in place of those of the same name.
     Config(Vec<(String, String)>),
     /// The fields of all, summed where that makes sense.
@@ -48,7 +52,7 @@ pub(crate) enum Join {
 /// The reply where there is no node to ask.
 pub(crate) fn of_nobody(how: &Join) -> Bytes {
     match how {
-        Join::Own(_) | Join::Info(_) => join::join(how, &[], &[]),
+        Join::Own(_) | Join::Info(_) | Join::AclLog(..) => join::join(how, &[], &[]),
         _ => Bytes::from_static(b"-CLUSTERDOWN no node is known\r\n"),
     }
 }

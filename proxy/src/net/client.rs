@@ -13,6 +13,7 @@ use crate::route::Lane;
 use crate::timing::{Finished, Timed};
 use crate::tracking::Tracking;
 use bytes::Bytes;
+use cairn_protocol::acl::{Account, User};
 use cairn_protocol::resp::{ReplyWriter, Version};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -43,6 +44,7 @@ pub(crate) struct Client {
     pub stalled: Cell<bool>,
     /// Writing failed.
     pub broken: Cell<bool>,
+    logins: Cell<u32>,
     /// The request that waits for its keys, and where.
     waits: RefCell<Option<(Weak<Link>, u64)>>,
 }
@@ -119,6 +121,7 @@ impl Client {
             watched: Cell::new(false),
             stalled: Cell::new(false),
             broken: Cell::new(false),
+            logins: Cell::new(0),
             waits: RefCell::new(None),
         })
     }
@@ -135,6 +138,16 @@ impl Client {
                 .listening
                 .show(messages, state.version, &mut state.out);
         }
+    }
+
+    /// Whether a user may listen to all that is subscribed.
+    pub fn listens_within(&self, user: &User) -> bool {
+        let state = self.state.borrow();
+        listening::Kind::ALL.into_iter().all(|kind| {
+            let is_pattern = kind == listening::Kind::Pattern;
+            let names = state.listening.names(kind);
+            names.iter().all(|name| user.may_listen(name, is_pattern))
+        })
     }
 
     /// Has CLIENT LIST show what is subscribed.
@@ -166,9 +179,15 @@ impl Client {
         Some((link.upgrade()?, *request))
     }
 
-    /// The authenticated user.
-    pub fn user(&self) -> &str {
-        "default"
+    /// Goes up whenever somebody logs in: nodes are to be told.
+    pub fn logins(&self) -> u32 {
+        self.logins.get()
+    }
+
+    /// Somebody has logged in.
+    pub fn enter(&self, account: &Arc<Account>) {
+        self.info.enter(account);
+        self.logins.set(self.logins.get().wrapping_add(1));
     }
 
     /// Its address, as `ip:port`.

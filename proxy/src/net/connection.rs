@@ -14,8 +14,10 @@ use crate::timing::Timed;
 use crate::transaction::{self, Exec, Multi, Watching};
 use crate::{nodes, pubsub, replica, scripts};
 use bytes::{Bytes, BytesMut};
+use cairn_protocol::acl::{self, Account, Subject};
 use cairn_protocol::command::{CommandSpec, id};
 use cairn_protocol::resp::{Args, Limits, ReplyWriter, RequestParser, Requests, Version};
+use std::cell::OnceCell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -49,9 +51,14 @@ pub(crate) enum Silence {
 }
 
 /// What a connection has set for itself.
-#[derive(Default)]
 pub(crate) struct Session {
+    /// It began when the users were known.
+    settled: bool,
     pub authenticated: bool,
+    /// Who is logged in.
+    pub account: Arc<Account>,
+    /// The same with rules that must be looked at; made when first asked for.
+    subject: OnceCell<Arc<Subject>>,
     pub version: Version,
     pub database: u16,
     pub silence: Silence,
@@ -110,13 +117,9 @@ const PAUSE_LOOK: Duration = Duration::from_millis(10);
 /// Serves a connection to its end.
 pub(crate) async fn serve(thread: Rc<Thread>, info: Arc<ClientInfo>, stream: TcpStream) {
     let client = Client::new(info, stream);
-    let settings = thread.settings();
     let mut connection = Connection {
-        session: Session {
-            authenticated: settings.requirepass.is_empty(),
-            ..Session::default()
-        },
-        settings,
+        session: Session::new(client.info.account()),
+        settings: thread.settings(),
         thread,
         client: client.clone(),
         reply: ReplyWriter::default(),
@@ -132,6 +135,10 @@ pub(crate) async fn serve(thread: Rc<Thread>, info: Arc<ClientInfo>, stream: Tcp
         eof: false,
         paused: None,
     };
+    if connection.thread.shared.users.known() {
+        // Whoever comes while no password is needed stays in.
+        let _ = connection.may_begin();
+    }
     let end = poll_fn(|cx| connection.poll(cx)).await;
     if let Some(follow) = connection.session.follow.take() {
         connection.become_replica(*follow).await;
@@ -154,12 +161,98 @@ pub(crate) async fn serve(thread: Rc<Thread>, info: Arc<ClientInfo>, stream: Tcp
     client.close();
 }
 
+impl Session {
+    fn new(account: Arc<Account>) -> Session {
+        Session {
+            settled: false,
+            authenticated: false,
+            account,
+            subject: OnceCell::new(),
+            version: Version::default(),
+            database: 0,
+            silence: Silence::default(),
+            closing: false,
+            multi: None,
+            watching: None,
+            exec: None,
+            handshake: replica::Handshake::default(),
+            follow: None,
+        }
+    }
+}
+
 impl Connection {
     /// SYNC was the last command; from here on there are no requests.
     async fn become_replica(&mut self, follow: replica::Follow) {
         let stream = self.client.stream.borrow_mut().take();
         let input = std::mem::take(&mut self.input);
         replica::run(&self.thread, &self.client.info, stream, input, follow).await;
+    }
+
+    // Who is logged in.
+
+    /// Whether the connection may begin: the users are known. If not, they are
+    /// waited for, up to `max-pause`.
+    ///
+    /// # Errors
+    /// They were waited for in vain.
+    pub fn may_begin(&mut self) -> Result<bool, Vec<u8>> {
+        if self.session.settled {
+            return Ok(true);
+        }
+        let users = &self.thread.shared.users;
+        if users.known() {
+            self.session.settled = true;
+            self.session.authenticated = users.registry.is_open();
+            self.set_paused(None);
+            return Ok(true);
+        }
+        let bound = self.settings.max_pause;
+        if self.client.info.since.elapsed() >= bound {
+            let bound = bound.as_millis();
+            let line = format!(
+                "CLUSTERDOWN the users of the cluster are not known: this proxy has not reached \
+                 etcd yet; not executed after {bound} ms"
+            );
+            return Err(line.into_bytes());
+        }
+        self.set_paused(Some(PAUSE_LOOK));
+        Ok(false)
+    }
+
+    /// Somebody has logged in.
+    pub fn enter(&mut self, account: &Arc<Account>) {
+        self.client.enter(account);
+        self.session.account = account.clone();
+        self.session.subject = OnceCell::new();
+    }
+
+    /// Whose rights must be looked at; `None`: everything is allowed.
+    pub fn subject(&self) -> Option<&Arc<Subject>> {
+        match self.session.account.is_unrestricted() {
+            true => None,
+            false => Some(self.session.subject.get_or_init(|| {
+                let registry = self.thread.shared.users.registry.clone();
+                let (account, client) = (self.session.account.clone(), self.client.info.clone());
+                Arc::new(Subject::new(account, registry, client))
+            })),
+        }
+    }
+
+    /// Where its commands come from, for ACL LOG.
+    pub fn context(&self) -> acl::Context {
+        let in_multi = self.session.multi.is_some() || self.session.exec.is_some();
+        match in_multi {
+            true => acl::Context::Multi,
+            false => acl::Context::TopLevel,
+        }
+    }
+
+    /// Whether a change of users has taken the ground from this connection.
+    fn is_dismissed(&self) -> bool {
+        let info = &self.client.info;
+        info.expelled.load(Relaxed)
+            || (info.take_channels_lost() && !self.client.listens_within(&info.account().user()))
     }
 
     /// Whether CLIENT PAUSE holds this command; it is looked at again then.
@@ -217,6 +310,13 @@ impl Connection {
         self.client.stalled.set(false);
         if self.client.info.killed.load(Relaxed) {
             return Poll::Ready(End::Killed);
+        }
+        if self.is_dismissed() {
+            // What it has asked is still answered, unless that may take for ever.
+            if self.client.state.borrow().only_waits() {
+                return Poll::Ready(End::Killed);
+            }
+            self.session.closing = true;
         }
         if self.thread.shared.draining.load(Relaxed) {
             self.session.closing = true;

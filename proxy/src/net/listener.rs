@@ -5,7 +5,9 @@ use super::registry::{ClientInfo, Shared};
 use super::thread::Thread;
 use crate::config::Config;
 use crate::route::RouteMap;
+use crate::users::{self, Users};
 use anyhow::Context;
+use cairn_protocol::topology::{TopologyStore, UsersRecord, Versioned};
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -38,17 +40,21 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Listens and serves, with the routes that `routes` brings.
+    /// Listens and serves `users`, with the routes that `routes` brings.
     ///
     /// # Errors
     /// An address that cannot be listened on, a thread that cannot be made.
-    pub fn start(config: Config, routes: watch::Receiver<Arc<RouteMap>>) -> anyhow::Result<Self> {
+    pub fn start(
+        config: Config,
+        users: Arc<Users>,
+        routes: watch::Receiver<Arc<RouteMap>>,
+    ) -> anyhow::Result<Self> {
         let listeners = listen(&config)?;
         let addresses = listeners
             .iter()
             .map(TcpListener::local_addr)
             .collect::<io::Result<Vec<_>>>()?;
-        let shared = Shared::new(config);
+        let shared = Shared::new(config, users);
         let mut senders = Vec::new();
         let mut workers = Vec::new();
         for index in 0..shared.config.io_threads {
@@ -71,6 +77,17 @@ impl Proxy {
             acceptor,
             workers,
         })
+    }
+
+    /// Has changes of users made in `store`, by the runtime of the caller.
+    pub fn keep_users_in(&self, store: TopologyStore) {
+        self.shared.users.keep_in(store);
+    }
+
+    /// What the cluster says of users: `None` if nobody has set any.
+    pub fn follow(&self, record: Option<&Versioned<UsersRecord>>) {
+        let changes = self.shared.users.follow(record);
+        users::dismiss(&self.shared.registry, &changes);
     }
 
     /// Where it listens.
@@ -185,11 +202,12 @@ fn run_acceptor(
 
 /// Takes a connection in, or says why not and closes it.
 fn admit(shared: &Shared, mut stream: TcpStream, peer: SocketAddr) -> io::Result<Option<Accepted>> {
+    let users = &shared.users.registry;
     let (maxclients, open) = {
         let settings = shared.settings.lock();
         (
             settings.maxclients,
-            !settings.protected_mode || !settings.requirepass.is_empty(),
+            !settings.protected_mode || !users.default_has_no_password(),
         )
     };
     let refusal = if !open && !peer.ip().to_canonical().is_loopback() {
@@ -210,7 +228,11 @@ fn admit(shared: &Shared, mut stream: TcpStream, peer: SocketAddr) -> io::Result
         Ok(local) => {
             shared.accepted.fetch_add(1, Relaxed);
             Ok(Some((
-                shared.registry.add(peer.to_string(), local.to_string()),
+                shared.registry.add(
+                    peer.to_string(),
+                    local.to_string(),
+                    users.default_user().clone(),
+                ),
                 stream,
             )))
         }

@@ -11,5 +11,5 @@ pub(crate) use client::{Client, ClientState, Lent};
 pub(crate) use connection::{Connection, Silence};
 pub use listener::Proxy;
 pub(crate) use listening::{Kind, Listening, is_invalidation};
-pub(crate) use registry::{ClientInfo, Shared};
+pub(crate) use registry::{ClientInfo, Registry, Shared};
 pub use thread::Thread;

@@ -9,6 +9,9 @@ use crate::pause::Pause;
 use crate::replica::Replicas;
 use crate::scripts::Scripts;
 use crate::timing::Timing;
+use crate::users::Users;
+use arc_swap::ArcSwap;
+use cairn_protocol::acl::{Account, Describe};
 use cairn_protocol::command::{COUNT, CommandSpec};
 use dashmap::DashMap;
 use futures::task::AtomicWaker;
@@ -30,6 +33,12 @@ pub(crate) struct ClientInfo {
     pub since: Instant,
     /// CLIENT KILL: its task ends it when it next runs.
     pub killed: AtomicBool,
+    /// Who is logged in; the default user before anybody is.
+    account: ArcSwap<Account>,
+    /// That user is no more: what was asked is still answered.
+    pub expelled: AtomicBool,
+    /// That user has lost channels: its subscriptions are to be looked at.
+    channels_lost: AtomicBool,
     pub waker: AtomicWaker,
     /// Channels, patterns, sharded channels.
     pub subscriptions: [AtomicUsize; 3],
@@ -77,7 +86,40 @@ const TO_FAIL: u8 = 3;
 /// Bytes that other threads may leave for a client that does not take them.
 const MAX_MAIL: usize = 32 << 20;
 
+impl Describe for ClientInfo {
+    fn describe(&self) -> String {
+        String::from_utf8_lossy(&self.line()).into_owned()
+    }
+}
+
 impl ClientInfo {
+    /// Who is logged in.
+    pub fn account(&self) -> Arc<Account> {
+        self.account.load_full()
+    }
+
+    /// Somebody has logged in.
+    pub fn enter(&self, account: &Arc<Account>) {
+        self.account.store(account.clone());
+    }
+
+    /// Its user is no more.
+    pub fn expel(&self) {
+        self.expelled.store(true, Release);
+        self.waker.wake();
+    }
+
+    /// Has its task see whether it may still listen to what it does.
+    pub fn look_at_channels(&self) {
+        self.channels_lost.store(true, Release);
+        self.waker.wake();
+    }
+
+    /// Whether it was asked to since the last time.
+    pub fn take_channels_lost(&self) -> bool {
+        self.channels_lost.load(Acquire) && self.channels_lost.swap(false, AcqRel)
+    }
+
     /// Its request waits for its keys.
     pub fn begin_waiting(&self) {
         self.blocked.store(WAITS, Release);
@@ -201,11 +243,13 @@ impl ClientInfo {
         line.extend_from_slice(&labels.name);
         let age = self.since.elapsed().as_millis() as u64;
         let idle = age.saturating_sub(self.last_active_ms.load(Relaxed)) / 1000;
+        let account = self.account.load();
+        let user = String::from_utf8_lossy(account.name());
         let [sub, psub, ssub] = self.subscriptions.each_ref().map(|n| n.load(Relaxed));
         let rest = format!(
             " age={} idle={idle} flags={} db={} sub={sub} psub={psub} ssub={ssub} multi={} qbuf={} \
              qbuf-free=0 argv-mem=0 multi-mem=0 rbs=1024 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 \
-             events=r cmd={} user=default redir={} resp={}",
+             events=r cmd={} user={user} redir={} resp={}",
             age / 1000,
             self.flags(),
             labels.database,
@@ -253,13 +297,21 @@ impl Registry {
     }
 
     /// Lists an admitted client.
-    pub fn add(&self, address: String, local_address: String) -> Arc<ClientInfo> {
+    pub fn add(
+        &self,
+        address: String,
+        local_address: String,
+        account: Arc<Account>,
+    ) -> Arc<ClientInfo> {
         let info = Arc::new(ClientInfo {
             id: self.next_id.fetch_add(1, Relaxed) + 1,
             address,
             local_address,
             since: Instant::now(),
             killed: AtomicBool::new(false),
+            account: ArcSwap::new(account),
+            expelled: AtomicBool::new(false),
+            channels_lost: AtomicBool::new(false),
             waker: AtomicWaker::new(),
             subscriptions: Default::default(),
             queued: AtomicI32::new(-1),
@@ -333,10 +385,11 @@ pub(crate) struct Shared {
     pub scripts: Scripts,
     pub replicas: Replicas,
     pub timing: Timing,
+    pub users: Arc<Users>,
 }
 
 impl Shared {
-    pub fn new(config: Config) -> Arc<Self> {
+    pub fn new(config: Config, users: Arc<Users>) -> Arc<Self> {
         let threads = config.io_threads;
         Arc::new(Self {
             settings: Mutex::new(config.settings.clone()),
@@ -347,6 +400,7 @@ impl Shared {
             scripts: Scripts::default(),
             replicas: Replicas::default(),
             timing: Timing::default(),
+            users,
             config,
             registry: Registry::default(),
             accepted: AtomicU64::new(0),

@@ -12,8 +12,9 @@ use cairn_protocol::link::{
 };
 use cairn_protocol::resp::{Limits, ReplyWriter, RequestParser, Requests, Version};
 use cairn_protocol::slot::key_slot;
+use cairn_protocol::topology::{UsersRecord, Versioned};
 use cairn_proxy::config::Settings;
-use cairn_proxy::{Config, Proxy, RouteMap};
+use cairn_proxy::{Config, Proxy, RouteMap, Users};
 use std::collections::{BTreeMap, HashSet};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -72,6 +73,8 @@ struct Inner {
     store: Store,
     executed: Vec<Asked>,
     links: Vec<TcpStream>,
+    /// Who each session is, by its last OPEN.
+    users: BTreeMap<u64, Vec<u8>>,
     /// Bytes of pushes that were granted again.
     credit: u32,
     held: Vec<(TcpStream, BytesMut)>,
@@ -97,6 +100,7 @@ impl FakeNode {
             store,
             executed: Vec::new(),
             links: Vec::new(),
+            users: BTreeMap::new(),
             credit: 0,
             held: Vec::new(),
         }));
@@ -153,6 +157,11 @@ impl FakeNode {
         self.inner.lock().unwrap().credit
     }
 
+    /// Who a session is.
+    pub fn user_of(&self, logical: u64) -> Option<Vec<u8>> {
+        self.inner.lock().unwrap().users.get(&logical).cloned()
+    }
+
     /// The first request of this name that was executed.
     pub fn asked(&self, name: &str) -> Option<Asked> {
         self.executed().into_iter().find(|a| a.name() == name)
@@ -207,7 +216,12 @@ fn serve(mut stream: TcpStream, shared: &Mutex<Inner>, secret: &[u8]) {
         while let Some(batch) = decoder.take(&mut input).expect("good frames") {
             for frame in batch.frames() {
                 match frame.expect("a good frame") {
-                    Frame::Open(open) => assert!(sessions.insert(open.logical), "opened twice"),
+                    Frame::Open(open) => {
+                        // Again: another user.
+                        sessions.insert(open.logical);
+                        let mut inner = shared.lock().unwrap();
+                        inner.users.insert(open.logical, open.user.to_vec());
+                    }
                     Frame::Close(close) => assert!(sessions.remove(&close.logical)),
                     Frame::Ping(ping) => ping.put_pong(&mut out),
                     Frame::Credit(credit) => shared.lock().unwrap().credit += credit.bytes,
@@ -471,6 +485,13 @@ impl Cluster {
     }
 
     pub fn with(settings: Settings) -> Self {
+        let cluster = Self::with_users(settings, Users::of);
+        cluster.wait_for_links();
+        cluster
+    }
+
+    /// It need not be linked yet.
+    pub fn with_users(settings: Settings, users: fn(&Config) -> Arc<Users>) -> Self {
         let store = Store::default();
         let nodes = vec![
             FakeNode::start(store.clone()),
@@ -487,18 +508,17 @@ impl Cluster {
             settings,
             ..Config::default()
         };
-        let proxy = Proxy::start(config, receiver).expect("a proxy");
+        let users = users(&config);
+        let proxy = Proxy::start(config, users, receiver).expect("a proxy");
         let address = proxy.addresses()[0];
-        let cluster = Self {
+        Self {
             store,
             nodes,
             routes,
             proxy: Some(proxy),
             password,
             address,
-        };
-        cluster.wait_for_links();
-        cluster
+        }
     }
 
     /// A link that is not up yet would make a first command wait.
@@ -526,6 +546,17 @@ impl Cluster {
 
     pub fn client(&self) -> Client {
         Client::connect(self.address)
+    }
+
+    /// What etcd says of users from now on, as lines of an ACL file.
+    pub fn set_users(&self, revision: i64, lines: &[&str]) {
+        let lines: Vec<Vec<u8>> = lines.iter().map(|line| line.as_bytes().to_vec()).collect();
+        let record = Versioned {
+            value: UsersRecord::new(&lines),
+            mod_revision: revision,
+        };
+        let proxy = self.proxy.as_ref().expect("it runs");
+        proxy.follow(Some(&record));
     }
 }
 

@@ -16,7 +16,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::node::Node;
-use super::spread;
+use super::spread::{self, Followed};
 use crate::scripting;
 use crate::scripting::dump;
 use crate::scripting::registry::{Keeper, Libraries};
@@ -117,32 +117,7 @@ impl Functions {
                 "this node has not followed a change of functions yet"
             );
         }
-        let own = &self.node.config.node_id;
-        let topology = self.node.topology.load();
-        let others = topology.nodes.iter().filter(|(id, _)| *id != own);
-        let asked: Vec<_> = others
-            .map(|(id, record)| {
-                let url = format!("http://{}:{}", record.host, record.peer_port);
-                let token = spread::own_token(&self.node);
-                let call = spread::await_functions(url, token, revision);
-                (
-                    id.clone(),
-                    tokio::spawn(tokio::time::timeout(PATIENCE, call)),
-                )
-            })
-            .collect();
-        for (node, call) in asked {
-            match call.await {
-                Ok(Ok(Ok(()))) => {}
-                outcome => {
-                    tracing::warn!(
-                        node,
-                        ?outcome,
-                        "a node has not followed a change of functions"
-                    );
-                }
-            }
-        }
+        spread::await_others(&self.node, Followed::Functions, revision, PATIENCE).await;
     }
 }
 

@@ -9,6 +9,7 @@ mod replica;
 mod sink;
 pub mod spread;
 pub mod start;
+mod users;
 
 pub use gate::Gate;
 pub use node::{Hosted, Node};

@@ -6,8 +6,8 @@
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -19,6 +19,7 @@ use cairn_protocol::topology::{
 use super::replica::{Replica, ReplicaView};
 use super::sink::RaftSink;
 use super::spread::Spread;
+use super::users::Users;
 use crate::announce::Announcer;
 use crate::config::{AppendFsync, ClusterConfig, LiveSettings};
 use crate::group::commit::collect_garbage;
@@ -51,6 +52,8 @@ pub struct Node {
     announcer: Arc<Announcer>,
     /// The way of messages to the other nodes.
     pub spread: Spread,
+    /// Set once the server is made, before clients come.
+    users: OnceLock<Arc<Users>>,
     resources: Arc<Resources>,
     data_dir: PathBuf,
     hosted: ArcSwap<Vec<Arc<Hosted>>>,
@@ -78,6 +81,7 @@ impl Node {
             live,
             announcer,
             spread: Spread::default(),
+            users: OnceLock::new(),
             resources,
             data_dir: data_dir.to_path_buf(),
             hosted: ArcSwap::default(),
@@ -87,6 +91,19 @@ impl Node {
     /// Who is told what happens to keys.
     pub(crate) fn announcer(&self) -> &Announcer {
         &self.announcer
+    }
+
+    pub(super) fn keep_users(&self, users: Arc<Users>) {
+        let _ = self.users.set(users);
+    }
+
+    /// The users of the cluster.
+    ///
+    /// # Errors
+    /// The node is still starting.
+    pub fn users(&self) -> Result<&Users, String> {
+        let users = self.users.get().map(|users| &**users);
+        users.ok_or_else(|| "ERR the node is starting".to_owned())
     }
 
     /// The groups that live here now.

@@ -1,5 +1,5 @@
 //! PUBLISH on its way to the subscribers of other nodes (gRPC), and the wait for
-//! their function libraries.
+//! their function libraries and users.
 //!
 //! One stream to each node that the topology names. As pub/sub is, so is this:
 //! at most once, in the order of each publisher; what a node cannot take now
@@ -22,6 +22,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::functions::Functions;
 use super::mover::{TOKEN, token};
 use super::node::Node;
+use super::users::Users;
 use crate::announce::Announcer;
 use crate::pubsub::{Kind, Origin};
 use crate::server::Server;
@@ -199,14 +200,47 @@ pub(super) fn own_token(node: &Node) -> String {
     token(&node.config.name, node.config.secret.as_deref())
 }
 
-/// Waits until the node at `url` has the function libraries of a revision.
-pub(super) async fn await_functions(
+/// What every node takes in from etcd, and others wait for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Followed {
+    Functions,
+    Users,
+}
+
+/// Waits until the other living nodes have what etcd had at a revision, each
+/// for `patience` at most: one that is cut off follows when it can.
+pub(super) async fn await_others(node: &Node, what: Followed, revision: i64, patience: Duration) {
+    let own = &node.config.node_id;
+    let topology = node.topology.load();
+    let others = topology.nodes.iter().filter(|(id, _)| *id != own);
+    let asked: Vec<_> = others
+        .map(|(id, record)| {
+            let url = format!("http://{}:{}", record.host, record.peer_port);
+            let call = await_node(url, own_token(node), what, revision);
+            let call = tokio::spawn(tokio::time::timeout(patience, call));
+            (id.clone(), call)
+        })
+        .collect();
+    for (node, call) in asked {
+        match call.await {
+            Ok(Ok(Ok(()))) => {}
+            outcome => tracing::warn!(node, ?what, ?outcome, "a node has not followed a change"),
+        }
+    }
+}
+
+async fn await_node(
     url: String,
     token: String,
+    what: Followed,
     revision: i64,
 ) -> Result<(), Failure> {
     let request = signed(Revision { revision }, token)?;
-    connect(url).await?.functions(request).await?;
+    let mut node = connect(url).await?;
+    match what {
+        Followed::Functions => node.functions(request).await?,
+        Followed::Users => node.users(request).await?,
+    };
     Ok(())
 }
 
@@ -215,10 +249,12 @@ pub fn service(
     node: &Node,
     announcer: Arc<Announcer>,
     functions: Arc<Functions>,
+    users: Arc<Users>,
 ) -> SpreadServer<impl SpreadService> {
     let service = Service {
         announcer,
         functions,
+        users,
         token: own_token(node),
     };
     SpreadServer::new(service).max_decoding_message_size(MAX_MESSAGE)
@@ -227,6 +263,7 @@ pub fn service(
 struct Service {
     announcer: Arc<Announcer>,
     functions: Arc<Functions>,
+    users: Arc<Users>,
     token: String,
 }
 
@@ -260,6 +297,14 @@ impl SpreadService for Service {
     async fn functions(&self, request: Request<Revision>) -> Result<Response<Done>, Status> {
         self.check(&request)?;
         match self.functions.reached(request.into_inner().revision).await {
+            true => Ok(Response::new(Done {})),
+            false => Err(Status::deadline_exceeded("not there yet")),
+        }
+    }
+
+    async fn users(&self, request: Request<Revision>) -> Result<Response<Done>, Status> {
+        self.check(&request)?;
+        match self.users.reached(request.into_inner().revision).await {
             true => Ok(Response::new(Done {})),
             false => Err(Status::deadline_exceeded("not there yet")),
         }

@@ -22,6 +22,7 @@ use super::functions::Functions;
 use super::mover::{self, Movers};
 use super::node::{Node, member_record};
 use super::spread::{self, SpreadServer, SpreadService};
+use super::users::Users;
 use crate::announce::Announcer;
 use crate::config::{AppendFsync, ClusterConfig, Config, LiveSettings};
 use crate::net;
@@ -63,7 +64,7 @@ pub fn run(config: Config, data_dir_id: &str) -> anyhow::Result<()> {
     };
     let home = Home::Node(node.clone());
     let server = Arc::new(Server::new(config, live, home, announcer));
-    server.load_users()?;
+    let users = Users::start(&node, &server, runtime.handle());
     crate::scripting::attach(&server);
     let functions = {
         let _inside = runtime.enter();
@@ -74,10 +75,16 @@ pub fn run(config: Config, data_dir_id: &str) -> anyhow::Result<()> {
     server.set_listening_port(network.addresses.first().map_or(0, |a| a.port()));
     crate::run::ready(&network.addresses);
     let movers = Movers::new(node.clone());
-    let spread = spread::service(&node, server.announcer.clone(), functions.clone());
+    let spread = spread::service(
+        &node,
+        server.announcer.clone(),
+        functions.clone(),
+        users.clone(),
+    );
     runtime.spawn(serve_peers(movers.clone(), spread, streams));
     runtime.spawn(spread::follow(server.clone(), node.clone()));
     runtime.spawn(functions.follow(server.clone()));
+    runtime.spawn(users.follow(server.clone(), node.clone()));
     runtime.spawn(follow_moves(movers, server.clone()));
 
     let stop = Arc::new(AtomicBool::new(false));

@@ -65,9 +65,10 @@ fn rewrite(session: &mut Session, _: &Args<'_>, _: &mut ReplyWriter) -> Done {
         ));
     };
     let settings = session.server.settings.lock().clone();
-    // With an ACL file the configuration has none.
-    let users = match settings.is_default("aclfile") {
-        true => session.server.acl.all(),
+    // With an ACL file the configuration has none, nor in a cluster.
+    let server = &session.server;
+    let users = match settings.is_default("aclfile") && !server.is_cluster() {
+        true => server.acl.all(),
         false => Vec::new(),
     };
     let users: Vec<Vec<u8>> = users.iter().map(|account| account.user().line()).collect();

@@ -205,6 +205,9 @@ impl Config {
         if !s.bytes("replicaof").is_empty() {
             found.push("replicaof: a server follows no master; for replicas see --cluster".into());
         }
+        if self.cluster.is_some() && (!self.users.is_empty() || !s.is_default("aclfile")) {
+            found.push(USERS_OF_A_CLUSTER.into());
+        }
         match &self.cluster {
             Some(cluster) => found.extend(cluster.problems(self.port)),
             None => found.extend(cluster_settings_alone(s)),
@@ -221,6 +224,9 @@ impl Config {
 
 const USERS_TWICE: &str = "users are declared in the configuration and there is an aclfile: define \
                            them in one of both, not in either";
+
+const USERS_OF_A_CLUSTER: &str = "the users of a cluster are kept in etcd and set with ACL SETUSER: \
+                                  `user` and `aclfile` are for a server that stands alone";
 
 /// Less than this is not enough for memtables and caches to work.
 const MIN_MEMORY: usize = 32 << 20;
@@ -564,6 +570,8 @@ mod tests {
         assert_eq!(cluster.etcd, ["http://a:1", "http://b:1"]);
         assert_eq!(cluster.peer_port, 16379);
         assert!(config.settings.flag("cluster-enabled"));
+        let with_users = [&flags[..], &["--aclfile", "users.acl"]].concat();
+        assert_eq!(problems(&with_users), [USERS_OF_A_CLUSTER]);
     }
 
     #[test]

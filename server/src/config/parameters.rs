@@ -88,7 +88,7 @@ impl Parameter {
 
     /// Its value is a secret.
     pub fn is_sensitive(&self) -> bool {
-        cairn_protocol::monitor::is_sensitive_parameter(self.name.as_bytes())
+        cairn_protocol::command::is_secret_parameter(self.name.as_bytes())
     }
 
     /// Changed at run time only if `enable-protected-configs` allows it.

@@ -93,6 +93,41 @@ pub struct Submission {
     scripts: AtomicBool,
 }
 
+/// Whose rights must be looked at while the commands of a submission run.
+pub enum Subjects {
+    /// Of all its commands; `None`: nobody's.
+    All(Option<Arc<Subject>>),
+    /// Of some, by the command's index, in order.
+    Some(Vec<(usize, Arc<Subject>)>),
+}
+
+impl Default for Subjects {
+    fn default() -> Subjects {
+        Subjects::All(None)
+    }
+}
+
+impl Subjects {
+    /// Of one command.
+    pub fn of(&self, at: usize) -> Option<&Subject> {
+        match self {
+            Subjects::All(subject) => subject.as_deref(),
+            Subjects::Some(some) => {
+                let found = some.binary_search_by_key(&at, |(of, _)| *of).ok()?;
+                Some(&some[found].1)
+            }
+        }
+    }
+
+    /// Adds that of a command behind those that are known.
+    pub fn push(&mut self, at: usize, subject: Arc<Subject>) {
+        match self {
+            Subjects::Some(some) => some.push((at, subject)),
+            Subjects::All(_) => *self = Subjects::Some(vec![(at, subject)]),
+        }
+    }
+}
+
 /// What a submission holds.
 pub struct SubmissionState {
     pub requests: Requests,
@@ -106,8 +141,8 @@ pub struct SubmissionState {
     /// What ran within EXECs and scripts, by index of the command. The owner
     /// takes them.
     pub inner: Vec<(usize, InnerRun)>,
-    /// Whose commands these are, if rights must be looked at while they run.
-    pub subject: Option<Arc<Subject>>,
+    /// Whose commands these are, where rights must be looked at while they run.
+    pub subjects: Subjects,
     /// Error lines that were answered with. The owner takes them.
     pub errors: Vec<String>,
 }
@@ -121,7 +156,7 @@ impl Default for SubmissionState {
             base: None,
             blocked: Vec::new(),
             inner: Vec::new(),
-            subject: None,
+            subjects: Subjects::default(),
             errors: Vec::new(),
         }
     }

@@ -380,7 +380,7 @@ impl Group {
         }
         let args = state.requests.get(command.request as usize);
         let mut txn = Txn::write(&self.store, maps, &mut writer.overlay, context)
-            .on_behalf_of(state.subject.as_deref())
+            .on_behalf_of(state.subjects.of(at))
             .within(self.served_slots());
         txn.witness_begin(command.spec, &args);
         let mut outcome = (command.handler)(&mut txn, &args, &mut state.replies);
@@ -435,7 +435,7 @@ impl Group {
             let client = state.commands[at].client;
             self.events.witnessed(client, notes.witness);
         }
-        note_refused(state.subject.as_deref(), &notes.refused);
+        note_refused(state.subjects.of(at), &notes.refused);
         state
             .inner
             .extend(notes.inner.into_iter().map(|run| (at, run)));

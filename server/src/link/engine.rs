@@ -600,6 +600,7 @@ impl Engine {
     ) -> Begun {
         let OnData { d, handler, .. } = found;
         self.remember(&asked, &d);
+        let subject = self.subject(&asked, d.spec);
         let started = Instant::now();
         self.reply.clear();
         self.reply.set_version(version_of(&asked));
@@ -609,7 +610,7 @@ impl Engine {
             db,
             slot: d.slot,
             handler,
-            subject: None,
+            subject: subject.as_deref(),
             now: group.now(),
             disk: false,
             pieces: false,
@@ -642,6 +643,7 @@ impl Engine {
     fn read_cold(&mut self, asked: Asked, d: Dispatched, handler: DataHandler, group: &Arc<Group>) {
         self.server.stats.cold_reads.fetch_add(1, Ordering::Relaxed);
         self.set_busy(&asked, Busy::Blocking);
+        let subject = self.subject(&asked, d.spec);
         let (group, one) = (group.clone(), self.request.share(0));
         let mut report = Reporter::new(&self.pool, asked);
         tokio::task::spawn_blocking(move || {
@@ -653,7 +655,7 @@ impl Engine {
                 db,
                 slot: d.slot,
                 handler,
-                subject: None,
+                subject: subject.as_deref(),
                 now: group.now(),
                 disk: true,
                 pieces: false,
@@ -724,9 +726,13 @@ impl Engine {
         } else if watches {
             self.own(asked.session).begin_exec(watch_count);
         }
+        let subject = self.subject(&asked, d.spec);
         let own = self.sessions.get(asked.session).own.as_ref();
         let client = own.map_or(0, |own| own.id());
         let round = self.rounds.get(id);
+        if let Some(subject) = subject {
+            round.subjects.push(round.commands.len(), subject);
+        }
         match wire {
             Wire::In(_) => round.requests.push_sharing(&self.request, 0),
             Wire::Copied if is_transaction => {
@@ -913,10 +919,11 @@ impl Engine {
         self.set_busy(asked, Busy::Blocking);
         let (group, handler) = (group.clone(), command.handler);
         let context = group.context(command.db as usize, command.slot, group.now(), true);
+        let subject = self.subject(asked, command.spec);
         let mut report = Reporter::new(&self.pool, *asked);
         report.work = Some(Work::Fetched);
         tokio::task::spawn_blocking(move || {
-            crate::net::warm(&group, context, handler, &one.get(0), None);
+            crate::net::warm(&group, context, handler, &one.get(0), subject.as_deref());
             report.send(Work::Fetched);
         });
     }

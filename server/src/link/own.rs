@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use cairn_protocol::acl::{Account, Subject};
 use cairn_protocol::command::{CommandId, CommandSpec, id};
 use cairn_protocol::link::{Push, ReplyClass, RequestFlags};
 use cairn_protocol::resp::{Args, ReplyWriter, Version, number::parse_u64};
@@ -139,6 +140,22 @@ pub(super) fn is_for_nodes(spec: &CommandSpec) -> bool {
     !of_connection
 }
 
+/// Whether a command asks its transaction what its client may do.
+fn looks_at_rights(spec: &CommandSpec) -> bool {
+    matches!(
+        spec.id,
+        id::EVAL
+            | id::EVALSHA
+            | id::EVALSHA_RO
+            | id::EVAL_RO
+            | id::EXEC
+            | id::FCALL
+            | id::FCALL_RO
+            | id::SORT
+            | id::SORT_RO
+    )
+}
+
 impl Engine {
     /// The client behind a session, made if need be.
     pub(super) fn own(&mut self, key: SessionKey) -> &mut Own {
@@ -160,6 +177,24 @@ impl Engine {
                 credit: i64::from(credit),
             })
         })
+    }
+
+    /// Whose rights must be looked at while a command of a session runs. The
+    /// proxy has looked at what its client asks; what a script does, and which
+    /// keys SORT looks at, is seen here alone.
+    pub(super) fn subject(&mut self, asked: &Asked, spec: &CommandSpec) -> Option<Arc<Subject>> {
+        if !looks_at_rights(spec) {
+            return None;
+        }
+        let name = &self.sessions.get(asked.session).user;
+        let known = self.server.acl.find(name);
+        let account = known.unwrap_or_else(|| Account::nobody(name));
+        if account.is_unrestricted() {
+            return None;
+        }
+        let client = self.own(asked.session).session.client.clone();
+        let subject = Subject::new(account, self.server.acl.clone(), client);
+        Some(Arc::new(subject))
     }
 
     /// Sends the messages that wait for a session's client, unless a command of

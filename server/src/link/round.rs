@@ -14,7 +14,7 @@ use cairn_protocol::resp::{ReplyWriter, Requests};
 use super::sessions::Asked;
 use crate::group::Group;
 use crate::group::blocked::Waiter;
-use crate::group::submission::{QueuedCommand, Submission};
+use crate::group::submission::{QueuedCommand, Subjects, Submission};
 use crate::txn::InnerRun;
 
 /// Submissions of one link that are in flight at most.
@@ -54,6 +54,7 @@ pub(super) struct Round {
     /// What ran within others, by command.
     pub inner: Vec<(usize, InnerRun)>,
     pub errors: Vec<String>,
+    pub subjects: Subjects,
     /// Transactions as they came: their requests are made of them.
     pub transactions: Vec<(usize, Bytes)>,
     submission: Arc<Submission>,
@@ -73,6 +74,7 @@ impl Default for Round {
             blocked: Vec::new(),
             inner: Vec::new(),
             errors: Vec::new(),
+            subjects: Subjects::default(),
             transactions: Vec::new(),
             submission: Arc::default(),
             stage: Stage::Free,
@@ -110,6 +112,7 @@ impl Round {
         std::mem::swap(&mut state.blocked, &mut self.blocked);
         std::mem::swap(&mut state.inner, &mut self.inner);
         std::mem::swap(&mut state.errors, &mut self.errors);
+        std::mem::swap(&mut state.subjects, &mut self.subjects);
     }
 }
 
@@ -214,6 +217,7 @@ impl Rounds {
         round.inner.clear();
         round.errors.clear();
         round.transactions.clear();
+        round.subjects = Subjects::default();
         if self.free.len() >= KEPT {
             *round = Round::default();
         }

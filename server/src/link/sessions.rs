@@ -94,6 +94,8 @@ pub(super) struct Session {
     pub logical: u64,
     /// Its client's address.
     pub peer: Option<SocketAddr>,
+    /// Who its client is logged in as.
+    pub user: Vec<u8>,
     /// Granted with OPEN.
     pub push_credit: u32,
     /// What it is beyond its requests, once it needs that.
@@ -153,7 +155,7 @@ pub(super) struct Sessions {
 }
 
 impl Sessions {
-    /// OPEN.
+    /// OPEN: a session begins, or one that is open goes on as another user's.
     ///
     /// # Errors
     /// The id is in use or far from dense: the peer is broken.
@@ -165,6 +167,10 @@ impl Sessions {
         }
         if self.by_index.len() <= at {
             self.by_index.resize(at + 1, Index::default());
+        }
+        if let Ok(key) = self.find(logical) {
+            self.get(key).user = open.user.to_vec();
+            return Ok(());
         }
         if self.by_index[at].key.is_some() {
             return Err(LinkError::Unexpected("a session opened twice"));
@@ -180,6 +186,7 @@ impl Sessions {
         let session = self.get(key);
         session.logical = logical;
         session.peer = open.client.parse().ok();
+        session.user = open.user.to_vec();
         session.push_credit = open.push_credit;
         Ok(())
     }
@@ -319,7 +326,7 @@ mod tests {
         Open {
             logical,
             push_credit: 0,
-            user: "default",
+            user: b"default",
             client: "",
         }
     }
@@ -370,6 +377,19 @@ mod tests {
         assert!(sessions.open(&open(u64::from(u32::MAX))).is_err());
         assert!(sessions.open(&open(5000)).is_err());
         assert!(sessions.close(7).is_err());
+    }
+
+    #[test]
+    fn a_session_goes_on_as_another_user() {
+        let mut sessions = Sessions::default();
+        sessions.open(&open(0)).unwrap();
+        let key = sessions.find(0).unwrap();
+        sessions.admit(key, 10, &Welcome::default()).unwrap();
+        let user = b"bob";
+        sessions.open(&Open { user, ..open(0) }).unwrap();
+        assert_eq!(sessions.find(0).unwrap(), key);
+        assert_eq!(sessions.get(key).user, b"bob");
+        assert!(!sessions.is_quiet(), "what it has asked before stays");
     }
 
     #[test]

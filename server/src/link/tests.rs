@@ -307,7 +307,7 @@ impl Link {
         Open {
             logical,
             push_credit: 0,
-            user: "default",
+            user: b"default",
             client: "1.2.3.4:5",
         }
         .put(&mut self.output);
@@ -907,7 +907,8 @@ fn protocol_errors_end_the_link_with_goaway() {
     type Wrong = fn(&mut Link);
     let wrongs: [Wrong; 6] = [
         |link| _ = link.ask(99, "GET k"),
-        |link| link.open(0),
+        // The index of a session that is open.
+        |link| link.open(1 << 32),
         |link| Close { logical: 50 }.put(&mut link.output),
         |link| (0..700).for_each(|_| _ = link.ask_group(0, "KEYS *")),
         |link| cairn_protocol::link::put_reply(&mut link.output, 1, ReplyClass::Ok, b"+\r\n"),

@@ -33,7 +33,7 @@ use crate::commands::{DataHandler, Handler};
 use crate::config::EvictionPolicy;
 use crate::dispatch::{Caller, Dispatched, dispatch, refused_for_space, refused_without_replicas};
 use crate::group::blocked::Waiter;
-use crate::group::submission::{Outcome, QueuedCommand, Submission};
+use crate::group::submission::{Outcome, QueuedCommand, Subjects, Submission};
 use crate::group::{Group, GroupId};
 use crate::monitor::Sender;
 use crate::replication::Feed;
@@ -920,7 +920,7 @@ impl Connection {
     fn lend(&mut self) {
         let mut state = self.submission.lock();
         state.base = Some(self.out.mark());
-        state.subject = self.session.subject().cloned();
+        state.subjects = Subjects::All(self.session.subject().cloned());
         std::mem::swap(&mut state.requests, &mut self.requests);
         std::mem::swap(&mut state.commands, &mut self.pending);
         std::mem::swap(&mut state.replies, &mut self.out);

@@ -8,6 +8,7 @@
 mod cluster;
 mod functions;
 mod plans;
+mod users;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -49,7 +49,7 @@ async fn listening_link(bench: &Bench) -> Link {
         let open = Open {
             logical,
             push_credit: 1 << 20,
-            user: "default",
+            user: b"default",
             client: "1.2.3.4:5",
         };
         open.put(&mut link.output);

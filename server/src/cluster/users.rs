@@ -1,0 +1,92 @@
+//! The users of a cluster, as a node has them: what etcd says is taken in, and
+//! connections that it takes the ground from are closed.
+//!
+//! A change is answered once every living node has taken it in, as one of
+//! functions is; a node that is cut off is not waited for longer than `PATIENCE`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cairn_protocol::acl::{Change, Changes, ClusterUsers};
+use cairn_protocol::topology::Topology;
+use tokio::runtime::Handle;
+
+use super::node::Node;
+use super::spread::{self, Followed};
+use crate::server::Server;
+
+/// How long a change waits for the other nodes to follow.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// See the module's documentation.
+pub struct Users {
+    users: ClusterUsers,
+    runtime: Handle,
+}
+
+impl Users {
+    /// Takes over what the node knew when it was stopped, or knows by now.
+    pub fn start(node: &Node, server: &Server, runtime: &Handle) -> Arc<Users> {
+        let users = Arc::new(Users {
+            users: ClusterUsers::new(server.acl.clone()),
+            runtime: runtime.clone(),
+        });
+        users.take_in(server, &node.topology.load());
+        node.keep_users(users.clone());
+        users
+    }
+
+    /// Follows the topology until the end.
+    pub async fn follow(self: Arc<Self>, server: Arc<Server>, node: Arc<Node>) {
+        let mut topology = node.topology.clone();
+        loop {
+            self.take_in(&server, &topology.load());
+            tokio::select! {
+                _ = topology.changed() => {}
+                () = server.stopped() => return,
+            }
+        }
+    }
+
+    fn take_in(&self, server: &Server, topology: &Topology) {
+        if let Some(record) = &topology.users {
+            server.follow_users(&self.users.take_in(record));
+        }
+    }
+
+    /// Waits until the users of a revision are in use here. False: in vain.
+    pub async fn reached(&self, revision: i64) -> bool {
+        let reached = self.users.reached(revision);
+        tokio::time::timeout(PATIENCE, reached).await.is_ok()
+    }
+
+    /// Whether the default user is the cluster's, not this node's.
+    pub fn names_the_default(&self) -> bool {
+        self.users.names_the_default()
+    }
+
+    /// Makes a change for the whole cluster. How many users there were to
+    /// change. Waits for etcd and the other nodes: not for network threads.
+    ///
+    /// # Errors
+    /// The error line.
+    pub fn change(&self, server: &Server, node: &Node, change: &Change) -> Result<usize, String> {
+        self.runtime.block_on(async {
+            let (count, changes) = self.users.change(&node.etcd, change).await?;
+            server.follow_users(&changes);
+            let revision = self.users.revision();
+            spread::await_others(node, Followed::Users, revision, PATIENCE).await;
+            Ok(count)
+        })
+    }
+
+    /// Takes in what etcd has at this moment. Waits for etcd.
+    ///
+    /// # Errors
+    /// The error line.
+    pub fn refresh(&self, server: &Server, node: &Node) -> Result<(), String> {
+        let changes: Changes = self.runtime.block_on(self.users.refresh(&node.etcd))?;
+        server.follow_users(&changes);
+        Ok(())
+    }
+}
