@@ -177,7 +177,12 @@ fn begin(to: &mut Connection, order: Order) {
         .chain(lanes.clone())
         .collect();
     let merge = Merge::new(Join::First, true, parts, Vec::new());
-    let seq = to.client.state.borrow_mut().expect_parts(merge, silent);
+    let timed = to.timed;
+    let seq = to
+        .client
+        .state
+        .borrow_mut()
+        .expect_parts(merge, silent, timed);
     let (thread, client) = (to.thread.clone(), to.client.clone());
     tokio::task::spawn_local(async move {
         let shared = &thread.shared;

@@ -139,6 +139,7 @@ fn queued(name: &str) -> QueuedCommand {
         stream: 0,
         tries: 3,
         pieces: false,
+        roams: false,
         watcher: 0,
         begin_by: None,
         outcome: Outcome::Pending,
