@@ -2,7 +2,8 @@
 //!
 //! A save writes the memtables to files and syncs the log, so that a restart
 //! replays nothing. Nothing is lost without it. Standalone it also exports the
-//! data set in Redis's form, as the file `dbfilename` in `dir`.
+//! data set in Redis's form, as the file `dbfilename` in `dir`. A rewrite of the
+//! AOF is asked for a short replay: that is the first half alone.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -21,6 +22,8 @@ pub struct Saves {
     count: AtomicU64,
     running: AtomicBool,
     failed: AtomicBool,
+    rewriting: AtomicBool,
+    rewrites: AtomicU64,
     /// Sum of the groups' log positions then.
     position: AtomicU64,
 }
@@ -33,6 +36,8 @@ impl Default for Saves {
             count: AtomicU64::new(0),
             running: AtomicBool::new(false),
             failed: AtomicBool::new(false),
+            rewriting: AtomicBool::new(false),
+            rewrites: AtomicU64::new(0),
             position: AtomicU64::new(0),
         }
     }
@@ -73,6 +78,35 @@ impl Saves {
         }
         self.running.store(false, Ordering::Release);
         outcome
+    }
+
+    /// Marks a rewrite as running; false if one is already.
+    pub fn begin_rewrite(&self) -> bool {
+        !self.rewriting.swap(true, Ordering::AcqRel)
+    }
+
+    /// Does what [`Saves::begin_rewrite`] announced. Blocks.
+    ///
+    /// # Errors
+    /// The storage's own words, with the path.
+    pub fn rewrite(&self, server: &Server) -> Result<(), String> {
+        let outcome = flush_all(server);
+        self.rewrites.fetch_add(1, Ordering::Relaxed);
+        self.end_rewrite();
+        outcome
+    }
+
+    /// A rewrite has ended, or does not happen after all.
+    pub fn end_rewrite(&self) {
+        self.rewriting.store(false, Ordering::Release);
+    }
+
+    pub fn rewriting(&self) -> bool {
+        self.rewriting.load(Ordering::Acquire)
+    }
+
+    pub fn rewrites(&self) -> u64 {
+        self.rewrites.load(Ordering::Relaxed)
     }
 
     /// Unix time of the last save, seconds.

@@ -496,6 +496,24 @@ fn shutdown_ends_cleanly_and_what_was_written_is_there() {
 }
 
 #[test]
+fn a_rewrite_of_the_log_stands_in_no_save_s_way() {
+    let server = Server::start(&[]);
+    let mut c = server.connect();
+    assert_eq!(c.line("SET k v"), "+OK\r\n");
+    // Both in one packet: the rewrite has hardly begun when the save is asked for.
+    c.send(&["BGREWRITEAOF"]);
+    c.send(&["SAVE"]);
+    let started = "+Background append only file rewriting started\r\n";
+    assert_eq!(c.reply(), started);
+    assert_eq!(c.reply(), "+OK\r\n");
+    let deadline = Instant::now() + DEADLINE;
+    while c.info("persistence", "aof_rewrites") != "1" {
+        assert!(Instant::now() < deadline, "the rewrite does not end");
+    }
+    assert_eq!(c.info("persistence", "aof_rewrite_in_progress"), "0");
+}
+
+#[test]
 fn a_second_server_on_the_same_data_is_refused() {
     let server = Server::start(&[]);
     let output = run(server.folder.path(), &["--port", "0"]);

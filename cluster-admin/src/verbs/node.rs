@@ -38,15 +38,22 @@ pub(super) async fn run(session: &Session, verb: NodeVerb) -> anyhow::Result<u8>
     }
 }
 
+/// Whether a node has been here with a data directory.
+fn is_bound(topology: &Topology, id: &str) -> bool {
+    let member = topology.members.get(id);
+    member.is_some_and(|member| !member.data_dir_id.is_empty())
+}
+
 async fn add(session: &Session, id: &str, replace: bool, wait: Option<u64>) -> anyhow::Result<u8> {
     let known = session.topology().await?;
     let is_up = known.nodes.contains_key(id);
-    let is_bound = known
-        .members
-        .get(id)
-        .is_some_and(|m| !m.data_dir_id.is_empty());
-    if replace || !is_bound {
-        session.changed(session.store.admit_member(id, replace).await)?;
+    if replace || !is_bound(&known, id) {
+        let admitted = session.store.admit_member(id, replace).await;
+        // It may have come up since we looked, admitted by an earlier call.
+        let is_there = !replace && admitted.is_err() && is_bound(&session.topology().await?, id);
+        if !is_there {
+            session.changed(admitted)?;
+        }
     }
     if !is_up && let Some(seconds) = wait {
         let mut watch = session.store.watch(Topology::default());

@@ -24,10 +24,20 @@ type Done = Result<Next, CommandError>;
 
 /// BGREWRITEAOF
 ///
-/// There is no AOF to rewrite; what a rewrite is asked for, a short replay,
-/// is what a save does.
+/// There is no AOF to rewrite; what a rewrite is asked for is a short replay, and
+/// that it does. It stands in no save's way.
 fn bgrewriteaof(session: &mut Session, _: &Args<'_>, out: &mut ReplyWriter) -> Done {
-    start_save(session);
+    let server = session.server.clone();
+    if !server.saves.begin_rewrite() {
+        return Err(CommandError::fixed(
+            "ERR Background append only file rewriting already in progress",
+        ));
+    }
+    let work = server.clone();
+    let is_started = in_background("rewrite", move || work.saves.rewrite(&work));
+    if !is_started {
+        server.saves.end_rewrite();
+    }
     out.simple("Background append only file rewriting started");
     Ok(Next::Continue)
 }
@@ -126,16 +136,25 @@ fn start_save(session: &Session) -> bool {
         return false;
     }
     let work = server.clone();
-    let started = std::thread::Builder::new()
-        .name("save".into())
-        .spawn(move || {
-            if let Err(error) = work.saves.run(&work) {
-                tracing::error!(error, "a save failed; the log has everything");
-            }
-        });
-    if let Err(error) = started {
-        tracing::error!(%error, "no thread for a save");
+    if !in_background("save", move || work.saves.run(&work)) {
         server.saves.abandon();
     }
     true
+}
+
+/// Does work on a thread of its own; false: there is none to be had.
+fn in_background(
+    what: &'static str,
+    work: impl FnOnce() -> Result<(), String> + Send + 'static,
+) -> bool {
+    let work = move || {
+        if let Err(error) = work() {
+            tracing::error!(error, what, "it failed; the log has everything");
+        }
+    };
+    let started = std::thread::Builder::new().name(what.into()).spawn(work);
+    if let Err(error) = &started {
+        tracing::error!(%error, what, "no thread for it");
+    }
+    started.is_ok()
 }
