@@ -124,8 +124,10 @@ fn bind(ip: IpAddr, port: u16) -> io::Result<TcpListener> {
         socket.listen(BACKLOG)?;
         Ok(socket.into())
     };
+    // Redis's own words: scripts that start servers look for them in the log.
     bound().map_err(|e: io::Error| {
-        io::Error::new(e.kind(), format!("cannot listen on {address}: {e}"))
+        let line = format!("Failed listening on port {port} (TCP), at {address}: {e}");
+        io::Error::new(e.kind(), line)
     })
 }
 
