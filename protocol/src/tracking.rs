@@ -34,8 +34,8 @@ pub struct Options<'a, R> {
 }
 
 impl<'a, R> Options<'a, R> {
-    /// Reads CLIENT TRACKING ON | OFF [REDIRECT client-id] [PREFIX prefix
-    /// [PREFIX prefix ...]] [BCAST] [OPTIN] [OPTOUT] [NOLOOP]; `find` knows
+    /// Reads `CLIENT TRACKING ON | OFF [REDIRECT client-id] [PREFIX prefix
+    /// [PREFIX prefix ...]] [BCAST] [OPTIN] [OPTOUT] [NOLOOP]`; `find` knows
     /// clients by their ids.
     ///
     /// # Errors

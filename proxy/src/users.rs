@@ -40,12 +40,12 @@ pub struct Users {
 }
 
 impl Users {
-    /// The default user of the configuration, and whom [`Self::take_in`] brings.
+    /// The default user of the configuration, and whom `follow` brings.
     pub fn of(config: &Config) -> Arc<Self> {
         Self::new(config, true)
     }
 
-    /// The same, but nobody is let in before [`Self::follow`] was called.
+    /// The same, but nobody is let in before `follow` was called.
     pub fn awaited(config: &Config) -> Arc<Self> {
         Self::new(config, false)
     }
