@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use cairn_protocol::command::id;
 use cairn_protocol::resp::number::parse_i64;
-use cairn_protocol::resp::{Args, ReplyWriter, Version};
+use cairn_protocol::resp::{Args, ReplyWriter};
 
 use super::arguments::{integer, is};
 use super::dump::payload;
@@ -362,24 +362,9 @@ impl Transfer {
 
     fn queued(&self, handler: DataHandler) -> QueuedCommand {
         QueuedCommand {
-            request: 0,
-            spec: id::MIGRATE.spec(),
-            handler,
             db: self.db as u8,
-            client: 0,
-            track: false,
-            version: Version::V2,
             slot: self.slot,
-            stream: 0,
-            tries: 0,
-            pieces: false,
-            watcher: 0,
-            begin_by: None,
-            outcome: Outcome::Pending,
-            reply_end: None,
-            nanos: 0,
-            failed: false,
-            roams: false,
+            ..QueuedCommand::new(0, id::MIGRATE.spec(), handler)
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cairn_protocol::command::{Resolved, resolve};
-use cairn_protocol::resp::{Requests, Version};
+use cairn_protocol::resp::Requests;
 
 use super::Group;
 use super::submission::{Outcome, QueuedCommand, Submission};
@@ -57,24 +57,10 @@ fn own_command(requests: &Requests, at: usize, db: usize) -> Result<QueuedComman
         return Err(format!("'{}' does not write", spec.name));
     };
     Ok(QueuedCommand {
-        request: at as u32,
-        spec,
-        handler,
         db: db as u8,
-        client: 0,
-        track: false,
-        version: Version::V2,
-        slot: None,
         // Each its own: a failed one stops no other.
         stream: at as u32,
         tries: IN_PLACE,
-        pieces: false,
-        watcher: 0,
-        begin_by: None,
-        outcome: Outcome::Pending,
-        reply_end: None,
-        nanos: 0,
-        failed: false,
-        roams: false,
+        ..QueuedCommand::new(at as u32, spec, handler)
     })
 }

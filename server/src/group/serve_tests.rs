@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use cairn_protocol::command::lookup;
-use cairn_protocol::resp::{Args, ReplyWriter, Version};
+use cairn_protocol::resp::{Args, ReplyWriter};
 use parking_lot::Mutex;
 use tempfile::TempDir;
 
@@ -129,24 +129,8 @@ fn queued(request: u32, name: &str, watcher: u64) -> QueuedCommand {
         },
     };
     QueuedCommand {
-        request,
-        spec,
-        handler,
-        db: 0,
-        client: 0,
-        track: false,
-        version: Version::V2,
-        slot: None,
-        stream: 0,
-        tries: 0,
-        pieces: false,
         watcher,
-        begin_by: None,
-        outcome: Outcome::Pending,
-        reply_end: None,
-        nanos: 0,
-        failed: false,
-        roams: false,
+        ..QueuedCommand::new(request, spec, handler)
     }
 }
 

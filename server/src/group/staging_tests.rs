@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cairn_protocol::command::lookup;
-use cairn_protocol::resp::Version;
 use parking_lot::Mutex;
 use rocksdb::IteratorMode;
 use tempfile::TempDir;
@@ -128,24 +127,8 @@ fn queued(name: &str) -> QueuedCommand {
         panic!("{name}");
     };
     QueuedCommand {
-        request: 0,
-        spec,
-        handler,
-        db: 0,
-        client: 0,
-        track: false,
-        version: Version::V2,
-        slot: None,
-        stream: 0,
         tries: 3,
-        pieces: false,
-        roams: false,
-        watcher: 0,
-        begin_by: None,
-        outcome: Outcome::Pending,
-        reply_end: None,
-        nanos: 0,
-        failed: false,
+        ..QueuedCommand::new(0, spec, handler)
     }
 }
 

@@ -82,6 +82,33 @@ pub struct QueuedCommand {
     pub roams: bool,
 }
 
+impl QueuedCommand {
+    /// The `request`-th of a submission, in database 0: of no client, keyless, by
+    /// itself, and not begun. What differs the caller sets.
+    pub fn new(request: u32, spec: &'static CommandSpec, handler: DataHandler) -> QueuedCommand {
+        QueuedCommand {
+            request,
+            spec,
+            handler,
+            db: 0,
+            client: 0,
+            track: false,
+            version: Version::V2,
+            slot: None,
+            stream: 0,
+            tries: 0,
+            pieces: false,
+            watcher: 0,
+            begin_by: None,
+            outcome: Outcome::Pending,
+            reply_end: None,
+            nanos: 0,
+            failed: false,
+            roams: false,
+        }
+    }
+}
+
 /// See the module's documentation.
 pub struct Submission {
     state: Mutex<SubmissionState>,

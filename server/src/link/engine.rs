@@ -752,9 +752,6 @@ impl Engine {
             }
         }
         let command = QueuedCommand {
-            request: round.commands.len() as u32,
-            spec: d.spec,
-            handler,
             db: asked.head.database as u8,
             client,
             track: client != 0 && asked.head.flags.has(RequestFlags::TRACK),
@@ -762,14 +759,10 @@ impl Engine {
             slot: d.slot,
             stream: asked.session,
             tries: asked.tries,
-            pieces: false,
             watcher: if watches { client } else { 0 },
             begin_by: asked.begin_by,
-            outcome: Outcome::Pending,
-            reply_end: None,
-            nanos: 0,
-            failed: false,
             roams: asked.head.slot == NO_SLOT && !is_transaction,
+            ..QueuedCommand::new(round.commands.len() as u32, d.spec, handler)
         };
         round.push(command, asked);
         self.set_busy(&asked, Busy::Round(id));

@@ -874,24 +874,13 @@ impl Connection {
         }
         self.pending_group = Some(group);
         self.pending.push(QueuedCommand {
-            request: request as u32,
-            spec: d.spec,
-            handler,
             db: self.session.db as u8,
             client: self.session.client.id,
             track: self.session.tracks(),
             version: self.session.version,
             slot: d.slot,
-            stream: 0,
-            tries: 0,
             pieces,
-            watcher: 0,
-            begin_by: None,
-            outcome: Outcome::Pending,
-            reply_end: None,
-            nanos: 0,
-            failed: false,
-            roams: false,
+            ..QueuedCommand::new(request as u32, d.spec, handler)
         });
     }
 
