@@ -328,8 +328,7 @@ pub(crate) fn send_to_nodes(
         let mut state = to.client.state.borrow_mut();
         to.reply.raw(&reply);
         state.answer(&mut to.reply, silent);
-        let state = &mut *state;
-        state.listening.release(state.version, &mut state.out);
+        state.release_messages();
         return Step::Routed;
     }
     to.barrier = true;

@@ -391,9 +391,10 @@ fn finish(to: &mut Connection, mut exec: Exec) {
     exec.own.sort_by_key(|(place, _)| *place);
     let whole = merge::splice(exec.of_node, &exec.own);
     let mut state = to.client.state.borrow_mut();
-    state.end_capture();
     to.reply.raw(&whole);
-    state.answer(&mut to.reply, exec.silent);
+    state.end_capture(&mut to.reply, exec.silent);
+    drop(state);
+    to.client.take_mail();
 }
 
 /// What is answered to a command that was queued and may not be run any more:

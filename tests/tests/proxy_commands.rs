@@ -392,6 +392,16 @@ fn invalidations_come_from_all_groups() {
     }
     writer.words(&format!("SET {near} y"));
     assert_eq!(reader.words("PING").text(), "PONG", "it was not read again");
+
+    // None comes amid the reply of an EXEC over all groups.
+    for key in [&near, &far] {
+        reader.words(&format!("GET {key}"));
+    }
+    reader.words("MULTI");
+    reader.words("FLUSHDB");
+    assert_eq!(texts(&reader.words("EXEC")), ["OK"]);
+    let told = next(&mut reader);
+    assert_eq!(told.array()[0].text(), "invalidate");
     cluster.stop();
 }
 

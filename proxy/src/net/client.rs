@@ -130,13 +130,26 @@ impl Client {
     pub fn show(&self, messages: Bytes) {
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
+        if state.closed {
+            return;
+        }
+        if state.captures() {
+            return state.listening.hold(messages);
+        }
         if let Some(earlier) = self.info.take_mail() {
             state.out.raw(&earlier);
         }
-        if !state.closed {
-            state
-                .listening
-                .show(messages, state.version, &mut state.out);
+        let version = state.version;
+        state.listening.show(messages, version, &mut state.out);
+    }
+
+    /// What others have left for it, unless it is in the middle of a reply.
+    pub fn take_mail(&self) {
+        let mut state = self.state.borrow_mut();
+        if !state.captures()
+            && let Some(mail) = self.info.take_mail()
+        {
+            state.out.raw(&mail);
         }
     }
 
@@ -308,9 +321,18 @@ impl ClientState {
         Bytes::from(captured.unwrap_or_default().to_vec())
     }
 
-    /// Replies are the client's again.
-    pub fn end_capture(&mut self) {
+    /// Replies are the client's again: the whole, then what came meanwhile.
+    pub fn end_capture(&mut self, whole: &mut ReplyWriter, silent: bool) {
         self.captured = None;
+        self.answer(whole, silent);
+        self.release_messages();
+    }
+
+    /// Shows what was kept, unless the client is in the middle of a reply.
+    pub fn release_messages(&mut self) {
+        if !self.captures() {
+            self.listening.release(self.version, &mut self.out);
+        }
     }
 
     /// Where replies go.
@@ -461,8 +483,7 @@ impl ClientState {
                     self.replies().raw_bytes(reply);
                 }
                 if self.listening.holding && self.queue.is_empty() {
-                    let version = self.version;
-                    self.listening.release(version, &mut self.out);
+                    self.release_messages();
                 }
             }
         }

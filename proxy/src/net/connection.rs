@@ -298,13 +298,6 @@ impl Connection {
         }
     }
 
-    /// What other threads have left for this client.
-    fn take_mail(&self) {
-        if let Some(mail) = self.client.info.take_mail() {
-            self.client.state.borrow_mut().out.raw(&mail);
-        }
-    }
-
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         self.client.info.waker.register(cx.waker());
         self.client.stalled.set(false);
@@ -328,7 +321,7 @@ impl Connection {
             // Its waker is set; `is_paused` looks at the clock.
             let _ = paused.as_mut().poll(cx);
         }
-        self.take_mail();
+        self.client.take_mail();
         if self.client.broken.get() {
             return Poll::Ready(End::Io(io::ErrorKind::BrokenPipe.into()));
         }

@@ -2,8 +2,8 @@
 //!
 //! Kept with the client's replies, since both go out on one stream. Nodes send
 //! RESP3 pushes; for a client that speaks RESP2 they are written anew. While a
-//! subscription is under way nothing is shown, so that its confirmation comes
-//! before its first message.
+//! subscription or an EXEC is under way nothing is shown, so that a confirmation
+//! comes before its first message and no message comes amid a reply.
 
 use crate::monitor::is_of_script;
 use bytes::Bytes;
@@ -80,6 +80,11 @@ impl Listening {
             true => self.held.push(messages),
             false => write(messages, version, out),
         }
+    }
+
+    /// Keeps messages for later.
+    pub fn hold(&mut self, messages: Bytes) {
+        self.held.push(messages);
     }
 
     /// The subscription is confirmed: shows what was kept.
