@@ -117,6 +117,7 @@ fn load(file: Option<PathBuf>, flags: &[String]) -> Loaded {
     loader.read_flags(flags);
     let mut config = Config::from_settings(&loader.settings);
     config.users = std::mem::take(&mut loader.users);
+    config.renames = std::mem::take(&mut loader.renames);
     // Before `dir` changes what a relative path means.
     config.config_file = file
         .filter(|p| p.as_os_str() != "-")

@@ -33,6 +33,7 @@ pub fn start(mut config: Config) -> anyhow::Result<()> {
         },
     };
     let data_dir = DataDir::open(&config.data_dir, owner)?;
+    config.renames.clone().install();
     if config.settings.flag("always-show-logo") {
         show_banner(&config);
     }

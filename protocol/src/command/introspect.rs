@@ -9,7 +9,8 @@ use super::docs::{Argument, ArgumentKind, Docs};
 use super::glob::glob_match;
 use super::id::COUNT;
 use super::keys::{ArgList, KeyList, KeysError};
-use super::lookup::{Resolved, lookup_full, resolve, top_level};
+use super::lookup::{Resolved, resolve, top_level};
+use super::renamed::{is_reachable, lookup_called_full};
 use super::spec::{BeginSearch, CommandSpec, FindKeys, KeySpec};
 use crate::resp::ReplyWriter;
 
@@ -156,7 +157,7 @@ const HELP: &[&str] = &[
 ];
 
 fn commands(implemented: Implemented) -> impl Iterator<Item = &'static CommandSpec> {
-    top_level().filter(move |spec| implemented(spec))
+    top_level().filter(move |spec| implemented(spec) && is_reachable(spec))
 }
 
 fn subcommands(
@@ -167,7 +168,7 @@ fn subcommands(
 }
 
 fn find(name: &[u8], implemented: Implemented) -> Option<&'static CommandSpec> {
-    lookup_full(name).filter(|spec| implemented(spec))
+    lookup_called_full(name).filter(|spec| implemented(spec))
 }
 
 /// The keys of the request inside a COMMAND GETKEYS, or the error's text.

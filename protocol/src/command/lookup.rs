@@ -6,6 +6,7 @@
 
 use super::id::{COUNT, CommandId};
 use super::keys::ArgList;
+use super::renamed::lookup_called;
 use super::spec::{COMMAND, CommandSpec};
 use super::table::GROUPS;
 
@@ -55,12 +56,26 @@ pub enum Resolved {
     UnknownSubcommand(&'static CommandSpec),
 }
 
-/// Finds the entry that a request runs; its arity is not yet checked.
+/// Finds the entry that a request runs, by the names that clients use; its
+/// arity is not yet checked.
 pub fn resolve<A: ArgList + ?Sized>(args: &A) -> Resolved {
+    resolve_with(args, lookup_called)
+}
+
+/// The same for a request of our own making: by the names of the table.
+pub fn resolve_own<A: ArgList + ?Sized>(args: &A) -> Resolved {
+    resolve_with(args, lookup)
+}
+
+#[inline]
+fn resolve_with<A: ArgList + ?Sized>(
+    args: &A,
+    find: fn(&[u8]) -> Option<&'static CommandSpec>,
+) -> Resolved {
     if args.is_empty() {
         return Resolved::UnknownCommand;
     }
-    let Some(spec) = lookup(args.get(0)) else {
+    let Some(spec) = find(args.get(0)) else {
         return Resolved::UnknownCommand;
     };
     if !spec.is_container() || args.len() == 1 {

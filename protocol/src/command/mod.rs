@@ -31,6 +31,7 @@ pub mod id;
 pub mod introspect;
 mod keys;
 mod lookup;
+mod renamed;
 mod routing;
 mod secrets;
 mod spec;
@@ -44,7 +45,10 @@ pub use errors::{
 pub use glob::glob_match;
 pub use id::{COUNT, CommandId};
 pub use keys::{ArgList, CrossSlot, KeyFinder, KeyList, KeyRef, KeysError};
-pub use lookup::{Resolved, all, lookup, lookup_full, resolve, top_level};
+pub use lookup::{Resolved, all, lookup, lookup_full, resolve, resolve_own, top_level};
+pub use renamed::{
+    RenameError, Renames, has_renamed, is_reachable, lookup_called, lookup_called_full,
+};
 pub use routing::{Merge, Routing, Session, Split, refused_error, routing};
 pub use secrets::{is_secret_parameter, secrets};
 pub use spec::{BeginSearch, CommandSpec, FindKeys, KeySpec};

@@ -15,7 +15,7 @@ pub use latency::{LatencyMonitor, Sample, Series};
 pub use report::reply as latency_reply;
 pub use slow_log::{SlowEntry, SlowLog, reply as slow_log_reply};
 
-use crate::command::{CommandSpec, lookup_full};
+use crate::command::{CommandSpec, lookup_called_full};
 use crate::resp::ReplyWriter;
 use std::borrow::Cow;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -37,7 +37,7 @@ fn shown(word: &[u8]) -> Cow<'_, str> {
 
 /// A command or container by name, with all its subcommands.
 fn with_subcommands(name: &[u8]) -> impl Iterator<Item = &'static CommandSpec> {
-    let spec = lookup_full(name);
+    let spec = lookup_called_full(name);
     spec.into_iter()
         .flat_map(|spec| std::iter::once(spec).chain(spec.subcommands))
 }

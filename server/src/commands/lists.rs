@@ -4,7 +4,7 @@
 
 use std::ops::{ControlFlow, Range};
 
-use cairn_protocol::command::{lookup_full, wrong_arity_error};
+use cairn_protocol::command::{id, wrong_arity_error};
 use cairn_protocol::resp::number::parse_i64;
 use cairn_protocol::resp::{Args, ReplyWriter};
 
@@ -379,8 +379,11 @@ fn pushed(txn: &mut Txn<'_>, key: &MetaKey, is_new: bool, end: End) {
 /// LPOP and RPOP.
 fn pop(txn: &mut Txn<'_>, args: &Args<'_>, end: End, out: &mut ReplyWriter) -> Done {
     if args.len() > 3 {
-        let spec = lookup_full(args.get(0)).expect("it was dispatched by this name");
-        return Err(CommandError::line(wrong_arity_error(spec)));
+        let spec = match end {
+            End::Left => id::LPOP,
+            End::Right => id::RPOP,
+        };
+        return Err(CommandError::line(wrong_arity_error(spec.spec())));
     }
     let count = match args.try_get(2) {
         Some(arg) => Some(positive(

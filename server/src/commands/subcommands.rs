@@ -1,6 +1,8 @@
 //! What containers of subcommands (CLIENT, CONFIG, …) share.
 
-use cairn_protocol::command::{lookup_full, subcommand_syntax_error, wrong_arity_error};
+use cairn_protocol::command::{
+    lookup_called, lookup_full, subcommand_syntax_error, wrong_arity_error,
+};
 use cairn_protocol::resp::{Args, ReplyWriter};
 
 use crate::net::session::{Next, Session};
@@ -12,7 +14,7 @@ pub(super) fn container(
     args: &Args<'_>,
     _: &mut ReplyWriter,
 ) -> Result<Next, CommandError> {
-    let spec = lookup_full(args.get(0)).expect("it was dispatched by this name");
+    let spec = lookup_called(args.get(0)).expect("it was dispatched by this name");
     Err(CommandError::line(wrong_arity_error(spec)))
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::BytesMut;
 use cairn_protocol::acl::{Defaults, User, has_space_or_nul};
-use cairn_protocol::command::glob_match;
+use cairn_protocol::command::{Renames, glob_match};
 use cairn_protocol::resp::{Limits, RequestParser, Requests};
 
 use super::parameters::{DROPPED, PARAMETERS, REFUSED, find, suggestion};
@@ -60,6 +60,8 @@ pub struct Loader {
     /// `save` lines add up; the first one replaces the default.
     save_seen: bool,
     pub users: Vec<DeclaredUser>,
+    /// `rename-command` lines, in their order.
+    pub renames: Renames,
 }
 
 /// `user NAME rules...` of a configuration.
@@ -158,6 +160,9 @@ impl Loader {
             if shown == "user" {
                 return self.user(args, origin);
             }
+            if shown == "rename-command" {
+                return self.rename_command(args, origin);
+            }
             if !DROPPED.contains(&shown.as_str()) {
                 self.problem(origin, unknown(&shown));
             }
@@ -184,6 +189,20 @@ impl Loader {
                 self.settings.put("save", [before, added].join(&b' '));
             }
             self.save_seen = true;
+        }
+    }
+
+    /// `rename-command FROM TO`; as one word on the command line.
+    fn rename_command(&mut self, args: &[&[u8]], origin: &Origin) {
+        let words: Vec<Vec<u8>> = match args {
+            [all] => split_line(all).unwrap_or_default(),
+            _ => args.iter().map(|arg| arg.to_vec()).collect(),
+        };
+        let [from, to] = &words[..] else {
+            return self.problem(origin, "rename-command needs a command and its new name");
+        };
+        if let Err(error) = self.renames.rename(from, to) {
+            self.problem(origin, error.to_string());
         }
     }
 
@@ -383,6 +402,27 @@ mod tests {
         );
         assert_eq!(loader.users.len(), 1);
         assert_eq!(loader.users[0].name, b"a");
+    }
+
+    #[test]
+    fn commands_are_renamed_in_the_order_of_the_lines() {
+        let loader = load(
+            "rename-command flushdb badger\nrename-command CONFIG \"\"\nrename-command nope x\n\
+             rename-command get set\nrename-command get\nrename-command badger flushdb\n",
+        );
+        let told: Vec<String> = loader.problems.iter().map(Problem::to_string).collect();
+        assert_eq!(
+            told,
+            [
+                "test.conf:3: No such command in rename-command",
+                "test.conf:4: Target command name already exists",
+                "test.conf:5: rename-command needs a command and its new name",
+            ]
+        );
+        let found = |name: &[u8]| loader.renames.find(name).map(|spec| spec.name);
+        assert_eq!(found(b"flushdb"), Some("flushdb"));
+        assert_eq!(found(b"badger"), None);
+        assert_eq!(found(b"config"), None);
     }
 
     #[test]

@@ -15,6 +15,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use cairn_protocol::command::Renames;
+
 use crate::clients::ClientMemory;
 use crate::net::outbox::OutputLimits;
 use crate::storage::TypeLimits;
@@ -124,6 +126,8 @@ pub struct Config {
     pub config_file: Option<PathBuf>,
     /// Users that the configuration declares, each once.
     pub users: Vec<DeclaredUser>,
+    /// What clients call commands.
+    pub renames: Renames,
     /// Every parameter as it was at start.
     pub settings: Settings,
 }
@@ -176,6 +180,7 @@ impl Config {
             max_pause: Duration::from_millis(settings.millis("max-pause")),
             config_file: None,
             users: Vec::new(),
+            renames: Renames::default(),
             settings,
         }
     }
@@ -208,6 +213,9 @@ impl Config {
         if self.cluster.is_some() && (!self.users.is_empty() || !s.is_default("aclfile")) {
             found.push(USERS_OF_A_CLUSTER.into());
         }
+        if self.cluster.is_some() && !self.renames.is_empty() {
+            found.push(NAMES_OF_A_CLUSTER.into());
+        }
         match &self.cluster {
             Some(cluster) => found.extend(cluster.problems(self.port)),
             None => found.extend(cluster_settings_alone(s)),
@@ -227,6 +235,9 @@ const USERS_TWICE: &str = "users are declared in the configuration and there is 
 
 const USERS_OF_A_CLUSTER: &str = "the users of a cluster are kept in etcd and set with ACL SETUSER: \
                                   `user` and `aclfile` are for a server that stands alone";
+
+const NAMES_OF_A_CLUSTER: &str = "rename-command is for a server that stands alone: proxies and nodes \
+                                  call commands by their names; take rights away with ACL SETUSER";
 
 /// Less than this is not enough for memtables and caches to work.
 const MIN_MEMORY: usize = 32 << 20;

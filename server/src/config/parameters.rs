@@ -154,10 +154,6 @@ pub const DROPPED: &[&str] = &[
 
 /// Directives of Redis that are not parameters, and why they are refused.
 pub const REFUSED: &[(&str, &str)] = &[
-    (
-        "rename-command",
-        "commands cannot be renamed; give clients a password instead",
-    ),
     ("loadmodule", "Redis modules cannot be loaded"),
     (
         "sentinel",

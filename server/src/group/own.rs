@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cairn_protocol::command::{Resolved, resolve};
+use cairn_protocol::command::{Resolved, resolve_own};
 use cairn_protocol::resp::Requests;
 
 use super::Group;
@@ -50,7 +50,7 @@ impl Group {
 }
 
 fn own_command(requests: &Requests, at: usize, db: usize) -> Result<QueuedCommand, String> {
-    let Resolved::Command(spec) = resolve(&requests.get(at)) else {
+    let Resolved::Command(spec) = resolve_own(&requests.get(at)) else {
         return Err("an unknown command".to_owned());
     };
     let Some(Handler::Write(handler)) = handler(spec) else {

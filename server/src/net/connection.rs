@@ -19,7 +19,9 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use cairn_protocol::acl::Subject;
-use cairn_protocol::command::{AclCategories, CommandSpec, Flags, Resolved, id, resolve};
+use cairn_protocol::command::{
+    AclCategories, CommandSpec, Flags, Resolved, id, lookup_called, resolve,
+};
 use cairn_protocol::resp::{Args, Limits, ProtocolError, ReplyWriter, RequestParser, Requests};
 use cairn_protocol::timing::Tally;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -423,12 +425,8 @@ impl Connection {
 
     /// CLIENT CACHING holds for the next command that is not CLIENT.
     fn end_caching(&mut self, request: usize) {
-        if !self
-            .requests
-            .get(request)
-            .get(0)
-            .eq_ignore_ascii_case(b"client")
-        {
+        let name = self.requests.get(request).get(0);
+        if lookup_called(name).is_none_or(|spec| spec.name != "client") {
             self.session.caching = false;
         }
     }

@@ -35,7 +35,9 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
-use cairn_protocol::command::{CommandId, CommandSpec, Flags, id, lookup};
+use cairn_protocol::command::{
+    CommandId, CommandSpec, Flags, has_renamed, id, lookup, lookup_called,
+};
 use cairn_protocol::resp::{Args, ReplyWriter};
 use parking_lot::RwLock;
 
@@ -462,8 +464,8 @@ pub fn runs_scripts<'a>(spec: &CommandSpec, args: impl FnOnce() -> Args<'a>) -> 
         return RUN_SCRIPTS.contains(&spec.id);
     }
     let is_name = |word: &[u8]| {
-        matches!(word.first(), Some(b'e' | b'E' | b'f' | b'F'))
-            && lookup(word).is_some_and(|spec| RUN_SCRIPTS.contains(&spec.id))
+        (has_renamed() || matches!(word.first(), Some(b'e' | b'E' | b'f' | b'F')))
+            && lookup_called(word).is_some_and(|spec| RUN_SCRIPTS.contains(&spec.id))
     };
     args().iter().skip(1).any(is_name)
 }

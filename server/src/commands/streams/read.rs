@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 
+use cairn_protocol::command::{Resolved, id as commands, resolve};
 use cairn_protocol::resp::{Args, ReplyWriter, Version};
 use rocksdb::Direction;
 
@@ -376,7 +377,7 @@ fn only_xreadgroup(is_it: bool, option: &str) -> Done {
 ///
 /// `None`: they stay as they are.
 pub fn resolve_blocking_args(txn: &mut Txn<'_>, args: &Args<'_>) -> Option<Vec<Vec<u8>>> {
-    if !is(args.get(0), "XREAD") {
+    if !matches!(resolve(args), Resolved::Command(spec) if spec.id == commands::XREAD) {
         return None;
     }
     let options = Options::read(args, false).ok()?;
