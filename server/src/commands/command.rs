@@ -20,8 +20,10 @@ pub(super) const HANDLERS: &[(&str, Handler)] = &[
 
 type Done = Result<Next, CommandError>;
 
+/// A container is there for what it contains (CLUSTER, which has no handler itself).
 fn implemented(spec: &CommandSpec) -> bool {
-    super::handler(spec).is_some()
+    let is_there = |spec: &CommandSpec| super::handler(spec).is_some();
+    is_there(spec) || spec.subcommands.iter().any(is_there)
 }
 
 /// COMMAND
