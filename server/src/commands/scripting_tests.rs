@@ -323,6 +323,37 @@ fn protected_tables_can_be_read() {
 }
 
 #[test]
+fn unpack_counts_beyond_no_bound() {
+    let bench = &mut Bench::new();
+    for (first, last) in [
+        ("-2", "2147483647"),
+        ("0", "2147483647"),
+        ("-2147483648", "-2"),
+        ("1", "100000"),
+    ] {
+        let script = format!("return {{unpack({{1,2,3}}, {first}, {last})}}");
+        let text = "ERR user_script:1: too many results to unpack";
+        assert_eq!(eval(bench, &script), error_at(&script, text), "{script}");
+    }
+    assert_eq!(
+        eval(bench, "return {unpack({1,2,3})}"),
+        "*3\r\n:1\r\n:2\r\n:3\r\n"
+    );
+    assert_eq!(
+        eval(bench, "return {unpack({1,2,3}, 2)}"),
+        "*2\r\n:2\r\n:3\r\n"
+    );
+    assert_eq!(eval(bench, "return {unpack({1,2,3}, -1, -2)}"), "*0\r\n");
+    assert_eq!(
+        eval(bench, "return select('#', unpack({1,2,3}, -1, 5))"),
+        ":7\r\n"
+    );
+    let script = "return unpack(nil)";
+    let text = "ERR user_script:1: bad argument #1 to 'unpack' (table expected, got nil)";
+    assert_eq!(eval(bench, script), error_at(script, text));
+}
+
+#[test]
 fn compiled_code_is_not_loaded() {
     let bench = &mut Bench::new();
     let script = "return loadstring(string.dump(function() return 1 end))()";

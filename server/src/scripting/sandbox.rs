@@ -12,7 +12,9 @@
 use std::ffi::{CStr, c_char, c_int, c_void};
 
 use super::host::{Host, raise_if_aborted};
-use super::lua::{self, State, ffi, push_pointer, set_function, set_raw};
+use super::lua::{
+    self, Raise, State, ffi, integer_or, native, push_pointer, set_function, set_raw, wrong_type,
+};
 
 /// Key, in a proxy's metatable, of the table behind it.
 static REAL: u8 = 0;
@@ -88,6 +90,7 @@ unsafe fn replace_base(state: State) {
         set_function(state, -1, c"pcall", pcall);
         set_function(state, -1, c"getmetatable", get_metatable);
         set_function(state, -1, c"load", load);
+        set_function(state, -1, c"unpack", native!(unpack));
         pair_iterator(state);
         wrap(state, c"rawset", guard_write);
         wrap(state, c"setmetatable", guard_write);
@@ -97,6 +100,33 @@ unsafe fn replace_base(state: State) {
         lua::get_raw(state, -1, c"coroutine");
         wrap(state, c"resume", guard_catch);
         ffi::lua_settop(state, -2);
+    }
+}
+
+/// unpack(list [, first [, last]])
+///
+/// Lua's own counts in `int`, which overflows with the right bounds: compiled with
+/// optimisation it then reads beyond its stack.
+unsafe fn unpack(state: State) -> Result<c_int, Raise> {
+    unsafe {
+        if ffi::lua_type(state, 1) != ffi::LUA_TTABLE {
+            return Err(wrong_type(state, 1, "table"));
+        }
+        let length = ffi::lua_objlen(state, 1) as i64;
+        let first = i64::from(integer_or(state, 2, 1)? as i32);
+        let last = i64::from(integer_or(state, 3, length)? as i32);
+        if first > last {
+            return Ok(0);
+        }
+        let count = c_int::try_from(last - first + 1);
+        let count = count.ok().filter(|n| ffi::lua_checkstack(state, *n) != 0);
+        let Some(count) = count else {
+            return Err(Raise::error("too many results to unpack"));
+        };
+        for at in first..=last {
+            ffi::lua_rawgeti_(state, 1, at as c_int);
+        }
+        Ok(count)
     }
 }
 
