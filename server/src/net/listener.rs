@@ -146,6 +146,8 @@ async fn accept(server: Arc<Server>, listener: TcpListener, turns: Turns) {
         };
         match accepted {
             Ok((stream, peer)) => admit(&server, stream, peer, &turns),
+            // The socket was closed under it.
+            Err(_) if server.is_stopping() => return,
             Err(error) => {
                 // Out of descriptors, most likely: let some close.
                 tracing::warn!(%error, "accept failed");

@@ -69,9 +69,13 @@ impl Sockets {
         Ok(())
     }
 
-    /// Nobody is let in any more.
+    /// Nobody is let in any more: at once, though threads still hold the sockets.
     pub fn close(&self) {
-        self.current.send_replace(Open::default());
+        let old = self.current.send_replace(Open::default());
+        for socket in old.iter() {
+            // It would be closed a moment later.
+            let _ = SockRef::from(socket).shutdown(Shutdown::Both);
+        }
     }
 
     /// The sockets as they are now.
@@ -156,5 +160,11 @@ mod tests {
         assert!(TcpStream::connect(first).is_ok());
         sockets.replace(&[], 0).unwrap();
         assert!(TcpStream::connect(first).is_err());
+        sockets.replace(&[LOCAL], 0).unwrap();
+        let last = sockets.addresses().unwrap()[0];
+        let held = clones(sockets.current.borrow().iter()).unwrap();
+        sockets.close();
+        assert!(TcpStream::connect(last).is_err());
+        drop(held);
     }
 }
