@@ -76,7 +76,13 @@ fn run(config: Config) -> ExitCode {
 }
 
 fn start(config: Config) -> anyhow::Result<()> {
+    // Before any thread is started.
+    if config.cluster.is_none() && config.settings.flag("set-proc-title") {
+        cairn_server::process_title::prepare();
+    }
     cairn_server::logging::start(&config.settings)?;
+    cairn_server::crash::install(&config.settings.text("logfile"));
+    cairn_server::crash::enable(config.settings.flag("crash-log-enabled"));
     cairn_server::run::start(config)
 }
 

@@ -132,6 +132,7 @@ pub fn standalone(config: Config) -> anyhow::Result<()> {
     let background = Background::start(&server, &group, &live)?;
     let network = net::start(&server)?;
     server.set_listening_port(network.addresses.first().map_or(0, |a| a.port()));
+    server.show_title(&server.settings.lock());
     ready(&network.addresses);
     stop_on_signals(&server)?;
     network.join();

@@ -240,6 +240,13 @@ impl Server {
             let password = Some(settings.bytes("requirepass")).filter(|p| !p.is_empty());
             self.acl.set_default_password(password);
         }
+        crate::crash::enable(settings.flag("crash-log-enabled"));
+        if names
+            .iter()
+            .any(|name| ["proc-title-template", "port", "bind"].contains(name))
+        {
+            self.show_title(settings);
+        }
         self.live.follow(settings);
         crate::users::follow(&self.acl, settings);
         if names.iter().any(|name| name.starts_with("maxmemory")) {
@@ -253,6 +260,14 @@ impl Server {
             self.recount_clients();
         }
         Ok(())
+    }
+
+    /// What `ps` shows.
+    pub fn show_title(&self, settings: &Settings) {
+        let file = self.config.config_file.as_ref();
+        let file = file.map_or_else(String::new, |path| path.display().to_string());
+        let port = self.listening.load(Ordering::Relaxed);
+        crate::process_title::show(settings, port, &file);
     }
 
     /// Exchanges the sockets that clients come in by.

@@ -74,6 +74,13 @@ impl Server {
             .terminate(STOP_LIMIT)
     }
 
+    /// The status that the server ended with by itself, once it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        let status = self.process.as_mut().expect("the server runs").ended()?;
+        self.process = None;
+        Some(status)
+    }
+
     pub fn client(&self) -> Client {
         Client::connect(self.port)
     }

@@ -56,7 +56,12 @@ fn debug(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Done 
             out.ok();
         }
         (b"object", 3) => return Ok(object(session, args)),
-        (b"panic" | b"segfault" | b"oom" | b"assert", 2) => {
+        (b"segfault", 2) => {
+            tracing::error!("DEBUG asks for a crash");
+            // SAFETY: that is what was asked for.
+            unsafe { libc::raise(libc::SIGSEGV) };
+        }
+        (b"panic" | b"oom" | b"assert", 2) => {
             tracing::error!("DEBUG asks for a crash");
             std::process::abort();
         }

@@ -940,10 +940,10 @@ pub static PARAMETERS: &[Parameter] = &[
     ignored("tls-ciphers", "", Text, "", LIVE, NO_TLS),
     ignored("tls-ciphersuites", "", Text, "", LIVE, NO_TLS),
     ignored("daemonize", "", Bool, "no", FIXED, SERVICE),
-    ignored("set-proc-title", "", Bool, "yes", FIXED, SERVICE),
+    row("set-proc-title", "", Bool, "yes", FIXED),
     ignored("jemalloc-bg-thread", "", Bool, "yes", LIVE, SERVICE),
     ignored("syslog-enabled", "", Bool, "no", FIXED, SERVICE),
-    ignored("crash-log-enabled", "", Bool, "yes", LIVE, SERVICE),
+    row("crash-log-enabled", "", Bool, "yes", LIVE),
     ignored("crash-memcheck-enabled", "", Bool, "yes", LIVE, SERVICE),
     ignored("use-exit-on-panic", "", Bool, "no", HIDDEN, SERVICE),
     ignored("disable-thp", "", Bool, "yes", FIXED, SERVICE),
@@ -953,13 +953,12 @@ pub static PARAMETERS: &[Parameter] = &[
     ignored("aof_rewrite_cpulist", "", Text, "", FIXED, SERVICE),
     ignored("bgsave_cpulist", "", Text, "", FIXED, SERVICE),
     ignored("ignore-warnings", "", Text, "", LIVE, SERVICE),
-    ignored(
+    row(
         "proc-title-template",
         "",
         ProcTitle,
         "{title} {listen-addr} {server-mode}",
         LIVE,
-        SERVICE,
     ),
     ignored(
         "supervised",
