@@ -59,6 +59,11 @@ fn resetstat(session: &mut Session, _: &Args<'_>, out: &mut ReplyWriter) -> Done
 
 /// CONFIG REWRITE
 fn rewrite(session: &mut Session, _: &Args<'_>, _: &mut ReplyWriter) -> Done {
+    rewrite_file(session, false)
+}
+
+/// `all`: with what is as by default (DEBUG CONFIG-REWRITE-FORCE-ALL).
+pub(super) fn rewrite_file(session: &Session, all: bool) -> Done {
     let Some(path) = session.server.config.config_file.clone() else {
         return Err(CommandError::fixed(
             "ERR The server is running without a config file",
@@ -73,7 +78,7 @@ fn rewrite(session: &mut Session, _: &Args<'_>, _: &mut ReplyWriter) -> Done {
     };
     let users: Vec<Vec<u8>> = users.iter().map(|account| account.user().line()).collect();
     Ok(Next::Work(Box::new(
-        move |out| match crate::config::rewrite(&path, &settings, users) {
+        move |out| match crate::config::rewrite(&path, &settings, users, all) {
             Ok(()) => out.ok(),
             Err(error) => {
                 tracing::warn!(%error, path = %path.display(), "CONFIG REWRITE failed");

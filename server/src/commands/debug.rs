@@ -41,6 +41,7 @@ fn debug(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Done 
             session.server.renew_replication_id();
             out.ok();
         }
+        (b"config-rewrite-force-all", 2) => return super::config::rewrite_file(session, true),
         (b"compact", 2) => return Ok(work(session, compact)),
         (b"digest", 2) => return Ok(work(session, write_digest)),
         (b"digest-value", _) => return Ok(digest_value(session, args)),
@@ -411,6 +412,9 @@ const HELP: &[&str] = &[
     "CHANGE-REPL-ID",
     "    Change the replication IDs of the instance.",
     "    Dangerous: should be used only for testing the replication subsystem.",
+    "CONFIG-REWRITE-FORCE-ALL",
+    "    Like CONFIG REWRITE but writes all configuration options, including",
+    "    keywords not listed in original configuration file or default values.",
     "COMPACT",
     "    Flush, then compact everything: what is garbage now leaves the disk.",
     "DIGEST",
