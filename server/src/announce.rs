@@ -13,6 +13,7 @@ use cairn_protocol::monitor;
 use crate::config::Settings;
 use crate::group::{EventListener, GroupId};
 use crate::monitor::{Monitors, Sender};
+use crate::pause::Pause;
 use crate::pubsub::{Origin, PubSub};
 use crate::replication::Feed;
 use crate::tracking::Tracking;
@@ -32,6 +33,8 @@ pub struct Announcer {
     pub monitors: Monitors,
     /// Replicas that speak Redis's protocol.
     pub feed: Feed,
+    /// CLIENT PAUSE.
+    pub pause: Arc<Pause>,
     /// `notify-keyspace-events`; 0 if no kind of channel is chosen.
     classes: AtomicU32,
 }
@@ -81,6 +84,10 @@ impl EventListener for Announcer {
 
     fn recording(&self) -> bool {
         self.feed.is_recording()
+    }
+
+    fn writes_paused(&self) -> bool {
+        self.pause.is_in_force()
     }
 
     fn recorded(&self, group: GroupId, tape: &Tape) {

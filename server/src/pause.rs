@@ -67,6 +67,12 @@ impl Pause {
         self.until.load(Ordering::Relaxed) != 0
     }
 
+    /// Whether something is paused now; cheap while nothing is.
+    #[inline]
+    pub fn is_in_force(&self) -> bool {
+        self.is_on() && self.remaining().is_some()
+    }
+
     /// Whether it holds up every command, not writes alone.
     pub fn is_of_all(&self) -> bool {
         self.all.load(Ordering::Acquire)

@@ -75,7 +75,7 @@ pub struct Server {
     /// Every parameter as it is now. Guards what CONFIG reads and changes.
     pub settings: Mutex<Settings>,
     /// CLIENT PAUSE.
-    pub pause: Pause,
+    pub pause: Arc<Pause>,
     pub latency: LatencyMonitor,
     pub vitals: Vitals,
     pub saves: Saves,
@@ -112,7 +112,7 @@ impl Server {
             live,
             acl: crate::users::configured(&config),
             settings: Mutex::new(config.settings.clone()),
-            pause: Pause::default(),
+            pause: announcer.pause.clone(),
             latency: LatencyMonitor::default(),
             vitals: Vitals::default(),
             saves: Saves::default(),

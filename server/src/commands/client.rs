@@ -13,6 +13,7 @@ use cairn_protocol::resp::{Args, ReplyWriter};
 use super::arguments::{integer, is};
 use super::tracking::redirection;
 use super::{Handler, help};
+use crate::group::expiry;
 use crate::net::session::{Client, Next, ReplyMode, Session, Unblock};
 use crate::pause::Scope;
 use crate::pubsub;
@@ -209,10 +210,18 @@ fn unblock(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Don
 }
 
 /// CLIENT UNPAUSE
-fn unpause(session: &mut Session, _: &Args<'_>, out: &mut ReplyWriter) -> Done {
+///
+/// What was due meanwhile goes before the answer, as far as one round of the expiry
+/// task takes it.
+fn unpause(session: &mut Session, _: &Args<'_>, _: &mut ReplyWriter) -> Done {
     session.server.pause.end();
-    out.ok();
-    Ok(Next::Continue)
+    let groups = session.server.groups();
+    Ok(Next::Work(Box::new(move |out| {
+        for group in &groups {
+            expiry::step(group);
+        }
+        out.ok();
+    })))
 }
 
 /// Gives the connection a name, or none. Also for HELLO.

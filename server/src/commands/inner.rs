@@ -107,7 +107,7 @@ pub(crate) fn run(
     let started = Instant::now();
     let mark = out.mark();
     let changes = txn.changes();
-    let scope = txn.begin_inner(db);
+    let scope = txn.begin_inner(db, command.spec);
     txn.witness_begin(command.spec, args);
     let mut outcome = (command.handler)(txn, args, out);
     if txn.is_recorded() && outcome.is_ok() {

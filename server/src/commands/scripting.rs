@@ -4,6 +4,7 @@ use cairn_protocol::resp::{Args, ReplyWriter};
 
 use super::arguments::{integer, is};
 use super::{Handler, container, help, subcommand_syntax};
+use crate::net::Debugging;
 use crate::net::session::{Next, Session};
 use crate::scripting::{self, Call, running, sha1};
 use crate::txn::{CommandError, Txn};
@@ -142,19 +143,29 @@ fn script_kill(_: &mut Session, _: &Args<'_>, out: &mut ReplyWriter) -> Done {
 
 /// SCRIPT DEBUG YES | SYNC | NO
 ///
-/// There is no debugger: it can only be switched off.
-fn script_debug(_: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
-    let mode = args.get(2);
-    if is(mode, "NO") {
-        out.ok();
-        return Ok(Next::Continue);
-    }
-    if is(mode, "YES") || is(mode, "SYNC") {
+/// What is debugged after YES changes nothing; after SYNC it has the writer.
+fn script_debug(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
+    if !out.is_empty() {
         return Err(CommandError::fixed(
-            "ERR the Lua debugger is not available on this server",
+            "ERR SCRIPT DEBUG must be called outside a pipeline",
         ));
     }
-    Err(CommandError::fixed("ERR Use SCRIPT DEBUG YES/SYNC/NO"))
+    session.debugging = match args.get(2) {
+        word if is(word, "NO") => None,
+        word if is(word, "YES") => Some(Debugging::Apart),
+        word if is(word, "SYNC") && session.server.is_cluster() => {
+            return Err(CommandError::fixed(
+                "ERR SCRIPT DEBUG SYNC would hold up a whole group of the cluster; use SCRIPT \
+                 DEBUG YES",
+            ));
+        }
+        word if is(word, "SYNC") => Some(Debugging::Sync),
+        _ => {
+            return Err(CommandError::fixed("ERR Use SCRIPT DEBUG YES/SYNC/NO"));
+        }
+    };
+    out.ok();
+    Ok(Next::Continue)
 }
 
 /// SCRIPT HELP

@@ -58,6 +58,7 @@ impl Bench {
                 cluster: false,
                 slot_epoch: 0,
                 roams: false,
+                keeps_expired: false,
                 may_block: true,
                 client: 0,
                 events: true,

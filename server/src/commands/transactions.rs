@@ -9,8 +9,10 @@
 //! ```
 //!
 //! So it is one entry of the log, and is fetched for and run again as any
-//! other command is. Commands of the session have no arguments here; the
-//! connection runs them afterwards and puts their replies in their places.
+//! other command is. Commands of the session have no arguments here. Those that
+//! what follows may depend on run at their places, on the session that the
+//! connection lends (`net::nested`); the others are run by the connection
+//! afterwards, which puts their replies in their places.
 
 use cairn_protocol::acl::{Context, Denied};
 use cairn_protocol::command::{Resolved, resolve};
@@ -147,15 +149,20 @@ pub(crate) fn parts<'a>(exec: &Args<'a>) -> impl Iterator<Item = Part<'a>> {
 }
 
 /// EXEC, with all that was queued: runs the commands on data one after the
-/// other. The reply is an array of all replies but those of the session.
+/// other. The reply is an array of all replies but those that are left for later.
 pub(crate) fn exec(
     txn: &mut Txn<'_>,
     args: &Args<'_>,
     out: &mut ReplyWriter,
 ) -> Result<(), CommandError> {
     out.array(parts(args).count());
-    for part in parts(args) {
+    let nested = txn.nested();
+    for (at, part) in parts(args).enumerate() {
         let Part::Data(db, args) = part else {
+            txn.witness_place();
+            if let Some(nested) = nested {
+                nested.lock().run(at, out);
+            }
             continue;
         };
         match inner::find(&args) {
@@ -163,6 +170,9 @@ pub(crate) fn exec(
             Ok(command) => {
                 if let Answer::Failed(error) = inner::run(txn, db, command, &args, out)? {
                     out.error(error.to_string());
+                }
+                if let (Some(nested), Some(run)) = (nested, txn.last_inner()) {
+                    nested.lock().ran(at, run, &args);
                 }
             }
         }

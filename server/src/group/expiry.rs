@@ -32,7 +32,8 @@ pub fn run(group: &Arc<Group>, stop: &AtomicBool) {
 
 /// One round. True if there may be more that is due now.
 pub fn step(group: &Arc<Group>) -> bool {
-    if !group.is_ready() || group.expiry_paused.load(Ordering::Relaxed) {
+    let held = group.expiry_paused.load(Ordering::Relaxed) || group.events.writes_paused();
+    if !group.is_ready() || held {
         return false;
     }
     round(group).unwrap_or_else(|error| {

@@ -142,6 +142,11 @@ pub trait EventListener: Send + Sync {
         false
     }
 
+    /// Whether nothing may change of its own accord now (CLIENT PAUSE).
+    fn writes_paused(&self) -> bool {
+        false
+    }
+
     /// What replicas are told of one entry of a group.
     fn recorded(&self, _group: GroupId, _tape: &Tape) {}
 
@@ -357,6 +362,7 @@ impl Group {
             recorded: self.events.recording(),
             delivery: Delivery::Whole,
             roams: false,
+            keeps_expired: self.events.writes_paused(),
         }
     }
 

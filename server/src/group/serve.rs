@@ -208,7 +208,10 @@ impl Group {
         now: u64,
         disk: bool,
     ) -> Result<(), CommandError> {
-        let context = self.context(waiter.db, waiter.slot, now, disk);
+        let context = TxnContext {
+            keeps_expired: false,
+            ..self.context(waiter.db, waiter.slot, now, disk)
+        };
         let maps = self.store.maps();
         let savepoint = writer.overlay.savepoint();
         let (taped, changes) = (writer.overlay.tape.len(), writer.overlay.changes());

@@ -20,8 +20,9 @@ use parking_lot::{Mutex, MutexGuard};
 use super::blocked::Waiter;
 use super::watch::WatcherId;
 use crate::commands::DataHandler;
+use crate::scripting::debugger::Debugger;
 use crate::scripting::runs_scripts;
-use crate::txn::InnerRun;
+use crate::txn::{Call, InnerRun, Nested};
 
 /// What became of one command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,6 +173,12 @@ pub struct SubmissionState {
     pub subjects: Subjects,
     /// Error lines that were answered with. The owner takes them.
     pub errors: Vec<String>,
+    /// What EXECs ran, for MONITOR, by their requests. The owner takes it.
+    pub calls: Vec<(u32, Call)>,
+    /// The owner's session, lent to the EXEC that is the only command.
+    pub nested: Option<Arc<Mutex<dyn Nested>>>,
+    /// Of the script that is the only command. The owner takes it back.
+    pub(crate) debugger: Option<Arc<Mutex<Debugger>>>,
 }
 
 impl Default for SubmissionState {
@@ -185,6 +192,9 @@ impl Default for SubmissionState {
             inner: Vec::new(),
             subjects: Subjects::default(),
             errors: Vec::new(),
+            calls: Vec::new(),
+            nested: None,
+            debugger: None,
         }
     }
 }

@@ -18,6 +18,7 @@ use super::serve::{Progress, is_exec};
 use super::submission::{Outcome, QueuedCommand, Submission, SubmissionState};
 use super::{Group, Job, SlotVerdict};
 use crate::replication;
+use crate::scripting::debugger::debug_here;
 use crate::storage::generations::GenerationMap;
 use crate::storage::{MetaKey, Position, Record, Store};
 use crate::txn::effects::Effects;
@@ -25,7 +26,9 @@ use crate::txn::events::Event;
 use crate::txn::overlay::{Overlay, State};
 use crate::txn::staging;
 use crate::txn::tape::Tape;
-use crate::txn::{CommandError, Delivery, EventClass, EventKey, Notes, Refused, Txn, TxnContext};
+use crate::txn::{
+    After, CommandError, Delivery, EventClass, EventKey, Notes, Refused, Txn, TxnContext,
+};
 
 /// Commands evaluated in one turn at most.
 const MAX_COMMANDS: usize = 8192;
@@ -74,6 +77,8 @@ struct Turn {
     flags: Vec<Arc<AtomicBool>>,
     events: Vec<Event>,
     tape: Tape,
+    /// What is done behind the events.
+    after: Vec<After>,
     /// Those who waited and got something.
     served: Vec<Arc<Waiter>>,
     step: Option<StepDone>,
@@ -84,6 +89,8 @@ struct Turn {
 /// State of the one writer.
 pub(super) struct Writer {
     pub(super) overlay: Overlay,
+    /// What commands of this turn want done once it is applied.
+    after: Vec<After>,
     position: Position,
     in_flight: Option<Turn>,
 }
@@ -92,6 +99,7 @@ impl Writer {
     pub(super) fn new(store: &Store) -> Writer {
         let mut writer = Writer {
             overlay: Overlay::new(GenerationMap::empty(), 0),
+            after: Vec::new(),
             position: Position::default(),
             in_flight: None,
         };
@@ -170,7 +178,7 @@ impl Group {
     /// One batch. False if there was nothing to do.
     fn run(self: &Arc<Self>, writer: &mut Writer, scripts: bool) -> bool {
         let mut turn = Turn::default();
-        let now = self.now();
+        let mut now = self.now();
         let mut commands = 0;
         while commands < MAX_COMMANDS && writer.overlay.bytes() < MAX_ENTRY_BYTES {
             let Some(job) = self.next_job(commands == 0, scripts) else {
@@ -178,7 +186,7 @@ impl Group {
             };
             commands += match job {
                 Job::Client(submission) => {
-                    let n = self.evaluate(writer, &submission, &mut turn.served, now);
+                    let n = self.evaluate(writer, &submission, &mut turn.served, &mut now);
                     turn.submissions.push(submission);
                     n
                 }
@@ -228,6 +236,7 @@ impl Group {
             return false;
         }
         turn.events = std::mem::take(&mut writer.overlay.events);
+        turn.after = std::mem::take(&mut writer.after);
         if !writer.overlay.tape.is_empty() {
             turn.tape = std::mem::take(&mut writer.overlay.tape);
         }
@@ -287,7 +296,7 @@ impl Group {
         writer: &mut Writer,
         submission: &Submission,
         served: &mut Vec<Arc<Waiter>>,
-        now: u64,
+        now: &mut u64,
     ) -> usize {
         let mut state = submission.lock();
         let state = &mut *state;
@@ -308,10 +317,14 @@ impl Group {
             let (outcome, failed) = match self.refusal(&command) {
                 _ if late => (Outcome::NotExecuted, false),
                 Some(refusal) => (refusal, false),
-                None => self.evaluate_one(writer, &maps, state, at, now),
+                None => self.evaluate_one(writer, &maps, state, at, *now),
             };
+            if state.nested.is_some() {
+                // It may have slept.
+                *now = self.now().max(*now);
+            }
             if self.is_observed() {
-                self.observe(writer, seen, served, now);
+                self.observe(writer, seen, served, *now);
             }
             if command.watcher != 0 && outcome == Outcome::Done {
                 self.settle_watches(writer, state, &command);
@@ -363,6 +376,7 @@ impl Group {
             client: command.client,
             track: command.track,
             roams: command.roams,
+            keeps_expired: context.keeps_expired && !command.spec.flags.contains(Flags::WRITE),
             misses: context.misses && command.spec.is_readonly(),
             delivery: match command.pieces {
                 true => Delivery::IfSmall,
@@ -379,9 +393,12 @@ impl Group {
             return (Outcome::Done, false);
         }
         let args = state.requests.get(command.request as usize);
+        let nested = state.nested.clone();
+        let _debugged = state.debugger.clone().map(debug_here);
         let mut txn = Txn::write(&self.store, maps, &mut writer.overlay, context)
             .on_behalf_of(state.subjects.of(at))
-            .within(self.served_slots());
+            .within(self.served_slots())
+            .of_connection(nested.as_deref());
         txn.witness_begin(command.spec, &args);
         let mut outcome = (command.handler)(&mut txn, &args, &mut state.replies);
         if context.recorded && outcome.is_ok() {
@@ -389,8 +406,13 @@ impl Group {
             outcome = replication::record(&mut txn, command.spec, &args, reply, changes);
         }
         txn.witness_end(command.spec, &args);
-        let notes = txn.take_notes();
+        let mut notes = txn.take_notes();
         let failed = notes.as_ref().is_some_and(|notes| notes.said.failed);
+        if let Some(notes) = &mut notes
+            && outcome.is_ok()
+        {
+            writer.after.append(&mut notes.after);
+        }
         if let Some(notes) = notes
             && !matches!(outcome, Err(CommandError::Cold))
         {
@@ -432,8 +454,17 @@ impl Group {
     /// What a command noted counts once it has its outcome.
     fn keep_notes(&self, state: &mut SubmissionState, at: usize, notes: Notes) {
         if !notes.witness.is_empty() {
-            let client = state.commands[at].client;
-            self.events.witnessed(client, notes.witness);
+            let command = &state.commands[at];
+            match is_exec(command) && command.client != 0 {
+                // Some of its commands are still to run.
+                true => {
+                    let calls = notes.witness.calls.into_iter();
+                    state
+                        .calls
+                        .extend(calls.map(|call| (command.request, call)));
+                }
+                false => self.events.witnessed(command.client, notes.witness),
+            }
         }
         note_refused(state.subjects.of(at), &notes.refused);
         state
@@ -455,6 +486,10 @@ impl Group {
     /// Removes due keys. A row whose record is gone or has another expiry
     /// stands for an incarnation that the compaction filter dropped.
     fn expire(&self, writer: &mut Writer, due: &[(MetaKey, u64)], now: u64) {
+        if self.events.writes_paused() {
+            // The task comes again.
+            return;
+        }
         let recorded = self.events.recording();
         for (key, at) in due.iter().filter(|(_, at)| *at < now) {
             let Ok(record) = self.known_record(writer, key) else {
@@ -555,6 +590,9 @@ impl Group {
             if !turn.events.is_empty() {
                 self.events.fire(&turn.events);
             }
+            std::mem::take(&mut turn.after)
+                .into_iter()
+                .for_each(|what| what());
         }
         // The emptied list keeps its room.
         turn.events.clear();

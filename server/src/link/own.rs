@@ -25,6 +25,10 @@ use crate::pubsub::Kind;
 use crate::server::Server;
 use crate::txn::CommandError;
 
+const NO_DEBUGGER: CommandError = CommandError::fixed(
+    "ERR the Lua debugger is not served through a proxy: connect to the node itself",
+);
+
 /// See the module's documentation.
 pub(super) struct Own {
     pub session: Session,
@@ -277,6 +281,7 @@ impl Engine {
                 Ok(Next::Continue)
             }
             None if d.spec.id == id::CLIENT_UNBLOCK => self.unblock(asked),
+            None if d.spec.id == id::SCRIPT_DEBUG => Err(NO_DEBUGGER),
             None => self.call(asked, d.spec.id, handler),
         };
         let failed = next.is_err();

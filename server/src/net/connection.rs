@@ -7,6 +7,7 @@
 
 mod ahead;
 mod blocking;
+mod debugging;
 mod pieces;
 mod sync;
 mod transaction;
@@ -24,10 +25,13 @@ use cairn_protocol::command::{
 };
 use cairn_protocol::resp::{Args, Limits, ProtocolError, ReplyWriter, RequestParser, Requests};
 use cairn_protocol::timing::Tally;
+use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use self::blocking::BlockedClient;
+pub use self::debugging::Debugging;
+use super::nested::NestedSession;
 use super::read::{ReadJob, ReadOutcome};
 use super::session::{Client, Next, ReplyMode, Session};
 use super::turns::Turns;
@@ -42,7 +46,7 @@ use crate::replication::Feed;
 use crate::scripting::{self, running::busy_line};
 use crate::server::{Home, Route, Server};
 use crate::tracking::Kind;
-use crate::txn::{CommandError, InnerRun, Txn, TxnContext};
+use crate::txn::{Call, CommandError, InnerRun, Nested, Txn, TxnContext};
 
 const READ_CHUNK: usize = 20 << 10;
 /// Room for input that a client keeps while clients are counted.
@@ -91,6 +95,10 @@ struct Connection {
     inner: Vec<(usize, InnerRun)>,
     /// Error lines that the submission answered with.
     errors: Vec<String>,
+    /// What EXECs ran, for MONITOR, by their requests.
+    calls: Vec<(u32, Call)>,
+    /// The session, while an EXEC has it in the writer.
+    nested: Option<Arc<Mutex<NestedSession>>>,
     /// When the command that waits now has waited long enough, if ever.
     blocked_until: Option<Option<Instant>>,
 }
@@ -153,6 +161,8 @@ pub(super) async fn serve(
         blocked: Vec::new(),
         inner: Vec::new(),
         errors: Vec::new(),
+        calls: Vec::new(),
+        nested: None,
         blocked_until: None,
         stream,
         session,
@@ -605,6 +615,10 @@ impl Connection {
         if d.spec.id == id::WATCH {
             return self.watch(request, d, group).await;
         }
+        if let Some(how) = self.session.debugging.filter(|_| is_script(d.spec)) {
+            // Boxed: few connections need the room.
+            return Box::pin(self.debug(request, d, handler, group, how)).await;
+        }
         if is_read && self.pending.is_empty() {
             return self.read_one(request, d, handler, group).await;
         }
@@ -905,9 +919,14 @@ impl Connection {
     }
 
     fn lend(&mut self) {
+        self.calls.clear();
         let mut state = self.submission.lock();
         state.base = Some(self.out.mark());
         state.subjects = Subjects::All(self.session.subject().cloned());
+        state.nested = self
+            .nested
+            .clone()
+            .map(|nested| nested as Arc<Mutex<dyn Nested>>);
         std::mem::swap(&mut state.requests, &mut self.requests);
         std::mem::swap(&mut state.commands, &mut self.pending);
         std::mem::swap(&mut state.replies, &mut self.out);
@@ -921,6 +940,9 @@ impl Connection {
         std::mem::swap(&mut state.blocked, &mut self.blocked);
         std::mem::swap(&mut state.inner, &mut self.inner);
         std::mem::swap(&mut state.errors, &mut self.errors);
+        std::mem::swap(&mut state.calls, &mut self.calls);
+        state.nested = None;
+        state.debugger = None;
     }
 
     /// Accounts for what was answered and prepares the rest for another try.
@@ -1041,9 +1063,11 @@ impl Connection {
         let command = d.spec.id.index();
         self.tally
             .ran(&server.stats.commands, command, nanos, failed);
-        if server.announcer.monitors.any() && d.spec.id == id::EXEC {
-            self.show_exec(request);
-        } else if server.announcer.monitors.any() {
+        // What has its place within an EXEC is shown with it.
+        let shown = server.announcer.monitors.any() && !self.session.nested;
+        if shown && d.spec.id == id::EXEC {
+            self.show_exec(request, None);
+        } else if shown {
             let (sender, args) = (self.sender(), self.requests.get(request));
             let monitors = &server.announcer.monitors;
             monitors.show(sender, self.session.db, d.spec, &args);
@@ -1079,6 +1103,11 @@ const UNKNOWN: &str = "UNKNOWN the outcome of the command is not known; it may h
 const TRY_AGAIN: &str = "TRYAGAIN the slot is being moved; try again";
 /// A direct client waits so many times the longest pause of a move.
 const FROZEN_PATIENCE: u32 = 10;
+
+/// What is debugged after SCRIPT DEBUG.
+fn is_script(spec: &CommandSpec) -> bool {
+    [id::EVAL, id::EVALSHA, id::EVAL_RO, id::EVALSHA_RO].contains(&spec.id)
+}
 
 fn dispatched(command: &QueuedCommand) -> Dispatched {
     let handler = Handler::Write(command.handler);

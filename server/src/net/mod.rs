@@ -6,6 +6,7 @@
 mod connection;
 mod listener;
 pub(crate) mod multi;
+mod nested;
 pub mod outbox;
 pub(crate) mod pieces;
 pub(crate) mod read;
@@ -13,6 +14,7 @@ pub mod session;
 pub mod sockets;
 mod turns;
 
+pub use connection::Debugging;
 pub(crate) use connection::warm;
 pub use listener::{Network, start, start_node};
 pub use pieces::InPieces;

@@ -15,6 +15,7 @@ use cairn_protocol::resp::{ReplyWriter, Version};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
 
+use super::Debugging;
 use super::multi::Multi;
 use super::outbox::{Message, Outbox, OutputLimit, Put};
 use crate::config::LiveSettings;
@@ -417,6 +418,8 @@ pub struct Session {
     pub caching: bool,
     /// What a replica has said about itself (REPLCONF).
     pub handshake: Handshake,
+    /// SCRIPT DEBUG.
+    pub debugging: Option<Debugging>,
     /// What was queued since MULTI.
     pub multi: Option<Box<Multi>>,
     watching: Watching,
@@ -448,6 +451,7 @@ impl Session {
             tracking: tracking::Kind::Off,
             caching: false,
             handshake: Handshake::default(),
+            debugging: None,
             multi: None,
             watching: Watching::default(),
         }

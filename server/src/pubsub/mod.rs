@@ -192,6 +192,26 @@ impl PubSub {
         )
     }
 
+    /// How many a message to this channel would be sent to now.
+    pub fn receivers(&self, channel: &[u8], kind: Kind) -> usize {
+        let channels = match kind {
+            Kind::Shard => &self.shard_channels,
+            Kind::Channel | Kind::Pattern => &self.channels,
+        };
+        let direct = channels.get(channel).map_or(0, |listeners| listeners.len());
+        if kind == Kind::Shard || self.pattern_count.load(Ordering::Acquire) == 0 {
+            return direct;
+        }
+        let patterns = self.patterns.read();
+        let matching = patterns
+            .iter()
+            .filter(|(pattern, _)| glob_match(pattern, channel, false));
+        direct
+            + matching
+                .map(|(_, listeners)| listeners.len())
+                .sum::<usize>()
+    }
+
     /// Ends all subscriptions to the sharded channels that `gone` names, and
     /// tells the listeners: their slots are served elsewhere.
     pub fn leave_shards(&self, gone: impl Fn(&[u8]) -> bool) {

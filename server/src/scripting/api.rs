@@ -11,7 +11,7 @@ use super::lua::{
 };
 use super::reply::push_reply;
 use super::run::Refusal;
-use super::{library, sha1};
+use super::{debugger, library, sha1};
 use crate::commands::connection::REDIS_VERSION;
 
 /// Pushes the table that scripts see; `eval` brings what only scripts of EVAL have.
@@ -88,6 +88,11 @@ unsafe fn set_version(state: State) {
     }
 }
 
+/// Pushes the function `redis.call`.
+pub(super) unsafe fn push_call(state: State) {
+    unsafe { ffi::lua_pushcclosure(state, native!(call), 0) }
+}
+
 /// redis.call(command, ...)
 unsafe fn call(state: State) -> Result<c_int, Raise> {
     unsafe { run_command(state, true) }
@@ -108,21 +113,34 @@ unsafe fn run_command(state: State, raise: bool) -> Result<c_int, Raise> {
         if let Some(abort) = Host::of(state).abort.get() {
             return end_script(state, abort);
         }
+        let debugger = Host::of(state).debugger();
         if let Err(text) = check_arguments(state) {
+            if let Some(debugger) = debugger {
+                debugger::show_error(debugger, text.as_bytes());
+            }
             return give_error(state, text.as_bytes(), raise);
         }
         run.request((1..=arguments(state)).map(|at| argument(state, at)));
         ffi::lua_settop(state, 0);
+        if let Some(debugger) = debugger {
+            debugger::show_command(debugger, &run.words());
+        }
         match run.execute() {
             Ok(()) => {}
             Err(Refusal::Abort) => return end_script(state, Abort::Undo),
             Err(Refusal::Text(text)) => {
+                if let Some(debugger) = debugger {
+                    debugger::show_error(debugger, text.as_bytes());
+                }
                 push_error_reply(state, text.as_bytes());
                 mark_counted(state);
                 return finish(raise);
             }
         }
         let reply = run.reply();
+        if let Some(debugger) = debugger {
+            debugger::show_reply(debugger, &reply);
+        }
         if push_reply(state, &reply).is_err() {
             ffi::lua_settop(state, 0);
             return give_error(state, b"the reply is too large for a script", raise);
@@ -335,15 +353,26 @@ unsafe fn log(state: State) -> Result<c_int, Raise> {
     }
 }
 
-/// redis.breakpoint(): there is no debugger to stop in.
+/// redis.breakpoint(): whether there is a debugger to stop in.
 unsafe fn breakpoint(state: State) -> Result<c_int, Raise> {
-    unsafe { ffi::lua_pushboolean(state, 0) };
-    Ok(1)
+    unsafe {
+        let debugger = Host::of(state).debugger();
+        if let Some(debugger) = debugger {
+            debugger::breakpoint(debugger);
+        }
+        ffi::lua_pushboolean(state, debugger.is_some().into());
+        Ok(1)
+    }
 }
 
-/// redis.debug(...): there is no debugger to show it.
-unsafe fn debug(_: State) -> Result<c_int, Raise> {
-    Ok(0)
+/// redis.debug(...): for a debugger, if there is one.
+unsafe fn debug(state: State) -> Result<c_int, Raise> {
+    unsafe {
+        if let Some(debugger) = Host::of(state).debugger() {
+            debugger::debug(state, debugger);
+        }
+        Ok(0)
+    }
 }
 
 /// redis.replicate_commands(): always so.

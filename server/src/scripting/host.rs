@@ -7,9 +7,10 @@
 use std::cell::{Cell, RefCell};
 use std::ffi::{c_int, c_void};
 
+use super::debugger::Debugger;
 use super::libraries::cjson;
 use super::library::Loading;
-use super::lua::{State, ffi};
+use super::lua::{State, ffi, push};
 use super::run::Run;
 
 /// Bytes that one Lua state may hold; above, allocation fails in the script.
@@ -57,6 +58,10 @@ pub(super) struct Host {
     pub run: Cell<*mut Run<'static, 'static>>,
     /// FUNCTION LOAD that runs, null between loads.
     pub loading: Cell<*mut Loading>,
+    /// The debugger of the run, null if there is none.
+    pub debugger: Cell<*const Debugger>,
+    /// The real table of globals, in Lua's registry.
+    pub globals: Cell<c_int>,
     pub abort: Cell<Option<Abort>>,
     pub json: RefCell<cjson::Settings>,
     /// Lua's own `next`, which ours delegates to.
@@ -70,6 +75,21 @@ impl Host {
             let mut data: *mut c_void = std::ptr::null_mut();
             ffi::lua_getallocf(state, &mut data);
             &*data.cast::<Host>()
+        }
+    }
+
+    /// The debugger of the script that runs.
+    pub unsafe fn debugger(&self) -> Option<&Debugger> {
+        unsafe { self.debugger.get().as_ref() }
+    }
+
+    /// Pushes a global of the script.
+    pub unsafe fn push_global(&self, state: State, name: &[u8]) {
+        unsafe {
+            ffi::lua_rawgeti_(state, ffi::LUA_REGISTRYINDEX, self.globals.get());
+            push(state, name);
+            ffi::lua_rawget_(state, -2);
+            ffi::lua_replace(state, -2);
         }
     }
 

@@ -13,6 +13,7 @@
 //! but for its answer BUSY.
 
 mod api;
+pub(crate) mod debugger;
 pub(crate) mod dump;
 mod host;
 mod libraries;
@@ -172,10 +173,7 @@ impl ScriptVm {
         }
         let code = &script.body[script.header_length..];
         let compiled = self.vm.compile(code, c"@user_script");
-        let compiled = compiled.map_err(|text| {
-            let text = String::from_utf8_lossy(&text).into_owned();
-            CommandError::line(format!("ERR Error compiling script (new function): {text}"))
-        })?;
+        let compiled = compiled.map_err(not_compiled)?;
         self.compiled.insert(*sha1, compiled);
         Ok(compiled)
     }
@@ -247,6 +245,9 @@ pub(crate) fn run_script(
             ));
         }
     };
+    if let Some(debugger) = debugger::here() {
+        return debug_script(txn, (sha1, &script), &debugger.lock(), call, out);
+    }
     with_scripts(|vm| {
         let function = vm.compile(sha1, &script)?;
         if known.is_none() {
@@ -264,6 +265,39 @@ pub(crate) fn run_script(
         let started = Run::new(&run, txn, full);
         vm.vm.run(function, &run, started, out)
     })?
+}
+
+/// The same with a debugger, in a state of its own.
+fn debug_script(
+    txn: &mut Txn<'_>,
+    (sha1, script): (&Hex, &Arc<KnownScript>),
+    debugger: &debugger::Debugger,
+    call: Call<'_>,
+    out: &mut ReplyWriter,
+) -> Result<bool, CommandError> {
+    let mut vm = Vm::for_scripts();
+    let code = &script.body[script.header_length..];
+    let function = vm.compile(code, c"@user_script").map_err(not_compiled)?;
+    if !debugger.is_scratch {
+        REGISTRY.remember(*sha1, script.clone(), false);
+    }
+    let run = Script {
+        name: sha1,
+        eval: true,
+        flags: script.flags,
+        read_only: call.read_only,
+        args: call.args,
+        keys: call.keys,
+    };
+    let full = may_run(&run, txn)?;
+    debugger.show_source(&script.body);
+    let started = Run::new(&run, txn, full).debugged_by(debugger);
+    vm.run(function, &run, started, out)
+}
+
+fn not_compiled(text: Vec<u8>) -> CommandError {
+    let text = String::from_utf8_lossy(&text).into_owned();
+    CommandError::line(format!("ERR Error compiling script (new function): {text}"))
 }
 
 /// Runs a function. True: its reply is no error.

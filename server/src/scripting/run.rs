@@ -9,11 +9,13 @@ use cairn_protocol::command::{CommandSpec, Flags, Resolved, id, resolve};
 use cairn_protocol::resp::{Args, ReplyWriter, Requests, Version};
 use cairn_protocol::slot::key_slot;
 
+use super::debugger::Debugger;
 use super::running::{self, Slow};
 use crate::commands::SessionHandler;
 use crate::commands::inner::{self, Answer, NotInner};
 use crate::dispatch::NO_REPLICAS;
 use crate::net::session::{Next, Session};
+use crate::pubsub::Kind;
 use crate::storage::generations::DATABASES;
 use crate::txn::{CommandError, InnerRun, Txn};
 
@@ -95,6 +97,7 @@ pub(super) struct Run<'a, 't> {
     reply: ReplyWriter,
     session: Option<Session>,
     calls: u32,
+    debugger: Option<&'a Debugger>,
 }
 
 /// Of so many calls of a script the statistics know.
@@ -122,7 +125,23 @@ impl<'a, 't> Run<'a, 't> {
             reply: ReplyWriter::new(Version::V2),
             session: None,
             calls: 0,
+            debugger: None,
         }
+    }
+
+    /// It stops where the debugger says, and is never busy: that one sees to it.
+    pub fn debugged_by(mut self, debugger: &'a Debugger) -> Run<'a, 't> {
+        (self.debugger, self.threshold) = (Some(debugger), None);
+        self
+    }
+
+    pub fn debugger(&self) -> Option<&'a Debugger> {
+        self.debugger
+    }
+
+    /// The words of the command that [`Run::request`] took.
+    pub fn words(&self) -> Args<'_> {
+        self.requests.get(0)
     }
 
     /// Takes the arguments of a command.
@@ -357,15 +376,42 @@ impl<'a, 't> Run<'a, 't> {
                 Ok(_) => self.reply.error("ERR DB index is out of range"),
                 Err(error) => self.reply.error(error.to_string()),
             },
+            // Nobody hears what does not happen.
+            id::PUBLISH | id::SPUBLISH if self.debugger.is_some_and(|d| d.is_scratch) => {
+                self.reply.integer(0);
+            }
+            id::PUBLISH => return self.publish(Kind::Channel),
+            id::SPUBLISH => return self.publish(Kind::Shard),
             // It waits for the writer, which is running this script.
             id::MIGRATE => return refuse(NOT_ALLOWED),
-            _ => {
-                self.run_on_session(handler)?;
-                if [id::PUBLISH, id::SPUBLISH].contains(&spec.id) && self.txn.is_recorded() {
-                    self.txn.record(self.requests.get(0).iter());
-                }
-            }
+            _ => self.run_on_session(handler)?,
         }
+        Ok(())
+    }
+
+    /// PUBLISH and SPUBLISH: whoever hears of it finds what the script has changed, so
+    /// it is sent once that is applied.
+    fn publish(&mut self, kind: Kind) -> Result<(), Refusal> {
+        if self.session.is_none() {
+            self.session = super::session();
+        }
+        let Some(session) = &self.session else {
+            return refuse("This Redis command is not allowed from script");
+        };
+        let args = self.requests.get(0);
+        let server = session.server.clone();
+        let receivers = server.pubsub().receivers(args.get(1), kind);
+        let (channel, message) = (args.get(1).to_vec(), args.get(2).to_vec());
+        self.txn.after(Box::new(move || {
+            match kind {
+                Kind::Shard => server.publish_to_shard(&channel, &message),
+                Kind::Channel | Kind::Pattern => server.publish(&channel, &message),
+            };
+        }));
+        if self.txn.is_recorded() {
+            self.txn.record(args.iter());
+        }
+        self.reply.integer(receivers as i64);
         Ok(())
     }
 

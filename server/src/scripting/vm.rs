@@ -8,7 +8,7 @@ use super::host::{Abort, Host, allocate, push_abort};
 use super::libraries::{bit, cjson, cmsgpack, pack};
 use super::lua::{State, absolute, bytes, c_text, ffi, get_raw, push, push_error_reply, set_raw};
 use super::run::{Run, Script};
-use super::{api, reply, sandbox};
+use super::{api, debugger, reply, sandbox};
 use crate::txn::CommandError;
 
 /// Instructions between two looks at the clock.
@@ -97,6 +97,7 @@ impl Vm {
             sandbox::refuse_unknown_names(state);
             ffi::lua_pushvalue(state, -1);
             self.globals = ffi::luaL_ref(state, ffi::LUA_REGISTRYINDEX);
+            self.host.globals.set(self.globals);
             self.seal_globals();
             ffi::lua_settop(state, 0);
         }
@@ -231,7 +232,15 @@ impl Vm {
             ffi::lua_pushcclosure(state, describe_error, 0);
             ffi::lua_rawgeti_(state, ffi::LUA_REGISTRYINDEX, function);
             let arguments = self.push_arguments(script);
-            ffi::lua_sethook(state, Some(look_at_clock), ffi::LUA_MASKCOUNT, INSTRUCTIONS);
+            let debugger = run.debugger();
+            let (hook, mask): (ffi::lua_Hook, c_int) = match debugger {
+                None => (look_at_clock, ffi::LUA_MASKCOUNT),
+                Some(_) => (debugger::at_line, ffi::LUA_MASKCOUNT | ffi::LUA_MASKLINE),
+            };
+            self.host
+                .debugger
+                .set(debugger.map_or(std::ptr::null(), std::ptr::from_ref));
+            ffi::lua_sethook(state, Some(hook), mask, INSTRUCTIONS);
             self.host.memory.resume();
 
             let status = ffi::lua_pcall(state, arguments, 1, 1);
@@ -260,6 +269,7 @@ impl Vm {
             };
             ffi::lua_settop(state, 0);
             self.host.run.set(std::ptr::null_mut());
+            self.host.debugger.set(std::ptr::null());
             self.help_collector();
             self.host.memory.resume();
             match self.host.abort.take() {

@@ -23,8 +23,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cairn_protocol::acl::{Denied, Subject};
-use cairn_protocol::command::CommandSpec;
-use cairn_protocol::resp::Args;
+use cairn_protocol::command::{CommandSpec, Flags};
+use cairn_protocol::resp::{Args, ReplyWriter};
+use parking_lot::Mutex;
 use rocksdb::{Direction, IteratorMode, ReadOptions};
 
 use self::effects::{Family, MapChange};
@@ -32,7 +33,7 @@ pub use self::error::{CommandError, ErrorCode};
 pub use self::events::{Event, EventClass, EventKey};
 use self::overlay::{Overlay, Savepoint, State};
 pub use self::pieces::{Delivery, Pieces};
-pub use self::witness::Witness;
+pub use self::witness::{Call, Witness};
 use crate::storage::generations::{DATABASES, GenerationMap};
 use crate::storage::keys::slot_of;
 use crate::storage::{Header, MetaKey, Pin, PinnedRows, Record, Store, TypeLimits, Version};
@@ -76,6 +77,9 @@ pub struct TxnContext {
     /// Whether a script without keys may be run by another group instead, if
     /// that has the first key that it uses ([`CommandError::Elsewhere`]).
     pub roams: bool,
+    /// Nothing is to be deleted because its time has come (CLIENT PAUSE); it is
+    /// absent all the same.
+    pub keeps_expired: bool,
 }
 
 /// The slots of a group, for scripts: which keys they use is seen only as they do.
@@ -115,6 +119,22 @@ pub struct Txn<'a> {
     said: Said,
     /// What the group serves; `None`: no others than those of the command's keys.
     slots: Option<&'a dyn ServedSlots>,
+    /// Whose EXEC it is, if that has commands of its connection.
+    nested: Option<&'a Mutex<dyn Nested>>,
+    /// What is done once the command's entry is applied.
+    after: Vec<After>,
+}
+
+/// The connection whose EXEC runs: commands of its own that have their place among
+/// those on data.
+pub trait Nested: Send {
+    /// Runs the command at this place of the EXEC if it may run here, and writes its
+    /// reply; otherwise it is left for later. Asked again (the EXEC was undone, and is
+    /// run again), it answers what it answered before.
+    fn run(&mut self, at: usize, out: &mut ReplyWriter);
+
+    /// The command on data at this place has run.
+    fn ran(&mut self, at: usize, run: &InnerRun, args: &Args<'_>);
 }
 
 /// One command that ran within another (EXEC, a script), for the statistics.
@@ -146,6 +166,9 @@ pub(crate) struct Said {
     pub failed: bool,
 }
 
+/// Something that others notice, and that is done once the entry is applied.
+pub type After = Box<dyn FnOnce() + Send>;
+
 /// What a command did beside its effects and its reply; most do nothing of it.
 pub(crate) struct Notes {
     pub witness: Witness,
@@ -153,6 +176,7 @@ pub(crate) struct Notes {
     pub inner: Vec<InnerRun>,
     pub refused: Vec<Refused>,
     pub said: Said,
+    pub after: Vec<After>,
 }
 
 /// SplitMix64's output function. Seeds go through it too: they come one step
@@ -181,6 +205,8 @@ impl<'a> Txn<'a> {
             refused: Vec::new(),
             said: Said::default(),
             slots: None,
+            nested: None,
+            after: Vec::new(),
             missed: Vec::new(),
             witness: Witness::default(),
         }
@@ -191,6 +217,15 @@ impl<'a> Txn<'a> {
         Txn {
             pin: Some(pin),
             ..Txn::read(pin.store(), pin.maps(), context)
+        }
+    }
+
+    /// What changes a pinned moment for itself alone: nothing of it is kept. It may
+    /// wait for the disk.
+    pub fn scratch(pin: &'a Pin, overlay: &'a mut Overlay, context: TxnContext) -> Txn<'a> {
+        Txn {
+            overlay: Some(overlay),
+            ..Txn::pinned(pin, context)
         }
     }
 
@@ -225,6 +260,8 @@ impl<'a> Txn<'a> {
             refused: Vec::new(),
             said: Said::default(),
             slots: None,
+            nested: None,
+            after: Vec::new(),
             missed: Vec::new(),
             witness: Witness::default(),
         }
@@ -240,6 +277,16 @@ impl<'a> Txn<'a> {
     pub fn within(mut self, slots: Option<&'a dyn ServedSlots>) -> Txn<'a> {
         self.slots = slots;
         self
+    }
+
+    /// An EXEC that has commands of its connection.
+    pub(crate) fn of_connection(mut self, nested: Option<&'a Mutex<dyn Nested>>) -> Txn<'a> {
+        self.nested = nested;
+        self
+    }
+
+    pub(crate) fn nested(&self) -> Option<&'a Mutex<dyn Nested>> {
+        self.nested
     }
 
     /// Whether a script may use keys of this slot.
@@ -297,13 +344,14 @@ impl<'a> Txn<'a> {
 
     /// Begins a command within this one: on database `db`, never waiting for
     /// its keys. What [`Txn::end_inner`] takes back.
-    pub(crate) fn begin_inner(&mut self, db: usize) -> InnerScope {
+    pub(crate) fn begin_inner(&mut self, db: usize, spec: &CommandSpec) -> InnerScope {
         let scope = InnerScope {
             context: self.context,
             savepoint: self.overlay.as_ref().map(|o| o.inner_savepoint()),
         };
         (self.context.db, self.context.may_block) = (db, false);
         self.context.delivery = Delivery::Whole;
+        self.context.keeps_expired &= !spec.flags.contains(Flags::WRITE);
         scope
     }
 
@@ -342,7 +390,8 @@ impl<'a> Txn<'a> {
             && self.said.errors.is_empty()
             && self.witness.is_empty()
             && self.inner.is_empty()
-            && self.refused.is_empty();
+            && self.refused.is_empty()
+            && self.after.is_empty();
         if quiet {
             return None;
         }
@@ -351,7 +400,18 @@ impl<'a> Txn<'a> {
             inner: self.take_inner(),
             refused: std::mem::take(&mut self.refused),
             said: std::mem::take(&mut self.said),
+            after: std::mem::take(&mut self.after),
         })
+    }
+
+    /// Has something done once the command's entry is applied; never, if it is not.
+    pub(crate) fn after(&mut self, what: After) {
+        self.after.push(what);
+    }
+
+    /// The last of them.
+    pub(crate) fn last_inner(&self) -> Option<&InnerRun> {
+        self.inner.last()
     }
 
     /// The inner commands so far, in order.
@@ -459,17 +519,16 @@ impl<'a> Txn<'a> {
 
     fn get_raw(&mut self, key: &MetaKey) -> Result<Option<Record>, CommandError> {
         self.touched += 1;
-        if let Some(pin) = self.pin {
-            return Ok(pin.record(key)?);
-        }
-        let Some(overlay) = &mut self.overlay else {
-            return self.store.record(key, self.context.disk);
-        };
-        if let Some(known) = overlay.get(key) {
+        if let Some(known) = self.overlay.as_ref().and_then(|overlay| overlay.get(key)) {
             return Ok(known.cloned());
         }
-        let record = self.store.record(key, self.context.disk)?;
-        overlay.load(key, record.clone());
+        let record = match self.pin {
+            Some(pin) => pin.record(key)?,
+            None => self.store.record(key, self.context.disk)?,
+        };
+        if let Some(overlay) = &mut self.overlay {
+            overlay.load(key, record.clone());
+        }
         Ok(record)
     }
 
@@ -482,7 +541,8 @@ impl<'a> Txn<'a> {
         at: u64,
     ) -> Result<(), CommandError> {
         self.note_expired(at)?;
-        let Some(overlay) = &mut self.overlay else {
+        let keeps = self.context.keeps_expired;
+        let Some(overlay) = self.overlay.as_mut().filter(|_| !keeps) else {
             return Ok(());
         };
         let changes = overlay.changes();

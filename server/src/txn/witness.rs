@@ -28,11 +28,28 @@ pub struct Witness {
 }
 
 /// A command within another.
+#[derive(Debug)]
 pub struct Call {
     /// A script called it.
     pub by_script: bool,
     pub db: usize,
+    /// Empty: a command of the connection has its place here.
     pub args: Vec<Vec<u8>>,
+}
+
+impl Call {
+    /// The place of a command that the connection runs.
+    pub fn place(db: usize) -> Call {
+        Call {
+            by_script: false,
+            db,
+            args: Vec::new(),
+        }
+    }
+
+    pub fn is_place(&self) -> bool {
+        self.args.is_empty()
+    }
 }
 
 impl Witness {
@@ -62,6 +79,13 @@ impl Txn<'_> {
                 self.witness.declared = keys_of(spec, args);
                 self.witness.noted_at = usize::MAX;
             }
+        }
+    }
+
+    /// Here is the place of a command that the connection runs.
+    pub(crate) fn witness_place(&mut self) {
+        if self.context.monitored {
+            self.witness.calls.push(Call::place(self.context.db));
         }
     }
 

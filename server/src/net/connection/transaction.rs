@@ -5,19 +5,25 @@
 //! afterwards, and puts their replies in their places.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use cairn_protocol::command::{Resolved, id, resolve};
+use cairn_protocol::command::id;
+use cairn_protocol::monitor::line;
 use cairn_protocol::resp::{FrameScanner, ReplyWriter};
+use parking_lot::Mutex;
 
 use super::{Connection, End, GroupHandle, redirection};
 use crate::commands::Handler;
 use crate::commands::arguments::database;
 use crate::commands::transactions::{self, Part};
 use crate::dispatch::{Dispatched, refused_for_space, refused_without_replicas};
-use crate::net::multi::Multi;
+use crate::monitor::Sender;
+use crate::net::multi::{Multi, OfSession};
+use crate::net::nested::NestedSession;
+use crate::net::session::Session;
 use crate::server::Route;
-use crate::txn::InnerRun;
+use crate::txn::{Call, InnerRun};
 
 const ABORTED: &str = "EXECABORT Transaction discarded because of previous errors.";
 pub(super) const REFUSED: &str = "EXECABORT Transaction discarded because of: ";
@@ -148,8 +154,8 @@ impl Connection {
             return self.answer_error(&line).await;
         }
         if multi.failed {
-            let stats = &self.session.server.stats.commands;
-            self.tally.ran(stats, id::EXEC.index(), 0, true);
+            self.account_exec(true);
+            self.show_exec(0, None);
             return self.answer_error(ABORTED.as_bytes()).await;
         }
         if let Some(subject) = self.session.subject() {
@@ -157,7 +163,13 @@ impl Connection {
         }
         if !multi.has_data() && !self.session.is_watching() {
             self.out.array(multi.len());
-            return self.run_of_session(multi, &[]).await;
+            self.account_exec(false);
+            self.calls.clear();
+            if self.session.server.announcer.monitors.any() {
+                let places = (0..multi.len()).map(|_| (0, Call::place(self.session.db)));
+                self.calls.extend(places);
+            }
+            return self.run_of_session(multi, &[], 0).await;
         }
         let slot = multi.slot.or(self.session.watched_slot());
         let group = match &self.home {
@@ -205,7 +217,14 @@ impl Connection {
             let watcher = self.session.client.id;
             self.pending.last_mut().expect("just queued").watcher = watcher;
         }
+        if spliced {
+            self.lend_session(&mut multi);
+        }
         let outcome = self.submit().await;
+        let ran_in_place = match self.nested.take() {
+            Some(nested) => self.take_session(&nested, &mut multi),
+            None => 0,
+        };
         std::mem::swap(&mut self.requests, &mut multi.exec);
         outcome?;
         if !spliced {
@@ -217,20 +236,75 @@ impl Connection {
         let head = head.to_vec();
         if !reply.starts_with(&head) {
             // Nil, or an error: nothing was executed.
+            self.show_exec(0, None);
+            return Ok(());
+        }
+        if multi.of_session.len() == ran_in_place {
+            self.show_exec(0, Some(&multi));
             return Ok(());
         }
         self.out.clear();
         self.out.raw(&head);
-        self.run_of_session(multi, &reply[head.len()..]).await
+        let rest = &reply[head.len()..];
+        self.run_of_session(multi, rest, ran_in_place).await
     }
 
-    /// Runs the commands of the session, and puts the replies of those on
-    /// data, which `of_data` are, in between.
-    async fn run_of_session(&mut self, mut multi: Box<Multi>, of_data: &[u8]) -> Result<(), End> {
+    /// Commands of the session run in the writer, where what follows depends on them.
+    fn lend_session(&mut self, multi: &mut Multi) {
+        let (server, client) = (self.session.server.clone(), self.session.client.clone());
+        // What the connection itself looks at meanwhile.
+        let mut placeholder = Session::new(server, client);
+        (placeholder.db, placeholder.version) = (self.session.db, self.session.version);
+        placeholder.authenticated = self.session.authenticated;
+        placeholder.reply_mode = self.session.reply_mode;
+        placeholder.nested = true;
+        let mut session = std::mem::replace(&mut self.session, placeholder);
+        session.nested = true;
+        let of_session = std::mem::take(&mut multi.of_session);
+        let requests = std::mem::take(&mut multi.session_requests);
+        let nested = NestedSession::new(session, of_session, requests);
+        self.nested = Some(Arc::new(Mutex::new(nested)));
+    }
+
+    /// Takes it back. How many of its commands have run, which are then first.
+    fn take_session(&mut self, nested: &Mutex<NestedSession>, multi: &mut Multi) -> usize {
+        let mut nested = nested.lock();
+        std::mem::swap(&mut self.session, &mut nested.session);
+        self.session.nested = false;
+        for run in std::mem::take(&mut nested.runs) {
+            let stats = &self.session.server.stats.commands;
+            let nanos = u64::from(run.nanos);
+            self.tally
+                .ran(stats, run.spec.id.index(), nanos, run.failed);
+        }
+        multi.of_session = std::mem::take(&mut nested.of_session);
+        multi.session_requests = std::mem::take(&mut nested.requests);
+        multi
+            .of_session
+            .sort_by_key(|command| (!nested.has_run(command.at), command.at));
+        multi
+            .of_session
+            .partition_point(|command| nested.has_run(command.at))
+    }
+
+    /// For the statistics, where the writer does not see it.
+    fn account_exec(&mut self, failed: bool) {
+        let stats = &self.session.server.stats.commands;
+        self.tally.ran(stats, id::EXEC.index(), 0, failed);
+    }
+
+    /// Runs the commands of the session from the `first` on, and puts the
+    /// replies of the others, which `of_others` are, in between.
+    async fn run_of_session(
+        &mut self,
+        mut multi: Box<Multi>,
+        of_others: &[u8],
+        first: usize,
+    ) -> Result<(), End> {
         std::mem::swap(&mut self.requests, &mut multi.session_requests);
         let mut scanner = FrameScanner::default();
-        let mut rest = of_data;
-        let mut mine = multi.of_session.iter().peekable();
+        let mut rest = of_others;
+        let mut mine = multi.of_session[first..].iter().peekable();
         let mut outcome = Ok(());
         self.session.nested = true;
         for at in 0..multi.len() {
@@ -261,6 +335,7 @@ impl Connection {
         }
         self.session.nested = false;
         std::mem::swap(&mut self.requests, &mut multi.session_requests);
+        self.show_exec(0, Some(&multi));
         outcome
     }
 
@@ -278,9 +353,12 @@ impl Connection {
                 .ran(&stats.commands, run.spec.id.index(), nanos, run.failed);
         }
         let server = &self.session.server;
-        if inner
-            .iter()
-            .any(|(_, run)| server.is_slow(u64::from(run.nanos)))
+        // A session that was lent has seen to it.
+        let is_mine = self.nested.is_none();
+        if is_mine
+            && inner
+                .iter()
+                .any(|(_, run)| server.is_slow(u64::from(run.nanos)))
         {
             self.note_slow_inner(&inner);
         }
@@ -288,19 +366,36 @@ impl Connection {
         self.inner = inner;
     }
 
-    /// MONITOR shows the commands of an EXEC, then the EXEC.
-    pub(super) fn show_exec(&self, request: usize) {
+    /// MONITOR shows the commands of an EXEC, then the EXEC. Those of the session
+    /// are in `multi`, if any were run.
+    pub(super) fn show_exec(&mut self, request: usize, multi: Option<&Multi>) {
         let monitors = &self.session.server.announcer.monitors;
-        let args = self.requests.get(request);
-        for part in transactions::parts(&args) {
-            if let Part::Data(db, args) = part
-                && let Resolved::Command(spec) = resolve(&args)
-            {
-                monitors.show(self.sender(), db, spec, &args);
-            }
+        let is_its = |call: &mut (u32, Call)| call.0 as usize == request;
+        let calls: Vec<(u32, Call)> = self.calls.extract_if(.., is_its).collect();
+        if !monitors.any() {
+            return;
         }
-        let exec = id::EXEC.spec();
-        monitors.show_now(self.sender(), self.session.db, exec, &args.slice(0, 1));
+        let client = Sender::Client(self.session.client.peer);
+        let mut mine: Vec<&OfSession> = multi.map_or(Vec::new(), |m| m.of_session.iter().collect());
+        mine.sort_by_key(|command| command.at);
+        let mut mine = mine.into_iter();
+        for (_, call) in calls {
+            if call.is_place() {
+                if let (Some(command), Some(multi)) = (mine.next(), multi) {
+                    let args = multi.session_requests.get(command.request);
+                    monitors.show(client, call.db, command.spec, &args);
+                }
+                continue;
+            }
+            let sender = match call.by_script {
+                true => Sender::Script,
+                false => client,
+            };
+            let args = call.args.iter().map(Vec::as_slice);
+            monitors.send(&line(sender, call.db, &[], args));
+        }
+        let (db, exec) = (self.session.db, std::iter::once(&b"exec"[..]));
+        monitors.send(&line(client, db, &[], exec));
     }
 
     /// SLOWLOG has the commands of an EXEC, not the EXEC.
