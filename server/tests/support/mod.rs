@@ -63,6 +63,11 @@ impl Drop for Server {
 
 /// A redis-server of this machine, if there is one.
 pub fn redis() -> Option<Server> {
+    redis_with(&["--enable-debug-command", "yes"])
+}
+
+/// The same with flags of its own.
+pub fn redis_with(flags: &[&str]) -> Option<Server> {
     let folder = tempfile::tempdir().unwrap();
     let port = {
         let free = TcpListener::bind(("127.0.0.1", 0)).unwrap();
@@ -71,7 +76,7 @@ pub fn redis() -> Option<Server> {
     let child = Command::new("redis-server")
         .current_dir(folder.path())
         .args(["--port", &port.to_string(), "--save", ""])
-        .args(["--enable-debug-command", "yes"])
+        .args(flags)
         .stdout(Stdio::null())
         .spawn()
         .ok()?;
@@ -109,6 +114,10 @@ impl Client {
         let mut request = Vec::new();
         encode_request(&mut request, words.iter().map(|w| w.as_bytes()));
         self.stream.write_all(&request).unwrap();
+    }
+
+    pub fn send_raw(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).unwrap();
     }
 
     /// One whole reply as it was on the wire.

@@ -1,0 +1,452 @@
+//! Corners of Redis that its users lean on: names of commands, the order in which
+//! a transaction's commands run and are shown, pauses, the Lua debugger. Where a
+//! redis-server 7.0 is on the PATH, the same goes to both.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use support::{Client, Server, redis_with};
+
+const OK: &str = "+OK\r\n";
+const QUEUED: &str = "+QUEUED\r\n";
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Ours, and redis-server if there is one, with these flags.
+fn each(flags: &[&str], talk: impl Fn(&str, u16)) {
+    let server = Server::start(flags);
+    talk("cairn", server.port);
+    if let Some(redis) = redis_with(flags) {
+        talk("redis", redis.port);
+    }
+}
+
+fn ask(client: &mut Client, line: &str) -> String {
+    client.send(&line.split(' ').collect::<Vec<_>>());
+    client.reply()
+}
+
+fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !done() {
+        assert!(Instant::now() < deadline, "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_renamed_command_answers_to_its_new_name_alone() {
+    let flags = [
+        ["--rename-command", "flushdb", "badger"],
+        ["--rename-command", "keys", ""],
+        ["--rename-command", "lpop", "take"],
+        ["--rename-command", "config", "settings"],
+    ];
+    each(&flags.concat(), |who, port| {
+        let mut c = Client::to(port);
+        let mut is =
+            |line: &str, reply: &str| assert_eq!(ask(&mut c, line), reply, "{who}: {line}");
+        is(
+            "flushdb",
+            "-ERR unknown command 'flushdb', with args beginning with: \r\n",
+        );
+        is(
+            "KEYS *",
+            "-ERR unknown command 'KEYS', with args beginning with: '*' \r\n",
+        );
+        is("SET k v", OK);
+        is("BADGER", OK);
+        is("EXISTS k", ":0\r\n");
+        is("take l", "$-1\r\n");
+        is(
+            "Take l 1 2",
+            "-ERR wrong number of arguments for 'lpop' command\r\n",
+        );
+        is("SETTINGS GET nosuch", "*0\r\n");
+        is(
+            "SETTINGS",
+            "-ERR wrong number of arguments for 'config' command\r\n",
+        );
+        is("COMMAND INFO flushdb keys", "*2\r\n$-1\r\n$-1\r\n");
+        is(
+            "COMMAND LIST FILTERBY PATTERN flushdb",
+            "*1\r\n$7\r\nflushdb\r\n",
+        );
+        is("COMMAND LIST FILTERBY PATTERN keys", "*0\r\n");
+        // Within MULTI and scripts too.
+        is("MULTI", OK);
+        is("badger", QUEUED);
+        is("EXEC", "*1\r\n+OK\r\n");
+        is("EVAL return(redis.call('badger').ok) 0", "$2\r\nOK\r\n");
+        // Rules of users keep the names of the table.
+        is("ACL SETUSER u on nopass ~* +flushdb", OK);
+        is("ACL DRYRUN u badger", OK);
+        is("AUTH u x", OK);
+        is("BADGER", OK);
+        is(
+            "take l",
+            "-NOPERM this user has no permissions to run the 'lpop' command\r\n",
+        );
+    });
+}
+
+/// What MONITOR shows after the time and the client's address.
+fn shown(monitor: &mut Client) -> String {
+    let line = monitor.reply();
+    let (head, text) = line.split_once("] ").expect("a line of MONITOR");
+    let by = match head.ends_with(" lua") {
+        true => "lua ",
+        false => "",
+    };
+    format!("{by}{}", text.trim_end())
+}
+
+#[test]
+fn monitor_shows_a_transaction_in_the_order_in_which_it_ran() {
+    each(&[], |who, port| {
+        let (mut m, mut c) = (Client::to(port), Client::to(port));
+        assert_eq!(ask(&mut m, "MONITOR"), OK);
+        for line in [
+            "MULTI",
+            "SET a 1",
+            "PING",
+            "EVAL return(redis.call('get','a')) 0",
+            "ECHO x",
+            "EXEC",
+        ] {
+            ask(&mut c, line);
+        }
+        let expected = [
+            r#""MULTI""#,
+            r#""SET" "a" "1""#,
+            r#""PING""#,
+            r#""EVAL" "return(redis.call('get','a'))" "0""#,
+            r#"lua "get" "a""#,
+            r#""ECHO" "x""#,
+        ];
+        for line in expected {
+            assert_eq!(shown(&mut m), line, "{who}");
+        }
+        assert_eq!(shown(&mut m).to_lowercase(), r#""exec""#, "{who}");
+        // One that is refused ends all the same; one without data is shown too.
+        for line in ["MULTI", "NOSUCH", "EXEC", "MULTI", "PING", "EXEC", "GET a"] {
+            ask(&mut c, line);
+        }
+        let expected = [
+            r#""multi""#,
+            r#""exec""#,
+            r#""multi""#,
+            r#""ping""#,
+            r#""exec""#,
+            r#""get" "a""#,
+        ];
+        for line in expected {
+            assert_eq!(shown(&mut m).to_lowercase(), line, "{who}");
+        }
+    });
+}
+
+#[test]
+fn commands_of_the_session_run_at_their_places_in_a_transaction() {
+    each(&["--enable-debug-command", "yes"], |who, port| {
+        let mut c = Client::to(port);
+        let mut is =
+            |line: &str, reply: &str| assert_eq!(ask(&mut c, line), reply, "{who}: {line}");
+        // A script that is loaded can be run by the next command.
+        let sha = "e0e1f9fabfc9d4800c877a703b823ac0578ff8db";
+        is("MULTI", OK);
+        is("SCRIPT LOAD return(1)", QUEUED);
+        is("SET k v", QUEUED);
+        is(&format!("SCRIPT EXISTS {sha}"), QUEUED);
+        is("PING", QUEUED);
+        is("SCRIPT FLUSH", QUEUED);
+        is("GET k", QUEUED);
+        is("ECHO x", QUEUED);
+        let reply = ask(&mut c, "EXEC");
+        let (_, rest) = reply.split_once("$40\r\n").expect("a digest");
+        assert!(
+            rest[40..].ends_with("\r\n+OK\r\n*1\r\n:0\r\n+PONG\r\n+OK\r\n$1\r\nv\r\n$1\r\nx\r\n"),
+            "{who}: {reply}"
+        );
+        let mut is =
+            |line: &str, reply: &str| assert_eq!(ask(&mut c, line), reply, "{who}: {line}");
+        // What was logged before is forgotten, what comes later is not.
+        is("CONFIG SET slowlog-log-slower-than 0", OK);
+        is("MULTI", OK);
+        is("INCR before", QUEUED);
+        is("SLOWLOG RESET", QUEUED);
+        is("INCR after", QUEUED);
+        is("EXEC", "*3\r\n:1\r\n+OK\r\n:1\r\n");
+        is("CONFIG SET slowlog-log-slower-than -1", OK);
+        let log = ask(&mut c, "SLOWLOG GET");
+        assert!(
+            !log.contains("before") && log.contains("after"),
+            "{who}: {log}"
+        );
+    });
+}
+
+#[test]
+fn a_sleep_within_a_transaction_lets_keys_expire_before_who_waits_is_served() {
+    each(&["--enable-debug-command", "yes"], |who, port| {
+        let (mut c, mut waits) = (Client::to(port), Client::to(port));
+        let id = ask(&mut waits, "CLIENT ID");
+        let id = id.trim_start_matches(':').trim_end();
+        waits.send(&["BRPOP", "k", "0"]);
+        wait_until("a blocked client", || {
+            ask(&mut c, "INFO clients").contains("blocked_clients:1\r\n")
+        });
+        for line in ["MULTI", "RPUSH k hello", "PEXPIRE k 100", "DEBUG SLEEP 0.2"] {
+            ask(&mut c, line);
+        }
+        assert_eq!(ask(&mut c, "EXEC"), "*3\r\n:1\r\n:1\r\n+OK\r\n", "{who}");
+        let clients = ask(&mut c, &format!("CLIENT LIST ID {id}"));
+        assert!(clients.contains(" flags=b "), "{who}: {clients}");
+        assert_eq!(ask(&mut c, &format!("CLIENT UNBLOCK {id}")), ":1\r\n");
+        assert_eq!(waits.reply(), "*-1\r\n", "{who}");
+    });
+}
+
+#[test]
+fn nothing_expires_during_a_pause_and_what_is_due_is_absent() {
+    each(&[], |who, port| {
+        let mut c = Client::to(port);
+        let expired = |c: &mut Client| {
+            let text = ask(c, "INFO stats");
+            let (_, rest) = text.split_once("\r\nexpired_keys:").expect("a figure");
+            rest.split_once("\r\n").unwrap().0.parse::<u64>().unwrap()
+        };
+        for line in [
+            "MULTI",
+            "SET foo bar PX 10",
+            "SET bar foo PX 10",
+            "CLIENT PAUSE 50000 WRITE",
+            "EXEC",
+        ] {
+            ask(&mut c, line);
+        }
+        wait_until("the keys to be gone", || {
+            ask(&mut c, "GET foo") == "$-1\r\n" && ask(&mut c, "EXISTS bar") == ":0\r\n"
+        });
+        // The expiry task had time to come by.
+        std::thread::sleep(Duration::from_millis(300));
+        assert_eq!(ask(&mut c, "MULTI"), OK);
+        assert_eq!(ask(&mut c, "GET foo"), QUEUED);
+        assert_eq!(ask(&mut c, "EXEC"), "*1\r\n$-1\r\n", "{who}");
+        if who == "cairn" {
+            // Redis 7.0 looks for one that has not expired until the pause is over.
+            let found = ask(&mut c, "RANDOMKEY");
+            assert!(found.starts_with('$'), "{found}");
+        }
+        assert_eq!(expired(&mut c), 0, "{who}");
+        assert_eq!(ask(&mut c, "DBSIZE"), ":2\r\n", "{who}");
+        assert_eq!(ask(&mut c, "CLIENT UNPAUSE"), OK);
+        ask(&mut c, "GET foo");
+        ask(&mut c, "GET bar");
+        wait_until("the keys to be counted", || expired(&mut c) == 2);
+        assert_eq!(ask(&mut c, "DBSIZE"), ":0\r\n", "{who}");
+    });
+}
+
+const SCRIPT: &str = "local a = tonumber(ARGV[1])\n\
+    local t = {1, 'x', {k = true}}\n\
+    redis.call('set', KEYS[1], a)\n\
+    redis.debug('now', a)\n\
+    local b = redis.call('get', KEYS[1])\n\
+    return b";
+
+fn lines(reply: &str) -> Vec<String> {
+    let lines = reply.split("\r\n").skip(1).filter(|line| !line.is_empty());
+    lines.map(|line| line[1..].to_owned()).collect()
+}
+
+#[test]
+fn a_script_is_debugged_line_by_line() {
+    for mode in ["SYNC", "YES"] {
+        each(&[], |who, port| {
+            let mut c = Client::to(port);
+            assert_eq!(ask(&mut c, &format!("SCRIPT DEBUG {mode}")), OK);
+            c.send(&["EVAL", SCRIPT, "1", "key", "7"]);
+            let is = |reply: String, expected: &[&str]| {
+                assert_eq!(lines(&reply), expected, "{who}, {mode}");
+            };
+            let stopped = "* Stopped at 1, stop reason = step over";
+            is(c.reply(), &[stopped, "-> 1   local a = tonumber(ARGV[1])"]);
+            is(
+                ask(&mut c, "next"),
+                &[
+                    "* Stopped at 2, stop reason = step over",
+                    "-> 2   local t = {1, 'x', {k = true}}",
+                ],
+            );
+            is(ask(&mut c, "p a"), &["<value> 7"]);
+            is(ask(&mut c, "print"), &["<value> a = 7"]);
+            is(ask(&mut c, "p nosuch"), &["No such variable."]);
+            is(ask(&mut c, "p KEYS"), &["<value> {\"key\"}"]);
+            is(
+                ask(&mut c, "b 5"),
+                &[
+                    "   4   redis.debug('now', a)",
+                    "  #5   local b = redis.call('get', KEYS[1])",
+                    "   6   return b",
+                ],
+            );
+            is(
+                ask(&mut c, "s"),
+                &[
+                    "* Stopped at 3, stop reason = step over",
+                    "-> 3   redis.call('set', KEYS[1], a)",
+                ],
+            );
+            is(ask(&mut c, "p t"), &["<value> {1; \"x\"; {[\"k\"]=true}}"]);
+            is(ask(&mut c, "e 1 + 2"), &["<retval> 3"]);
+            is(
+                ask(&mut c, "r get other"),
+                &["<redis> get other", "<reply> NULL"],
+            );
+            is(
+                ask(&mut c, "t"),
+                &["In top level:", "-> 3   redis.call('set', KEYS[1], a)"],
+            );
+            is(
+                ask(&mut c, "c"),
+                &[
+                    "<debug> line 4: \"now\", 7",
+                    "* Stopped at 5, stop reason = break point",
+                    "->#5   local b = redis.call('get', KEYS[1])",
+                ],
+            );
+            is(
+                ask(&mut c, "what is this"),
+                &["<error> Unknown Redis Lua debugger command or wrong number of arguments."],
+            );
+            is(
+                ask(&mut c, "s"),
+                &[
+                    "<redis> get key",
+                    "<reply> \"7\"",
+                    "* Stopped at 6, stop reason = step over",
+                    "-> 6   return b",
+                ],
+            );
+            is(ask(&mut c, "c"), &["<endsession>"]);
+            assert_eq!(c.reply(), "$1\r\n7\r\n", "{who}, {mode}");
+            assert_eq!(
+                c.try_reply(),
+                None,
+                "{who}, {mode}: the session ends the connection"
+            );
+            let kept = match mode {
+                "SYNC" => "$1\r\n7\r\n",
+                _ => "$-1\r\n",
+            };
+            assert_eq!(ask(&mut Client::to(port), "GET key"), kept, "{who}, {mode}");
+        });
+    }
+}
+
+#[test]
+fn a_debugged_script_ends_when_it_is_told_to_and_when_its_client_goes() {
+    each(&[], |who, port| {
+        let mut c = Client::to(port);
+        ask(&mut c, "SCRIPT DEBUG YES");
+        c.send(&["EVAL", "local n = 0\nwhile true do n = n + 1 end", "0"]);
+        c.reply();
+        let reply = ask(&mut c, "abort");
+        assert_eq!(lines(&reply), ["<endsession>"], "{who}");
+        let error = c.reply();
+        assert!(
+            error.starts_with("-ERR script aborted for user request"),
+            "{who}: {error}"
+        );
+        // Others are served meanwhile, and the server is none the worse for it.
+        let mut gone = Client::to(port);
+        ask(&mut gone, "SCRIPT DEBUG YES");
+        gone.send(&["EVAL", "while true do redis.call('incr', 'n') end", "0"]);
+        gone.reply();
+        let mut other = Client::to(port);
+        assert_eq!(ask(&mut other, "SET k v"), OK);
+        gone.send(&["continue"]);
+        drop(gone);
+        assert_eq!(ask(&mut other, "INCR n"), ":1\r\n", "{who}");
+        assert_eq!(
+            ask(&mut other, "SCRIPT DEBUG MAYBE"),
+            "-ERR Use SCRIPT DEBUG YES/SYNC/NO\r\n"
+        );
+    });
+}
+
+#[test]
+fn code_and_commands_that_are_wrong_end_no_debugging() {
+    each(&[], |who, port| {
+        let mut c = Client::to(port);
+        ask(&mut c, "SCRIPT DEBUG SYNC");
+        c.send(&["EVAL", "return 'hello'", "0"]);
+        c.reply();
+        let error = ask(&mut c, "e error('no')");
+        assert!(error.contains("<error> ldb_eval:1: no"), "{who}: {error}");
+        let error = ask(&mut c, "e )(");
+        assert!(error.contains("<error> ldb_eval:1: "), "{who}: {error}");
+        let words: Vec<&str> = std::iter::once("redis").chain([("test"); 100]).collect();
+        c.send(&words);
+        let error = c.reply();
+        assert!(
+            error.contains("... (89 more)")
+                && error.contains("Unknown Redis command called from script"),
+            "{who}: {error}"
+        );
+        let help = ask(&mut c, "h");
+        assert!(
+            help.starts_with("*30\r\n+Redis Lua debugger help:"),
+            "{who}: {help}"
+        );
+        // A broken request is the script's end.
+        c.send_raw(b"PING\r\n");
+        assert_eq!(lines(&c.reply()), ["<endsession>"], "{who}");
+        let error = c.reply();
+        assert!(error.starts_with("-ERR protocol error"), "{who}: {error}");
+    });
+}
+
+#[test]
+fn what_a_debugged_script_changes_is_kept_after_sync_alone() {
+    let server = Server::start(&[]);
+    let mut c = server.connect();
+    for (mode, key) in [("YES", "thrown"), ("SYNC", "kept")] {
+        let mut d = server.connect();
+        ask(&mut d, &format!("SCRIPT DEBUG {mode}"));
+        d.send(&[
+            "EVAL",
+            "return redis.call('rpush', KEYS[1], 'a', 'b')",
+            "1",
+            key,
+        ]);
+        d.reply();
+        ask(&mut d, "c");
+        assert_eq!(d.reply(), ":2\r\n");
+    }
+    assert_eq!(ask(&mut c, "EXISTS thrown"), ":0\r\n");
+    assert_eq!(ask(&mut c, "LLEN kept"), ":2\r\n");
+    assert_eq!(ask(&mut c, "DBSIZE"), ":1\r\n");
+}
+
+#[test]
+fn whoever_hears_from_a_script_finds_what_it_has_changed() {
+    let server = Server::start(&["--appendfsync", "always"]);
+    let (mut hears, mut c, mut reads) = (server.connect(), server.connect(), server.connect());
+    ask(&mut hears, "SUBSCRIBE news");
+    for n in 0..100 {
+        let n = n.to_string();
+        let script = "redis.call('set', KEYS[1], ARGV[1]) \
+            return redis.call('publish', 'news', ARGV[1])";
+        c.send(&["EVAL", script, "1", "k", &n]);
+        let message = hears.reply();
+        assert!(message.ends_with(&format!("\r\n{n}\r\n")), "{message}");
+        let found = ask(&mut reads, "GET k");
+        assert!(
+            found.ends_with(&format!("\r\n{n}\r\n")),
+            "{found} is older than {n}"
+        );
+        assert_eq!(c.reply(), ":1\r\n");
+    }
+}
