@@ -107,7 +107,7 @@ fn install_wrapper(tree: &Path) -> Result<()> {
     let script = match judges_redis() {
         true => "#!/bin/bash\nexec /usr/bin/redis-server \"$@\"\n".to_owned(),
         false => format!(
-            "#!/bin/bash\nexec {} \"$@\" 2>&1\n",
+            "#!/bin/bash\nexec -a \"$0\" {} \"$@\" 2>&1\n",
             binaries::cairn("cairn-server").display()
         ),
     };

@@ -209,6 +209,8 @@ const SERVICE: &str = "left to the service manager or the operating system";
 const THREADS: &str = "background work has threads of its own";
 const TCP: &str = "the operating system's or the program's own value is used";
 const LATER: &str = "kept for the commands that it concerns";
+const NO_OLD_LUA: &str =
+    "scripts never get setfenv, getfenv and newproxy, which go past what protects them";
 
 const INT: i128 = i32::MAX as i128;
 const UINT: i128 = u32::MAX as i128;
@@ -385,7 +387,7 @@ pub static PARAMETERS: &[Parameter] = &[
         Bool,
         "no",
         FIXED | HIDDEN,
-        LATER,
+        NO_OLD_LUA,
     ),
     row("aclfile", "", Text, "", FIXED),
     row(
