@@ -34,9 +34,6 @@ pub fn start(mut config: Config) -> anyhow::Result<()> {
     };
     let data_dir = DataDir::open(&config.data_dir, owner)?;
     config.renames.clone().install();
-    if config.settings.flag("always-show-logo") {
-        show_banner(&config);
-    }
     let pid_file = PidFile::write(&config.settings.text("pidfile"));
     for (name, why) in config.settings.without_effect() {
         tracing::info!("{name} has no effect: {why}");
@@ -99,8 +96,12 @@ impl Drop for PidFile {
     }
 }
 
-/// Tells what an operator, and a test that starts the server, wait for.
-pub(crate) fn ready(addresses: &[std::net::SocketAddr]) {
+/// Tells what an operator, and a test that starts the server, wait for. Not before:
+/// whoever reads the process's number believes that it listens.
+pub(crate) fn ready(config: &Config, addresses: &[std::net::SocketAddr]) {
+    if config.settings.flag("always-show-logo") {
+        show_banner(config);
+    }
     for address in addresses {
         lifecycle!(port = address.port(), %address, "Ready to accept connections");
     }
@@ -133,7 +134,7 @@ pub fn standalone(config: Config) -> anyhow::Result<()> {
     let network = net::start(&server)?;
     server.set_listening_port(network.addresses.first().map_or(0, |a| a.port()));
     server.show_title(&server.settings.lock());
-    ready(&network.addresses);
+    ready(&server.config, &network.addresses);
     stop_on_signals(&server)?;
     network.join();
     background.stop();

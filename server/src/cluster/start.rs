@@ -73,7 +73,7 @@ pub fn run(config: Config, data_dir_id: &str) -> anyhow::Result<()> {
     let (http2, streams) = tokio::sync::mpsc::channel(HTTP2_QUEUE);
     let network = net::start_node(&server, Some(http2))?;
     server.set_listening_port(network.addresses.first().map_or(0, |a| a.port()));
-    crate::run::ready(&network.addresses);
+    crate::run::ready(&server.config, &network.addresses);
     let movers = Movers::new(node.clone());
     let spread = spread::service(
         &node,
