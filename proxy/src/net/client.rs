@@ -5,7 +5,7 @@
 //! `queue`; an answer to the oldest goes straight to the output, any other
 //! waits in its place.
 
-use super::listening::{self, Listening};
+use super::listening::{self, Listening, Reader};
 use super::registry::ClientInfo;
 use crate::backend::{Call, Link, ParkedLane, Session};
 use crate::merge::Merge;
@@ -139,8 +139,8 @@ impl Client {
         if let Some(earlier) = self.info.take_mail() {
             state.out.raw(&earlier);
         }
-        let version = state.version;
-        state.listening.show(messages, version, &mut state.out);
+        let to = state.reader();
+        state.listening.show(messages, to, &mut state.out);
     }
 
     /// What others have left for it, unless it is in the middle of a reply.
@@ -328,10 +328,19 @@ impl ClientState {
         self.release_messages();
     }
 
+    /// How messages are shown to it.
+    fn reader(&self) -> Reader {
+        Reader {
+            version: self.version,
+            tracks: self.tracking.is_some(),
+        }
+    }
+
     /// Shows what was kept, unless the client is in the middle of a reply.
     pub fn release_messages(&mut self) {
         if !self.captures() {
-            self.listening.release(self.version, &mut self.out);
+            let to = self.reader();
+            self.listening.release(to, &mut self.out);
         }
     }
 

@@ -75,10 +75,10 @@ impl Listening {
     }
 
     /// Shows messages of a node, or keeps them for later.
-    pub fn show(&mut self, messages: Bytes, version: Version, out: &mut ReplyWriter) {
+    pub fn show(&mut self, messages: Bytes, to: Reader, out: &mut ReplyWriter) {
         match self.holding {
             true => self.held.push(messages),
-            false => write(messages, version, out),
+            false => write(messages, to, out),
         }
     }
 
@@ -88,10 +88,10 @@ impl Listening {
     }
 
     /// The subscription is confirmed: shows what was kept.
-    pub fn release(&mut self, version: Version, out: &mut ReplyWriter) {
+    pub fn release(&mut self, to: Reader, out: &mut ReplyWriter) {
         self.holding = false;
         for messages in std::mem::take(&mut self.held) {
-            write(messages, version, out);
+            write(messages, to, out);
         }
     }
 
@@ -101,17 +101,29 @@ impl Listening {
     }
 }
 
+/// How a client is shown messages.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reader {
+    pub version: Version,
+    /// It tracks; what a node says to one that did a moment ago is dropped.
+    pub tracks: bool,
+}
+
 /// Writes RESP3 pushes for a client. In RESP2 a push is an array; invalidations
 /// are not shown there at all. What is no push is a line of MONITOR.
-fn write(messages: Bytes, version: Version, out: &mut ReplyWriter) {
+fn write(messages: Bytes, to: Reader, out: &mut ReplyWriter) {
     let mut scanner = FrameScanner::default();
     let mut rest = &messages[..];
     while let Ok(Some(len)) = scanner.scan(rest) {
         let (message, more) = rest.split_at(len);
         rest = more;
         match message[0] {
-            b'>' if version == Version::V3 => out.raw(message),
-            b'>' if is_invalidation(message) => {}
+            b'>' if is_invalidation(message) => {
+                if to.version == Version::V3 && to.tracks {
+                    out.raw(message);
+                }
+            }
+            b'>' if to.version == Version::V3 => out.raw(message),
             b'>' => {
                 out.raw(b"*");
                 out.raw(&message[1..]);
@@ -134,17 +146,19 @@ mod tests {
     const PUSHES: &[u8] = b">3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$1\r\nm\r\n\
         >2\r\n$10\r\ninvalidate\r\n*1\r\n$1\r\nk\r\n>3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$1\r\nn\r\n";
 
-    fn shown(version: Version) -> String {
+    fn shown(version: Version, tracks: bool) -> String {
         let mut out = ReplyWriter::new(version);
-        Listening::default().show(Bytes::from_static(PUSHES), version, &mut out);
+        let to = Reader { version, tracks };
+        Listening::default().show(Bytes::from_static(PUSHES), to, &mut out);
         String::from_utf8(out.to_vec()).unwrap()
     }
 
     #[test]
     fn pushes_are_arrays_in_resp2_without_invalidations() {
-        assert_eq!(shown(Version::V3).as_bytes(), PUSHES);
+        assert_eq!(shown(Version::V3, true).as_bytes(), PUSHES);
+        assert!(!shown(Version::V3, false).contains("invalidate"));
         assert_eq!(
-            shown(Version::V2),
+            shown(Version::V2, true),
             "*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$1\r\nm\r\n*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$1\r\nn\r\n"
         );
     }
@@ -166,9 +180,13 @@ mod tests {
     fn a_message_never_comes_before_the_confirmation() {
         let (mut listening, mut out) = (Listening::default(), ReplyWriter::default());
         listening.holding = true;
-        listening.show(Bytes::from_static(PUSHES), Version::V2, &mut out);
+        let to = Reader {
+            version: Version::V2,
+            tracks: false,
+        };
+        listening.show(Bytes::from_static(PUSHES), to, &mut out);
         assert_eq!((out.len(), listening.held_bytes()), (0, PUSHES.len()));
-        listening.release(Version::V2, &mut out);
+        listening.release(to, &mut out);
         assert!(!out.is_empty() && listening.held_bytes() == 0);
     }
 }
