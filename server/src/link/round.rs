@@ -15,6 +15,7 @@ use super::sessions::Asked;
 use crate::group::Group;
 use crate::group::blocked::Waiter;
 use crate::group::submission::{QueuedCommand, Subjects, Submission};
+use crate::net::ahead::announce_together;
 use crate::txn::InnerRun;
 
 /// Submissions of one link that are in flight at most.
@@ -103,6 +104,13 @@ impl Round {
         self.asked.push(asked);
     }
 
+    /// Tells the record cache what the writer will ask it for. A link has one database.
+    fn announce(&self, group: &Group) {
+        let commands = self.commands.iter();
+        let args = commands.map(|command| self.requests.get(command.request as usize));
+        announce_together(&group.store, 0, args);
+    }
+
     /// Lends everything to the submission, or takes it back.
     fn swap(&mut self) {
         let mut state = self.submission.lock();
@@ -161,17 +169,18 @@ impl Rounds {
         let some = !self.gathering.is_empty();
         for id in std::mem::take(&mut self.gathering) {
             let round = &mut self.places[id];
+            let group = round
+                .group
+                .clone()
+                .expect("a gathering round has its group");
+            round.announce(&group);
             round.stage = Stage::InFlight;
             round.swap();
             {
                 let mut state = round.submission.lock();
                 state.base = Some(state.replies.mark());
             }
-            let group = round
-                .group
-                .as_ref()
-                .expect("a gathering round has its group");
-            submit(group, round.submission.clone());
+            submit(&group, round.submission.clone());
             self.in_flight.push(id);
         }
         some

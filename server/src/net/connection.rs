@@ -5,7 +5,6 @@
 //! that one round trip through the writer serves them all in order. What is
 //! not in memory runs on the blocking pool; other connections go on.
 
-mod ahead;
 mod blocking;
 mod debugging;
 mod pieces;
@@ -31,6 +30,7 @@ use tokio::net::TcpStream;
 
 use self::blocking::BlockedClient;
 pub use self::debugging::Debugging;
+use super::ahead::Announcer;
 use super::nested::NestedSession;
 use super::read::{ReadJob, ReadOutcome};
 use super::session::{Client, Next, ReplyMode, Session};
@@ -85,6 +85,7 @@ struct Connection {
     pending: Vec<QueuedCommand>,
     pending_group: Option<GroupHandle>,
     turns: Turns,
+    ahead: Announcer,
     cluster: bool,
     /// The one group of a standalone server.
     home: Option<GroupHandle>,
@@ -147,6 +148,7 @@ pub(super) async fn serve(
     client: Arc<Client>,
     stream: TcpStream,
     turns: Turns,
+    ahead: Announcer,
 ) {
     let session = Session::new(server.clone(), client.clone());
     let out = ReplyWriter::new(session.version);
@@ -174,6 +176,7 @@ pub(super) async fn serve(
         pending: Vec::new(),
         pending_group: None,
         turns,
+        ahead,
     };
     if let Err(End::Io(error)) = connection.run().await {
         tracing::debug!(client = client.id, %error, "connection ended");
@@ -409,7 +412,12 @@ impl Connection {
         let now = client.created.elapsed().as_millis() as u64;
         client.last_active_ms.store(now, Ordering::Relaxed);
         self.pace = Pace::default();
-        self.look_ahead(n);
+        if let Some(home) = &self.home {
+            let ahead = self
+                .ahead
+                .announce(&home.store, self.session.db, &self.requests, n);
+            ahead.await;
+        }
         for request in 0..n {
             self.execute_one(request).await?;
             if self.session.caching {

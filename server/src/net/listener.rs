@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::LocalSet;
 
+use super::ahead::Ahead;
 use super::connection;
 use super::session::Client;
 use super::sockets::{addresses, bind_all, clones};
@@ -93,7 +94,7 @@ fn network_thread(server: Arc<Server>, peers: Vec<std::net::TcpListener>, http2:
     local.block_on(&runtime, async move {
         let turns = Turns::default();
         tokio::task::spawn_local(turns.clone().run());
-        tokio::task::spawn_local(accept_all(server.clone(), turns.clone()));
+        tokio::task::spawn_local(accept_all(server.clone(), turns.clone(), Ahead::default()));
         if let Home::Node(node) = &server.home {
             let identity = Identity::of(node);
             let port = PeerPort::new(server.clone(), node.clone(), identity, http2, turns);
@@ -112,7 +113,7 @@ fn network_thread(server: Arc<Server>, peers: Vec<std::net::TcpListener>, http2:
 }
 
 /// Accepts on all sockets, also after they were exchanged.
-async fn accept_all(server: Arc<Server>, turns: Turns) {
+async fn accept_all(server: Arc<Server>, turns: Turns, ahead: Ahead) {
     let mut sockets = server.sockets.subscribe();
     loop {
         let listeners = clones(sockets.borrow_and_update().iter());
@@ -120,7 +121,7 @@ async fn accept_all(server: Arc<Server>, turns: Turns) {
         for socket in listeners.unwrap_or_default() {
             match TcpListener::from_std(socket) {
                 Ok(listener) => {
-                    let task = accept(server.clone(), listener, turns.clone());
+                    let task = accept(server.clone(), listener, turns.clone(), ahead.clone());
                     accepting.push(tokio::task::spawn_local(task));
                 }
                 Err(error) => tracing::error!(%error, "a listening socket cannot be used"),
@@ -137,7 +138,7 @@ async fn accept_all(server: Arc<Server>, turns: Turns) {
     }
 }
 
-async fn accept(server: Arc<Server>, listener: TcpListener, turns: Turns) {
+async fn accept(server: Arc<Server>, listener: TcpListener, turns: Turns, ahead: Ahead) {
     loop {
         // Cancelled only with the whole thread.
         let accepted = tokio::select! {
@@ -145,7 +146,7 @@ async fn accept(server: Arc<Server>, listener: TcpListener, turns: Turns) {
             () = server.stopped() => return,
         };
         match accepted {
-            Ok((stream, peer)) => admit(&server, stream, peer, &turns),
+            Ok((stream, peer)) => admit(&server, stream, peer, &turns, &ahead),
             // The socket was closed under it.
             Err(_) if server.is_stopping() => return,
             Err(error) => {
@@ -157,7 +158,7 @@ async fn accept(server: Arc<Server>, listener: TcpListener, turns: Turns) {
     }
 }
 
-fn admit(server: &Arc<Server>, stream: TcpStream, peer: SocketAddr, turns: &Turns) {
+fn admit(server: &Arc<Server>, stream: TcpStream, peer: SocketAddr, turns: &Turns, ahead: &Ahead) {
     server
         .stats
         .connections_received
@@ -198,6 +199,7 @@ fn admit(server: &Arc<Server>, stream: TcpStream, peer: SocketAddr, turns: &Turn
         client,
         stream,
         turns.clone(),
+        ahead.join(),
     ));
 }
 

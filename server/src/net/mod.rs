@@ -3,6 +3,7 @@
 //! A connection lives on one network thread, a tokio runtime of its own, and
 //! never waits there for the disk.
 
+pub(crate) mod ahead;
 mod connection;
 mod listener;
 pub(crate) mod multi;

@@ -30,6 +30,10 @@ const POINTER: u64 = (1 << 48) - 1;
 const MIN_SLOTS: usize = 64;
 /// Places between a record that a growing table asks for and the one it moves.
 const GROW_AHEAD: usize = 24;
+/// Bytes of memory that come together, and how many such lines of a record are asked
+/// for ahead.
+const LINE: usize = 64;
+const MAX_LINES: usize = 4;
 /// Table bytes a resident record costs at the usual load.
 const SLOT_COST: usize = 11;
 
@@ -55,6 +59,8 @@ struct Shard {
     hand: usize,
     version: u64,
     in_flux: usize,
+    /// Cache lines of a record, as far as they are worth asking for.
+    lines: usize,
     /// What is not here is not in RocksDB either; see the module's documentation.
     whole: bool,
 }
@@ -100,6 +106,7 @@ impl RecordCache {
                 hand: 0,
                 version: 0,
                 in_flux: 0,
+                lines: 1,
                 whole: false,
             })
         };
@@ -129,14 +136,17 @@ impl RecordCache {
         }
     }
 
-    /// Asks the processor for what looking these records up will touch: their
-    /// places in the tables first, then, once those are there, the records.
-    /// Look-ups that follow one another each wait for memory twice; asked for
-    /// together, all of them wait about as long as one.
-    pub fn prefetch(&self, hashes: &[u64]) {
+    /// Asks the processor for what looking these records up will touch first: their
+    /// places in the tables. Look-ups that follow one another each wait for memory
+    /// twice; asked for together, all of them wait about as long as one.
+    pub fn prefetch_places(&self, hashes: &[u64]) {
         for hash in hashes {
             self.shards[shard_of(*hash)].lock().prefetch_place(*hash);
         }
+    }
+
+    /// And then, once the places are there, the records.
+    pub fn prefetch_records(&self, hashes: &[u64]) {
         for hash in hashes {
             self.shards[shard_of(*hash)].lock().prefetch_record(*hash);
         }
@@ -272,7 +282,8 @@ impl Shard {
         let mut at = hash as usize & mask;
         while self.slots[at] != 0 {
             if self.slots[at] & !(FLUX | POINTER) == want {
-                prefetch((self.slots[at] & POINTER) as *const u8);
+                let record = (self.slots[at] & POINTER) as *const u8;
+                (0..self.lines).for_each(|line| prefetch(record.wrapping_add(line * LINE)));
                 return;
             }
             at = (at + 1) & mask;
@@ -318,6 +329,8 @@ impl Shard {
     }
 
     fn grow(&mut self) {
+        let record = (self.bytes / self.len.max(1)).saturating_sub(SLOT_COST);
+        self.lines = record.div_ceil(LINE).clamp(1, MAX_LINES);
         let larger = vec![0; self.slots.len() * 2].into();
         let old = std::mem::replace(&mut self.slots, larger);
         for (at, slot) in old.iter().enumerate() {

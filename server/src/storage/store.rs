@@ -344,16 +344,29 @@ impl Store {
     }
 
     /// Announces look-ups of these keys of database `db`: see
-    /// [`RecordCache::prefetch`].
+    /// [`RecordCache::prefetch_places`].
     pub fn prefetch<'k>(&self, db: usize, names: impl Iterator<Item = &'k [u8]>) {
-        let hashes: SmallVec<[u64; 64]> = self.with_maps(|maps| {
-            let hash = |name| {
-                let slot = slot_of(name);
-                MetaKey::new(slot, maps.live.get(db, slot), name).hash()
-            };
-            names.map(hash).collect()
-        });
-        self.cache.prefetch(&hashes);
+        let hashes: SmallVec<[u64; 64]> =
+            self.with_maps(|maps| names.map(|name| hash_of(maps, db, name)).collect());
+        self.cache.prefetch_places(&hashes);
+        self.cache.prefetch_records(&hashes);
+    }
+
+    /// The first half of [`Store::prefetch`]; what the second needs is added to `hashes`.
+    pub fn prefetch_places<'k>(
+        &self,
+        db: usize,
+        names: impl Iterator<Item = &'k [u8]>,
+        hashes: &mut Vec<u64>,
+    ) {
+        let from = hashes.len();
+        self.with_maps(|maps| hashes.extend(names.map(|name| hash_of(maps, db, name))));
+        self.cache.prefetch_places(&hashes[from..]);
+    }
+
+    /// The second half.
+    pub fn prefetch_records(&self, hashes: &[u64]) {
+        self.cache.prefetch_records(hashes);
     }
 
     /// Reads one row below a record.
@@ -740,6 +753,7 @@ impl Store {
     }
 
     /// What a compaction filter that begins now holds until it ends.
+
     #[cfg(test)]
     pub(crate) fn begin_filter(&self) -> Box<dyn Send> {
         Box::new(self.views.judgement())
@@ -818,3 +832,8 @@ fn in_slot_order(metas: &[MetaEffect]) -> impl Iterator<Item = usize> {
 #[cfg(test)]
 #[path = "store_tests.rs"]
 mod tests;
+
+fn hash_of(maps: &GenerationMap, db: usize, name: &[u8]) -> u64 {
+    let slot = slot_of(name);
+    MetaKey::new(slot, maps.live.get(db, slot), name).hash()
+}

@@ -1,0 +1,176 @@
+//! A look ahead: which records the commands that come next will ask for.
+//!
+//! A look-up waits for memory twice, for its place in the record cache's table and
+//! for the record itself; asked for together, many of them wait about as long as one.
+//! The commands of a pipeline are known together. A lone command is one of many too
+//! when many clients are ready at once: each asks for its places in the table, lets
+//! the others that are ready do the same, and whoever goes on first asks for the
+//! records of all of them.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::Poll;
+
+use cairn_protocol::resp::{Args, Requests};
+
+use crate::storage::Store;
+
+/// Fewer requests than this are looked at with those of other clients, unless one
+/// has many keys.
+const FEW: usize = 4;
+/// Keys asked for at once; what is asked for must not push itself out again.
+const MOST: usize = 512;
+
+/// What the connections of one network thread are about to look up in the one
+/// store of a standalone server.
+#[derive(Clone, Default)]
+pub(super) struct Ahead(Rc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    connections: Cell<usize>,
+    /// Hashes of keys whose places were asked for, but not yet their records.
+    hashes: RefCell<Vec<u64>>,
+}
+
+/// One connection's share of it.
+pub(super) struct Announcer(Rc<Shared>);
+
+impl Ahead {
+    pub fn join(&self) -> Announcer {
+        let connections = &self.0.connections;
+        connections.set(connections.get() + 1);
+        Announcer(self.0.clone())
+    }
+}
+
+impl Drop for Announcer {
+    fn drop(&mut self) {
+        let connections = &self.0.connections;
+        connections.set(connections.get() - 1);
+    }
+}
+
+impl Announcer {
+    /// Announces the keys of the first `n` requests to the record cache. A guess by
+    /// the commands' shape: a wrong one costs some nanoseconds. Cancelling it
+    /// loses only the hint.
+    pub async fn announce(&self, store: &Store, db: usize, requests: &Requests, n: usize) {
+        if announce_together(store, db, (0..n).map(|at| requests.get(at))) {
+            return;
+        }
+        let names = || (0..n).flat_map(|at| likely_keys(requests.get(at)));
+        // Whoever is alone gains nothing.
+        if self.0.connections.get() < 2 || names().next().is_none() {
+            return;
+        }
+        store.prefetch_places(db, names(), &mut self.0.hashes.borrow_mut());
+        behind_the_others().await;
+        let mut hashes = self.0.hashes.borrow_mut();
+        store.prefetch_records(&hashes);
+        hashes.clear();
+    }
+}
+
+/// Announces the keys of commands that are known together. False: they are too few
+/// to gain from it.
+pub(crate) fn announce_together<'a>(
+    store: &Store,
+    db: usize,
+    commands: impl ExactSizeIterator<Item = Args<'a>> + Clone,
+) -> bool {
+    let many = commands.len() >= FEW || commands.clone().any(|args| args.len() > 2 * FEW);
+    if many {
+        store.prefetch(db, commands.flat_map(likely_keys).take(MOST));
+    }
+    many
+}
+
+/// Goes on when the tasks that are ready now have had their turn.
+async fn behind_the_others() {
+    let mut there = false;
+    std::future::poll_fn(|cx| {
+        if std::mem::replace(&mut there, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// The first argument; of MSET every second.
+fn likely_keys<'a>(args: Args<'a>) -> impl Iterator<Item = &'a [u8]> {
+    let pairs = args
+        .try_get(0)
+        .is_some_and(|name| name.eq_ignore_ascii_case(b"mset"));
+    let count = match pairs {
+        true => args.len() / 2,
+        false => 1,
+    };
+    (0..count).filter_map(move |pair| args.try_get(1 + 2 * pair))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    use bytes::BytesMut;
+    use cairn_protocol::resp::{Limits, RequestParser};
+
+    use super::*;
+    use crate::storage::engine::{MemoryPlan, Resources};
+    use crate::storage::generations::GenerationMap;
+
+    fn store(dir: &tempfile::TempDir) -> Store {
+        let resources = Resources::new(MemoryPlan::divide(64 << 20), 2);
+        Store::open(dir.path(), &resources, true, GenerationMap::all_slots()).unwrap()
+    }
+
+    fn requests(inline: &[u8]) -> Requests {
+        let (mut input, mut requests) = (BytesMut::from(inline), Requests::default());
+        let limits = Limits::default();
+        let parsed = RequestParser::new().parse(&mut input, &limits, 1024, &mut requests);
+        parsed.unwrap();
+        requests
+    }
+
+    #[test]
+    fn clients_that_are_ready_together_are_announced_together() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, get) = (store(&dir), requests(b"GET k\r\n"));
+        let ahead = Ahead::default();
+        let (first, second) = (ahead.join(), ahead.join());
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut first = pin!(first.announce(&store, 0, &get, 1));
+        let mut second = pin!(second.announce(&store, 0, &get, 1));
+        let waiting = || ahead.0.hashes.borrow().len();
+        assert!(first.as_mut().poll(&mut cx).is_pending());
+        assert!(second.as_mut().poll(&mut cx).is_pending());
+        assert_eq!(waiting(), 2);
+        assert!(first.as_mut().poll(&mut cx).is_ready());
+        assert_eq!(waiting(), 0, "the first to go on asks for all");
+        assert!(second.as_mut().poll(&mut cx).is_ready());
+    }
+
+    #[test]
+    fn nobody_waits_who_is_alone_or_names_no_key_or_sends_many_commands() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(&dir);
+        let ahead = Ahead::default();
+        let alone = ahead.join();
+        let goes_on = |announcer: &Announcer, wire: &[u8]| {
+            let requests = requests(wire);
+            let n = wire.iter().filter(|byte| **byte == b'\n').count();
+            let announced = pin!(announcer.announce(&store, 0, &requests, n));
+            let mut cx = Context::from_waker(Waker::noop());
+            announced.poll(&mut cx).is_ready()
+        };
+        assert!(goes_on(&alone, b"GET k\r\n"));
+        let _other = ahead.join();
+        assert!(goes_on(&alone, b"PING\r\n"));
+        assert!(goes_on(&alone, b"GET a\r\nGET b\r\nGET c\r\nGET d\r\n"));
+        assert!(!goes_on(&alone, b"GET k\r\n"));
+    }
+}
