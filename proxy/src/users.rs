@@ -11,7 +11,7 @@ use crate::dispatch::{Step, after_all, refuse, send_to_nodes, silence, wire};
 use crate::merge::{Join, Merge};
 use crate::net::{Client, Connection, Registry as Clients, Thread};
 use crate::route::Lane;
-use crate::{local, nodes, pubsub};
+use crate::{local, nodes, pubsub, timing};
 use bytes::Bytes;
 use cairn_protocol::acl::{Change, Changes, ClusterUsers, Registry};
 use cairn_protocol::command::{CommandId, CommandSpec, id};
@@ -156,7 +156,13 @@ pub(crate) fn serve(to: &mut Connection, spec: &'static CommandSpec, args: Args<
         id::ACL_LOAD => Order::Refresh,
         id::ACL_SETUSER | id::ACL_DELUSER => match Change::read(spec.id, &args) {
             Ok(change) => Order::Change(change),
-            Err(line) => return refuse(to, line.into()),
+            Err(line) => {
+                // As any command that was run: SLOWLOG has it, without its secrets.
+                to.reply.error(&line);
+                timing::answered(to, spec, args, 0);
+                to.reply.clear();
+                return refuse(to, line.into());
+            }
         },
         _ => return local::serve(to, spec, args),
     };
@@ -176,7 +182,7 @@ fn begin(to: &mut Connection, order: Order) {
     let parts: Vec<Lane> = std::iter::once(Lane::group(0))
         .chain(lanes.clone())
         .collect();
-    let merge = Merge::new(Join::First, true, parts, Vec::new());
+    let merge = Merge::new(Join::First, true, parts, Vec::new()).of(to.whole.take());
     let timed = to.timed;
     let seq = to
         .client
@@ -206,7 +212,10 @@ fn begin(to: &mut Connection, order: Order) {
                 }
             }
         }
-        client.state.borrow_mut().complete_owned(seq, 0, reply);
+        let done = client.state.borrow_mut().complete_owned(seq, 0, reply);
+        if let Some(done) = done {
+            timing::finished(&thread, &client.info, done, &Bytes::new());
+        }
         thread.mark_dirty(client);
         thread.flush_dirty();
     });

@@ -40,6 +40,20 @@ fn users_are_the_clusters_and_outlive_everything() {
     assert_eq!(texts(&admin.words("ACL USERS")), ["ann", "default"]);
     let line = texts(&admin.words("ACL LIST"));
 
+    // The slow log has what was asked, also what was refused, without secrets.
+    admin.words("CONFIG SET slowlog-log-slower-than 0");
+    admin.words("SLOWLOG RESET");
+    assert!(admin.command(&["ACL", "SETUSER", "a b", "+get"]).is_error());
+    admin.words("ACL SETUSER ann >pw");
+    admin.words("CONFIG SET slowlog-log-slower-than -1");
+    let log = admin.words("SLOWLOG GET");
+    let asked = log
+        .array()
+        .iter()
+        .map(|entry| texts(&entry.array()[3]).join(" "));
+    let asked: Vec<String> = asked.filter(|words| words.starts_with("ACL")).collect();
+    assert_eq!(asked, ["ACL SETUSER (redacted) (redacted)"; 2]);
+
     // Whoever was told OK finds it at every node, and soon at every proxy.
     let everywhere = |cluster: &Cluster, port: u16| {
         for node in cluster.nodes.values() {
