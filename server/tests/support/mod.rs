@@ -62,11 +62,13 @@ impl Drop for Server {
 }
 
 /// A redis-server of this machine, if there is one.
+#[allow(dead_code, reason = "not every file of tests has a peer")]
 pub fn redis() -> Option<Server> {
     redis_with(&["--enable-debug-command", "yes"])
 }
 
 /// The same with flags of its own.
+#[allow(dead_code, reason = "not every file of tests has a peer")]
 pub fn redis_with(flags: &[&str]) -> Option<Server> {
     let folder = tempfile::tempdir().unwrap();
     let port = {
@@ -116,6 +118,7 @@ impl Client {
         self.stream.write_all(&request).unwrap();
     }
 
+    #[allow(dead_code, reason = "few tests break the protocol")]
     pub fn send_raw(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).unwrap();
     }
