@@ -120,8 +120,8 @@ mod tests {
     use cairn_protocol::resp::{Limits, RequestParser};
 
     use super::*;
-    use crate::storage::engine::{MemoryPlan, Resources};
     use crate::storage::generations::GenerationMap;
+    use crate::storage::{MemoryPlan, Resources};
 
     fn store(dir: &tempfile::TempDir) -> Store {
         let resources = Resources::new(MemoryPlan::divide(64 << 20), 2);
