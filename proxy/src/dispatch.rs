@@ -195,11 +195,15 @@ pub(crate) fn silence(to: &mut Connection) -> bool {
     }
 }
 
-fn flags(to: &Connection) -> RequestFlags {
-    let flags = match to.session.version {
+fn flags_of_version(to: &Connection) -> RequestFlags {
+    match to.session.version {
         Version::V2 => RequestFlags::default(),
         Version::V3 => RequestFlags::RESP3,
-    };
+    }
+}
+
+fn flags(to: &Connection) -> RequestFlags {
+    let flags = flags_of_version(to);
     match &to.client.state.borrow().tracking {
         Some(tracking) if tracking.tracks() => flags.with(RequestFlags::TRACK),
         _ => flags,
@@ -304,7 +308,12 @@ fn send_parts(
     owners: Vec<u32>,
 ) -> Step {
     let silent = silence(to);
-    let flags = flags(to).with(RequestFlags::PART);
+    // Of what writes nothing is remembered, so that its client holds no more than before.
+    let flags = match write {
+        true => flags_of_version(to),
+        false => flags(to),
+    };
+    let flags = flags.with(RequestFlags::PART);
     let parts = parts
         .into_iter()
         .map(|(lane, wire)| (lane, wire, flags))

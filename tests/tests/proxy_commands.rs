@@ -402,6 +402,10 @@ fn invalidations_come_from_all_groups() {
     assert_eq!(texts(&reader.words("EXEC")), ["OK"]);
     let told = next(&mut reader);
     assert_eq!(told.array()[0].text(), "invalidate");
+    // Each node says so of the one flush; the client is told once.
+    for _ in 0..20 {
+        assert_eq!(reader.words("PING").text(), "PONG");
+    }
     cluster.stop();
 }
 
