@@ -9,7 +9,7 @@ use crate::announce::Announcer;
 use crate::config::{Config, LiveSettings};
 use crate::data_dir::{DataDir, Owner};
 use crate::eviction;
-use crate::group::commit::{WalSink, sync_thread};
+use crate::group::commit::{WalSink, sweep_payload, sync_thread};
 use crate::group::{Group, expiry};
 use crate::logging::lifecycle;
 use crate::net;
@@ -162,7 +162,10 @@ impl Background {
         let stop = Arc::new(AtomicBool::new(false));
         let expiry = {
             let (group, stop) = (group.clone(), stop.clone());
-            spawn("expiry", move || expiry::run(&group, &stop))?
+            spawn("expiry", move || {
+                sweep_payload(&group.store);
+                expiry::run(&group, &stop);
+            })?
         };
         upkeep::measure_startup(&server.vitals);
         let upkeep = {

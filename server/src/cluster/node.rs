@@ -22,7 +22,7 @@ use super::spread::Spread;
 use super::users::Users;
 use crate::announce::Announcer;
 use crate::config::{AppendFsync, ClusterConfig, LiveSettings};
-use crate::group::commit::collect_garbage;
+use crate::group::commit::{collect_garbage, sweep_payload};
 use crate::group::{Commit, Group, SlotGate, SlotVerdict};
 use crate::migration::{MigrationEntry, SlotRanges};
 use crate::raft::{GroupSpec, RaftHandle};
@@ -197,6 +197,10 @@ impl Node {
             .add_group(GroupSpec::alone(record.id.into()), Box::new(replica))?;
         let mut hosted = (*self.hosted()).clone();
         hosted.push(Arc::new(Hosted { group, view }));
+        std::thread::spawn({
+            let store = store.clone();
+            move || sweep_payload(&store)
+        });
         hosted.sort_by_key(|h| h.group.id);
         self.hosted.store(Arc::new(hosted));
         tracing::info!(group = record.id, "group opened");

@@ -100,17 +100,31 @@ pub fn sync_thread(group: &Group, live: &LiveSettings, stop: &AtomicBool) {
 
 /// After a flush or a move: compacts in the background (rate limited as all
 /// compaction is), so that the space of dead generations returns. To be called
-/// after the change of the maps was synced.
+/// after the change of the maps was synced. What becomes garbage while it runs is
+/// collected by the same thread, once more from the beginning.
 pub fn collect_garbage(store: &Arc<Store>) {
+    if !store.collection.begin() {
+        return;
+    }
     let store = Arc::downgrade(store);
     std::thread::spawn(move || {
-        let Some(store) = store.upgrade() else { return };
-        store.forget_dead_generations();
-        if let Err(error) = store.sweep_payload() {
-            tracing::error!(%error, "dead long strings could not be swept");
+        while let Some(store) = store.upgrade() {
+            store.forget_dead_generations();
+            sweep_payload(&store);
+            store.compact();
+            if !store.collection.again() {
+                return;
+            }
         }
-        store.compact();
     });
+}
+
+/// Deletes long strings of dead generations, which no compaction finds. Also after a
+/// start: they may have been flushed just before the end. Blocks.
+pub fn sweep_payload(store: &Store) {
+    if let Err(error) = store.sweep_payload() {
+        tracing::error!(%error, "dead long strings could not be swept");
+    }
 }
 
 fn sync(group: &Group) {

@@ -72,10 +72,20 @@ impl Counters {
         }
     }
 
-    /// Forgets generations that `keep` refuses.
-    pub fn retain(&self, keep: impl Fn(Generation) -> bool) {
+    /// Generations that are counted and that `keep` refuses.
+    pub fn others(&self, keep: impl Fn(Generation) -> bool) -> Vec<Generation> {
+        let map = self.by_generation.load();
+        map.keys().copied().filter(|g| !keep(*g)).collect()
+    }
+
+    /// Forgets generations, whose snapshot rows are to go with the entry that made
+    /// them garbage; only the group's writer calls this.
+    pub fn forget(&self, generations: &[Generation]) {
+        if generations.is_empty() {
+            return;
+        }
         let mut map = (*self.by_generation.load_full()).clone();
-        map.retain(|generation, _| keep(*generation));
+        generations.iter().for_each(|g| drop(map.remove(g)));
         self.by_generation.store(Arc::new(map));
     }
 
@@ -201,7 +211,8 @@ mod tests {
         assert_eq!(counters.get(1, 2), 2);
         assert_eq!(counters.sum(1, 0..=16383), 2);
         assert!(counters.load_snapshot(b"C\0\0\0\x01", b"\0").is_none());
-        counters.retain(|g| g != 1);
+        assert_eq!(counters.others(|g| g != 1), [1]);
+        counters.forget(&[1]);
         assert_eq!(counters.get(1, 2), 0);
     }
 }

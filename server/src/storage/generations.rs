@@ -6,6 +6,7 @@
 //! a number below the counter that no map names is garbage for the
 //! compaction filter. Immutable once published; readers hold an `Arc`.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use cairn_protocol::slot::SLOT_COUNT;
@@ -191,6 +192,15 @@ impl GenerationMap {
                 .imports
                 .iter()
                 .any(|(_, dbs)| dbs.database_of(slot, generation).is_some())
+    }
+
+    /// All generations that some map names.
+    pub fn named(&self) -> HashSet<Generation> {
+        let imports = self.imports.iter().map(|(_, dbs)| dbs);
+        let all = std::iter::once(&self.live).chain(imports);
+        all.flat_map(|dbs| (0..DATABASES).flat_map(|db| dbs.runs(db)))
+            .map(|(_, _, generation)| generation)
+            .collect()
     }
 
     /// Whether some map names `generation` at any slot.

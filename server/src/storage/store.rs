@@ -20,7 +20,8 @@ use smallvec::SmallVec;
 use super::access::AccessTable;
 use super::applied::Applied;
 use super::cache::RecordCache;
-use super::counters::{Counters, Delta, encode_journal, journal_key};
+use super::collection::Collection;
+use super::counters::{Counters, Delta, encode_journal, journal_key, snapshot_key};
 use super::engine::{Engine, Resources};
 use super::expiry_hints::ExpiryHints;
 use super::generations::{DATABASES, GenerationMap};
@@ -112,6 +113,7 @@ pub struct Store {
     folded: AtomicU64,
     /// A map change left rows behind for the compaction filter.
     garbage: AtomicBool,
+    pub(crate) collection: Collection,
 }
 
 impl Store {
@@ -149,6 +151,7 @@ impl Store {
             staged: Mutex::default(),
             folded: AtomicU64::new(0),
             garbage: AtomicBool::new(false),
+            collection: Collection::default(),
         };
         store.load()?;
         Ok(store)
@@ -264,7 +267,16 @@ impl Store {
             };
             loaded.ok_or_else(|| self.corrupt("counters"))?;
         }
+        // Journal rows may speak of generations that were flushed since.
+        self.counters.forget(&self.uncounted(&self.maps()));
         Ok(())
+    }
+
+    /// Generations that are counted and will be in no map.
+    fn uncounted(&self, map: &GenerationMap) -> Vec<Generation> {
+        let named = map.named();
+        self.counters
+            .others(|g| g >= map.next || named.contains(&g))
     }
 
     /// One seek per (slot, generation) that has expiring keys.
@@ -432,10 +444,15 @@ impl Store {
             Some(Staged::Over) => batch.delete_cf(&self.engine.system, STAGED),
             None => {}
         }
+        let dead = map.as_ref().map_or(Vec::new(), |map| self.uncounted(map));
         // Entries of a Raft log bring no weights.
         let weighed = log != Log::External;
         let weights = weighed.then(|| self.weights_after(effects, map.as_ref()));
         self.fill_system(&mut batch, effects, position, &deltas, weights.as_deref());
+        // Behind the snapshot rows, which are of before this entry.
+        for generation in &dead {
+            batch.delete_cf(&self.engine.system, snapshot_key(*generation));
+        }
         let mut options = WriteOptions::default();
         options.set_no_slowdown(!stall);
         options.set_sync(log == Log::WalSynced);
@@ -449,6 +466,7 @@ impl Store {
         let written = self.engine.db.write_opt(batch, &options);
         if written.is_ok() {
             self.counters.add(&deltas);
+            self.counters.forget(&dead);
             match &effects.staged {
                 Some(Staged::Ahead(staging)) => *self.staged.lock() = Some(staging.clone()),
                 Some(Staged::Over) => *self.staged.lock() = None,
@@ -740,11 +758,11 @@ impl Store {
         rows.status().map_err(|e| self.failed(e))
     }
 
-    /// Drops counters and hints of generations that no map names.
+    /// Drops hints of generations that no map names.
     pub fn forget_dead_generations(&self) {
         let maps = self.maps();
-        let dead = |g| g < maps.next && !maps.names_anywhere(g);
-        self.hints.retain(|g| !dead(g));
+        let named = maps.named();
+        self.hints.retain(|g| g >= maps.next || named.contains(&g));
     }
 
     /// Keeps garbage from being collected until the hold is dropped.

@@ -91,3 +91,32 @@ fn a_store_that_was_flushed_knows_again_what_does_not_exist() {
     assert!(is_known_absent(&store, b"a") && is_known_absent(&store, b"b"));
     assert!(store.record(&key(&store, b"a"), true).unwrap().is_none());
 }
+
+/// Regression: 128 KB stayed in memory, and a row on disk, for each database that was
+/// ever flushed.
+#[test]
+fn what_was_flushed_is_counted_no_more() {
+    let bench = Bench::new();
+    let store = bench.open();
+    for _ in 0..20 {
+        put(&store, b"a");
+        assert_eq!(store.live_keys(&store.maps()), 1);
+        let maps = vec![MapChange::Renew { db: 0 }];
+        apply(
+            &store,
+            &Effects {
+                maps,
+                ..Effects::default()
+            },
+        );
+        assert_eq!(store.live_keys(&store.maps()), 0);
+    }
+    assert!(store.counters.others(|_| false).is_empty());
+    put(&store, b"a");
+    drop(store);
+    let store = bench.open();
+    assert_eq!(store.live_keys(&store.maps()), 1);
+    assert_eq!(store.counters.others(|_| false).len(), 1);
+    let snapshots = store.system_rows(b"C").unwrap();
+    assert!(snapshots.len() <= 1, "{snapshots:?}");
+}
