@@ -75,6 +75,8 @@ fn round(group: &Arc<Group>) -> Result<bool, rocksdb::Error> {
         .collect();
     group.submit_job(Job::Expire(due, done.clone()));
     group.turn();
+    // A leader that has just fallen runs nothing: what was queued is given back.
+    group.refuse_if_unready();
     while !done.load(Ordering::Acquire) {
         // Another thread has the writer; it will come to our job.
         std::thread::sleep(Duration::from_micros(200));

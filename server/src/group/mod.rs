@@ -193,6 +193,9 @@ pub struct Group {
     pub expiry_paused: AtomicBool,
     /// Raised whenever evaluated work was thrown away.
     pub lineage: AtomicU64,
+    /// Rows may go ahead of their entry (`txn::staging`): every node of the cluster
+    /// can read such entries.
+    pub may_stage: AtomicBool,
     /// The writer may evaluate: standalone, or leader with all of earlier
     /// terms applied.
     ready: AtomicBool,
@@ -233,6 +236,7 @@ impl Group {
             expired_keys: AtomicU64::new(0),
             evicted_keys: AtomicU64::new(0),
             ready: AtomicBool::new(ownership.is_none()),
+            may_stage: AtomicBool::new(ownership.is_none()),
             ownership,
             write_delay_ms: AtomicU64::new(0),
             expiry_paused: AtomicBool::new(false),
@@ -328,6 +332,7 @@ impl Group {
             before,
         });
         self.turn();
+        self.refuse_if_unready();
     }
 
     /// What scripts may use beside the slot of their keys.

@@ -28,10 +28,21 @@ impl Group {
             state.requests = requests;
             state.base = Some(state.replies.mark());
         }
-        self.submit(submission.clone());
-        self.refuse_if_unready();
-        self.turn();
-        tokio::runtime::Handle::current().block_on(submission.finished());
+        loop {
+            self.submit(submission.clone());
+            self.refuse_if_unready();
+            self.turn();
+            tokio::runtime::Handle::current().block_on(submission.finished());
+            let mut state = submission.lock();
+            let commands = &state.commands;
+            let is_over = |c: &QueuedCommand| c.outcome != Outcome::Pending;
+            if !commands.iter().any(|c| c.outcome == Outcome::Done) || commands.iter().all(is_over)
+            {
+                break;
+            }
+            // An entry was full before all were evaluated.
+            state.base = Some(state.replies.mark());
+        }
         let state = submission.lock();
         if state.commands.iter().any(|c| c.outcome != Outcome::Done) {
             return Err("the writer did not run it".to_owned());

@@ -84,6 +84,8 @@ struct Turn {
     step: Option<StepDone>,
     /// Entries of a large batch that are still to be committed, in order.
     rest: VecDeque<Effects>,
+    /// A step of a move behind them, and its log time.
+    last: Option<(Bytes, u64)>,
 }
 
 /// State of the one writer.
@@ -197,14 +199,13 @@ impl Group {
                 } => {
                     before();
                     turn.step = Some(done);
-                    self.commit(
-                        writer,
-                        turn,
-                        Entry::Step {
-                            bytes,
-                            log_time: now,
-                        },
-                    );
+                    turn.last = Some((bytes, now));
+                    if writer.overlay.made.swept.is_some() {
+                        // What a destination was sent of abandoned rows it must be told
+                        // to delete, too: the sweep is an entry before any step.
+                        turn.rest.push_back(writer.overlay.finish(now));
+                    }
+                    self.go_on(writer, turn, Commit::Applied);
                     return true;
                 }
                 Job::Between(run) => {
@@ -246,7 +247,10 @@ impl Group {
         }
         let made = writer.overlay.made.clone();
         let effects = writer.overlay.finish(now);
-        turn.rest = staging::cut(effects, made, MAX_ENTRY_BYTES).into();
+        turn.rest = match self.may_stage.load(Ordering::Acquire) {
+            true => staging::cut(effects, made, MAX_ENTRY_BYTES).into(),
+            false => VecDeque::from([effects]),
+        };
         self.go_on(writer, turn, Commit::Applied);
         true
     }
@@ -285,8 +289,14 @@ impl Group {
             let entry = Entry::Effects(Arc::new(effects), writer.position);
             return self.commit(writer, turn, entry);
         }
+        if outcome == Commit::Applied
+            && let Some((bytes, log_time)) = turn.last.take()
+        {
+            return self.commit(writer, turn, Entry::Step { bytes, log_time });
+        }
         // Whatever became of rows that went ahead, nobody will see them.
-        let unseen = outcome != Commit::Applied && !turn.rest.is_empty();
+        let is_over = turn.rest.is_empty() && turn.last.is_none();
+        let unseen = outcome != Commit::Applied && !is_over;
         let outcome = if unseen { Commit::Refused } else { outcome };
         self.conclude(writer, turn, outcome);
     }
@@ -310,6 +320,10 @@ impl Group {
             let command = state.commands[at];
             if command.outcome != Outcome::Pending || stopped.contains(&command.stream) {
                 continue;
+            }
+            if evaluated > 0 && writer.overlay.bytes() >= MAX_ENTRY_BYTES {
+                // The entry is full: the owner submits the rest anew.
+                break;
             }
             evaluated += 1;
             let late = command.begin_by.is_some_and(|at| at <= started);
