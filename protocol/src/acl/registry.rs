@@ -91,6 +91,8 @@ pub struct Registry {
     log_len: AtomicUsize,
     /// `acl-pubsub-default allchannels`.
     all_channels: AtomicBool,
+    /// Who may come in is not known yet: nobody may.
+    awaited: AtomicBool,
 }
 
 impl Default for Registry {
@@ -102,6 +104,7 @@ impl Default for Registry {
             log: Mutex::default(),
             log_len: AtomicUsize::new(LOG_LEN),
             all_channels: AtomicBool::new(false),
+            awaited: AtomicBool::new(false),
         }
     }
 }
@@ -133,10 +136,15 @@ impl Registry {
         self.default.set(user);
     }
 
+    /// Lets nobody in until it is known who the users are.
+    pub fn set_awaited(&self, awaited: bool) {
+        self.awaited.store(awaited, Ordering::Release);
+    }
+
     /// Whether connections begin logged in.
     pub fn is_open(&self) -> bool {
         let user = self.default.user.load();
-        user.no_password && user.enabled
+        user.no_password && user.enabled && !self.awaited.load(Ordering::Acquire)
     }
 
     /// Whether the default user needs no password, switched on or not.
@@ -158,6 +166,7 @@ impl Registry {
     pub fn log_in(&self, name: &[u8], password: &[u8], enter: impl FnOnce(&Arc<Account>)) -> bool {
         let users = self.users.read();
         let account = users.get(name);
+        let account = account.filter(|_| !self.awaited.load(Ordering::Acquire));
         let Some(account) = account.filter(|account| account.user.load().lets_in(password)) else {
             return false;
         };

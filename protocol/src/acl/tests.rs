@@ -238,6 +238,19 @@ fn the_default_user_is_open_until_it_has_a_password_or_is_off() {
     assert!(!registry.is_open() && registry.default_has_no_password());
 }
 
+/// Regression: a node that had not heard of the cluster yet took whoever came for a
+/// default user without a password, and changed the cluster's users for him.
+#[test]
+fn nobody_comes_in_while_users_are_awaited() {
+    let registry = Registry::default();
+    registry.set_awaited(true);
+    assert!(!registry.is_open());
+    assert!(!registry.log_in(DEFAULT_USER, b"any", |_| ()));
+    registry.set_awaited(false);
+    assert!(registry.is_open());
+    assert!(registry.log_in(DEFAULT_USER, b"any", |_| ()));
+}
+
 #[test]
 fn reading_whatever_key_needs_one_selector_that_may() {
     let sort = |rules: &str| {

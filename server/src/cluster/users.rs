@@ -31,6 +31,8 @@ impl Users {
             users: ClusterUsers::new(server.acl.clone()),
             runtime: runtime.clone(),
         });
+        // A node that has never heard of the cluster does not know its passwords.
+        server.acl.set_awaited(true);
         users.take_in(server, &node.topology.load());
         node.keep_users(users.clone());
         users
@@ -51,6 +53,9 @@ impl Users {
     fn take_in(&self, server: &Server, topology: &Topology) {
         if let Some(record) = &topology.users {
             server.follow_users(&self.users.take_in(record));
+        }
+        if topology.revision > 0 {
+            server.acl.set_awaited(false);
         }
     }
 
