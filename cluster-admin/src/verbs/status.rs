@@ -148,12 +148,24 @@ fn warnings(topology: &Topology, now_ms: u64) -> Vec<String> {
             _ => {}
         }
     }
-    let version = topology
-        .cluster_version
-        .as_ref()
-        .map_or(0, |v| v.cluster_version);
+    let version = topology.version_in_force();
     if version > CLUSTER_VERSION {
         found.push(format!("the cluster is at version {version}, this tool knows {CLUSTER_VERSION}: upgrade the tool"));
+    } else if topology.cluster_version.is_some() && version < CLUSTER_VERSION {
+        let behind: Vec<String> = topology
+            .started_members()
+            .filter(|(_, most)| *most < CLUSTER_VERSION)
+            .map(|(id, most)| match most {
+                0 => format!("`{id}` is down"),
+                _ => format!("`{id}` knows {most}"),
+            })
+            .collect();
+        if !behind.is_empty() {
+            found.push(format!(
+                "the cluster stays at version {version} until every node supports {CLUSTER_VERSION}: {}",
+                behind.join(", ")
+            ));
+        }
     }
     if topology.proxies.is_empty() {
         found.push(

@@ -21,7 +21,7 @@ use super::rules::has_space_or_nul;
 use super::user::{Defaults, User};
 use crate::command::{CommandId, id};
 use crate::resp::Args;
-use crate::topology::{StoreError, TopologyStore, UsersRecord, Versioned};
+use crate::topology::{StoreError, TopologyStore, UsersRecord, Versioned, since};
 
 /// Bytes of a name: links between programs carry no longer ones.
 const MAX_NAME: usize = 255;
@@ -113,7 +113,7 @@ impl ClusterUsers {
         match store.users().await {
             Ok(Some(record)) => Ok(self.take_in(&record)),
             Ok(None) => Ok(Changes::default()),
-            Err(error) => Err(format!("ERR the users cannot be read: {error}")),
+            Err(error) => Err(format!("ERR the users cannot be read: {}", reason(&error))),
         }
     }
 
@@ -127,8 +127,12 @@ impl ClusterUsers {
         store: &TopologyStore,
         change: &Change,
     ) -> Result<(usize, Changes), String> {
+        store
+            .require_version(since::USERS)
+            .await
+            .map_err(|e| not_begun(&e))?;
         loop {
-            let record = store.users().await.map_err(not_changed)?;
+            let record = store.users().await.map_err(|e| not_begun(&e))?;
             let base = record.as_ref().map(|record| record.mod_revision);
             let old = record.map(|record| record.value).unwrap_or_default();
             let defaults = self.registry.defaults();
@@ -136,27 +140,43 @@ impl ClusterUsers {
             let default = self.registry.default_user().user();
             let count = change.apply(&mut users, &default, defaults)?;
             let new = record_of(&users);
+            if read(&new, defaults).as_ref() != Ok(&users) {
+                return Err("ERR a rule with a space or a line's end in it cannot be kept".into());
+            }
             if new == old {
                 return Ok((count, Changes::default()));
             }
             // Others may have been first: then what they did is looked at.
-            if let Some(new) = store.change_users(base, new).await.map_err(not_changed)? {
+            let changed = store.change_users(base, new).await;
+            if let Some(new) = changed.map_err(|e| not_changed(&e))? {
                 return Ok((count, self.take_in(&new)));
             }
         }
     }
 }
 
-fn not_changed(error: StoreError) -> String {
-    let why = match std::error::Error::source(&error) {
+/// Before etcd was asked for a change: nothing was changed.
+fn not_begun(error: &StoreError) -> String {
+    let why = reason(error);
+    format!("ERR the users could not be saved: {why}")
+}
+
+fn not_changed(error: &StoreError) -> String {
+    match error.is_definite() {
+        true => not_begun(error),
+        false => format!(
+            "UNKNOWN whether the users were saved is not known: {}",
+            reason(error)
+        ),
+    }
+}
+
+fn reason(error: &StoreError) -> String {
+    let why = match std::error::Error::source(error) {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),
     };
-    match error.is_definite() {
-        true => format!("ERR the users could not be saved: {why}"),
-        false => format!("UNKNOWN whether the users were saved is not known: {why}"),
-    }
-    .replace(['\r', '\n'], " ")
+    why.replace(['\r', '\n'], " ")
 }
 
 fn read(record: &UsersRecord, defaults: Defaults) -> Result<Users, String> {
@@ -233,6 +253,7 @@ impl Change {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::topology::StoreConfig;
 
     fn record(revision: i64, lines: &[&str]) -> Versioned<UsersRecord> {
         let lines: Vec<Vec<u8>> = lines.iter().map(|line| line.as_bytes().to_vec()).collect();
@@ -319,9 +340,38 @@ mod tests {
         assert!(wrong.starts_with("ERR Error in ACL SETUSER modifier 'nonsense'"));
         assert!(!users.contains_key(&b"x"[..]), "all rules or none");
         assert!(change(&mut users, &[b'x'; 256], &[]).is_err());
+        // `change` refuses what would not be read again: nobody could ever change
+        // the users any more.
+        let broken = change(&mut users, b"broken", &["+select|1\n2"]);
+        if broken.is_ok() {
+            assert!(read(&record_of(&users), Defaults::default()).is_err());
+            users.remove(&b"broken"[..]);
+        }
         let names = vec![b"\xff".to_vec(), b"none".to_vec()];
         let gone = Change::Delete { names };
         let gone = gone.apply(&mut users, &User::default_user(), Defaults::default());
         assert_eq!(gone, Ok(1));
+    }
+
+    /// Regression: with etcd away before it was asked for anything the outcome was
+    /// said to be unknown.
+    #[tokio::test]
+    async fn without_etcd_a_change_is_definitely_not_made() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let nobody = free.local_addr().unwrap().to_string();
+        drop(free);
+        let store = TopologyStore::connect(StoreConfig::new("c1", &nobody))
+            .await
+            .unwrap();
+        let users = ClusterUsers::new(Arc::default());
+        let names = vec![b"ann".to_vec()];
+        let change = users.change(&store, &Change::Delete { names }).await;
+        let line = change.err().unwrap();
+        assert!(
+            line.starts_with("ERR the users could not be saved"),
+            "{line}"
+        );
+        let line = users.refresh(&store).await.err().unwrap();
+        assert!(line.starts_with("ERR the users cannot be read"), "{line}");
     }
 }

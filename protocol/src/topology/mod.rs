@@ -32,7 +32,7 @@ pub use records::{
     FIRST_INCARNATION, FreezeProofRecord, FunctionRecord, FunctionSequenceRecord, GroupId,
     GroupRecord, LeaderRecord, MemberRecord, NodeId, NodeLoad, NodeRecord, PlanId, PlanLimits,
     PlanProgressRecord, PlanRecord, PlanSequenceRecord, PlanStage, PlanState, ProxyRecord, Record,
-    RecordError, SlotMapError, SlotMapRecord, SlotRange, UsersRecord, WantedState, now_ms,
+    RecordError, SlotMapError, SlotMapRecord, SlotRange, UsersRecord, WantedState, now_ms, since,
 };
 pub use snapshot::{NodeAddress, PlanView, Topology, Versioned};
 pub use store::{

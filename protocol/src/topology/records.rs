@@ -34,7 +34,18 @@ pub type NodeId = String;
 pub type PlanId = u64;
 
 /// The highest `settings/cluster_version` that this program can work under.
-pub const CLUSTER_VERSION: u32 = 1;
+pub const CLUSTER_VERSION: u32 = 2;
+
+/// What came with which cluster version. Before that is in force nobody writes it: a
+/// node of an earlier program could not read it, or would not keep to it.
+pub mod since {
+    /// Entries whose rows go ahead (operations 12 and 13 of an entry of effects).
+    pub const ROWS_AHEAD: u32 = 2;
+    /// Users that are the cluster's (`settings/users`).
+    pub const USERS: u32 = 2;
+    /// Libraries of functions that are the cluster's.
+    pub const FUNCTIONS: u32 = 2;
+}
 /// Incarnation of a group when it is created; unsafe recovery raises it.
 pub const FIRST_INCARNATION: u64 = 1;
 

@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use super::keys::{Keys, RecordKey};
 use super::records::{
-    ClusterRecord, ClusterVersionRecord, DecisionRecord, FunctionRecord, FunctionSequenceRecord,
-    GroupId, GroupRecord, LeaderRecord, MemberRecord, NodeId, NodeRecord, PlanId,
-    PlanProgressRecord, PlanRecord, PlanState, ProxyRecord, Record, RecordError, SlotMapRecord,
-    UsersRecord,
+    CLUSTER_VERSION, ClusterRecord, ClusterVersionRecord, DecisionRecord, FunctionRecord,
+    FunctionSequenceRecord, GroupId, GroupRecord, LeaderRecord, MemberRecord, NodeId, NodeRecord,
+    PlanId, PlanProgressRecord, PlanRecord, PlanState, ProxyRecord, Record, RecordError,
+    SlotMapRecord, UsersRecord,
 };
 use crate::slot::{SLOT_COUNT, SlotSet};
 
@@ -145,6 +145,35 @@ impl Topology {
             topology.put(&keys, keys.path(key).as_bytes(), json, revision);
         }
         topology
+    }
+
+    /// The cluster version in force; 0 before there is one.
+    pub fn version_in_force(&self) -> u32 {
+        self.cluster_version
+            .as_ref()
+            .map_or(0, |version| version.cluster_version)
+    }
+
+    /// The cluster version that every member, and this program, can work under. A
+    /// member that is away may come back with the program that it had: it counts as
+    /// one that can nothing new. `None`: not above the one in force.
+    pub fn next_cluster_version(&self) -> Option<u32> {
+        let in_force = self.cluster_version.as_ref()?.cluster_version;
+        let lowest = self.started_members().map(|(_, most)| most).min()?;
+        let next = lowest.min(CLUSTER_VERSION);
+        (next > in_force).then_some(next)
+    }
+
+    /// Members that were started once, and the cluster version that each can work
+    /// under; 0 for one that is away.
+    pub fn started_members(&self) -> impl Iterator<Item = (&NodeId, u32)> {
+        let started = self.members.iter();
+        started
+            .filter(|(_, member)| !member.data_dir_id.is_empty())
+            .map(move |(id, _)| {
+                let node = self.nodes.get(id);
+                (id, node.map_or(0, |node| node.max_cluster_version))
+            })
     }
 
     /// Group that owns a slot.

@@ -8,8 +8,8 @@ use std::time::Duration;
 use cairn_protocol::topology::{
     Decision, FIRST_INCARNATION, LeaderRecord, MemberRecord, NewCluster, NewPlan, NodeLoad,
     NodeRecord, PlanLimits, PlanProgressRecord, PlanStage, PlanState, RegistrationState,
-    StoreConfig, StoreError, Topology, TopologyStore, TopologyWatch, Verdict, WantedState,
-    load_cached, save_cached,
+    StoreConfig, StoreError, Topology, TopologyStore, TopologyWatch, UsersRecord, Verdict,
+    WantedState, load_cached, save_cached,
 };
 use etcd::Etcd;
 use tokio::time::timeout;
@@ -637,4 +637,65 @@ async fn a_dead_node_disappears_but_its_last_address_stays() {
         t.slot_address(0).is_some_and(|a| !a.alive)
     })
     .await;
+}
+
+/// A cluster that an earlier program has made.
+async fn at_version(etcd: &Etcd, version: u32) {
+    let mut client = etcd_client::Client::connect([etcd.url()], None)
+        .await
+        .unwrap();
+    let record = format!(r#"{{"v":1,"cluster_version":{version}}}"#);
+    let key = "/cairn/c1/settings/cluster_version";
+    client.put(key, record, None).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_cluster_version_rises_only_when_every_member_supports_it() {
+    let (etcd, store) = cluster().await;
+    at_version(&etcd, 1).await;
+    let users = || UsersRecord::new(&[b"user ann on nopass ~* &* +@all".to_vec()]);
+    refused(
+        store.require_version(2).await,
+        "the cluster is at version 1",
+    );
+    let mut registered = Vec::new();
+    for (id, disk, most) in [("n1", "disk1", 2), ("n2", "disk2", 1)] {
+        store.claim_member(&member(id, disk)).await.unwrap();
+        if id == "n2" {
+            assert_eq!(
+                store.raise_cluster_version().await.unwrap(),
+                None,
+                "n2 is away"
+            );
+        }
+        let registration = store.register_node(NodeRecord {
+            max_cluster_version: most,
+            ..node(id, disk)
+        });
+        timeout(LIMIT, registration.wait_live())
+            .await
+            .unwrap()
+            .unwrap();
+        registered.push(registration);
+    }
+    assert_eq!(
+        store.raise_cluster_version().await.unwrap(),
+        None,
+        "n2 is old"
+    );
+    registered.pop().unwrap().deregister().await;
+    let upgraded = store.register_node(NodeRecord {
+        max_cluster_version: 9,
+        ..node("n2", "disk2")
+    });
+    timeout(LIMIT, upgraded.wait_live()).await.unwrap().unwrap();
+    assert_eq!(store.raise_cluster_version().await.unwrap(), Some(2));
+    store.require_version(2).await.unwrap();
+    store.change_users(None, users()).await.unwrap().unwrap();
+
+    at_version(&etcd, 3).await;
+    refused(
+        store.claim_member(&member("n1", "disk1")).await,
+        "start a newer one",
+    );
 }

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cairn_protocol::topology::{FunctionChange, FunctionRecord, Topology};
+use cairn_protocol::topology::{FunctionChange, FunctionRecord, Topology, since};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -137,7 +137,11 @@ impl Keeper for Functions {
             *counter
         };
         self.runtime.block_on(async {
-            match self.node.etcd.change_functions(base, &change).await {
+            let etcd = &self.node.etcd;
+            if let Err(error) = etcd.require_version(since::FUNCTIONS).await {
+                return Err(format!("the functions could not be saved: {error}"));
+            }
+            match etcd.change_functions(base, &change).await {
                 Ok(Some(revision)) => {
                     self.reached_everywhere(revision).await;
                     Ok(true)

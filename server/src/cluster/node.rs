@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use cairn_protocol::topology::{
-    GroupRecord, MemberRecord, NodeAddress, Topology, TopologyStore, TopologyWatch, now_ms,
+    GroupRecord, MemberRecord, NodeAddress, Topology, TopologyStore, TopologyWatch, now_ms, since,
 };
 
 use super::replica::{Replica, ReplicaView};
@@ -155,7 +155,8 @@ impl Node {
         (address.node != self.config.node_id).then_some(address)
     }
 
-    /// Opens the groups that `topology` places here and that are not open.
+    /// Opens the groups that `topology` places here and that are not open; all keep to
+    /// the cluster version in force.
     ///
     /// Blocking; call it off the runtime.
     pub fn open_placed(self: &Arc<Self>, topology: &Topology) -> anyhow::Result<()> {
@@ -164,6 +165,10 @@ impl Node {
                 self.open(record)
                     .with_context(|| format!("group {}", record.id))?;
             }
+        }
+        let may_stage = topology.version_in_force() >= since::ROWS_AHEAD;
+        for hosted in self.hosted().iter() {
+            hosted.group.may_stage.store(may_stage, Ordering::Release);
         }
         Ok(())
     }
@@ -192,15 +197,15 @@ impl Node {
             Some(gate),
         );
         group.follow(&self.live);
+        std::thread::spawn({
+            let store = store.clone();
+            move || sweep_payload(&store)
+        });
         let replica = Replica::new(group.clone(), view.clone(), flusher(&store));
         self.raft
             .add_group(GroupSpec::alone(record.id.into()), Box::new(replica))?;
         let mut hosted = (*self.hosted()).clone();
         hosted.push(Arc::new(Hosted { group, view }));
-        std::thread::spawn({
-            let store = store.clone();
-            move || sweep_payload(&store)
-        });
         hosted.sort_by_key(|h| h.group.id);
         self.hosted.store(Arc::new(hosted));
         tracing::info!(group = record.id, "group opened");

@@ -194,6 +194,12 @@ async fn make_node(
         .context("the etcd address cannot be used")?;
     let known = load_cached(&config.data_dir.join(TOPOLOGY_FILE), &cluster.name)?;
     let known = known.unwrap_or_default();
+    let version = known.version_in_force();
+    anyhow::ensure!(
+        version <= CLUSTER_VERSION,
+        "the cluster is at version {version}, and this program knows {CLUSTER_VERSION} at most: \
+         start a newer one"
+    );
     let plan = MemoryPlan::divide(config.memory_limit);
     let identity = member_record(cluster, config.port, data_dir_id);
     let node = Node::new(
@@ -272,8 +278,21 @@ async fn take_up(server: &Arc<Server>, node: &Arc<Node>, topology: &Arc<Topology
     if let Err(error) = node.bootstrap(topology).await {
         tracing::warn!(error = format!("{error:#}"), "first slots wait for etcd");
     }
+    raise_version(node, topology).await;
     if let Err(error) = save_cached(&dir.join(TOPOLOGY_FILE), &node.config.name, topology) {
         tracing::warn!(%error, "the topology could not be kept for the next start");
+    }
+}
+
+/// Raises the cluster version if all nodes support a higher one; whoever sees it does.
+async fn raise_version(node: &Node, topology: &Topology) {
+    if topology.next_cluster_version().is_none() {
+        return;
+    }
+    match node.etcd.raise_cluster_version().await {
+        Ok(Some(version)) => tracing::info!(version, "the cluster version has risen"),
+        Ok(None) => {}
+        Err(error) => tracing::warn!(%error, "the cluster version could not be raised yet"),
     }
 }
 

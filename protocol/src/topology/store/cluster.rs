@@ -447,7 +447,7 @@ impl<'a> Init<'a> {
     }
 }
 
-fn busy() -> StoreError {
+pub(super) fn busy() -> StoreError {
     StoreError::Conflict("somebody else keeps changing the same records: try again".into())
 }
 
@@ -479,6 +479,13 @@ fn check_group(id: GroupId, nodes: &[String]) -> Result<(), StoreError> {
 
 fn check_claim(topology: &Topology, claim: &MemberRecord) -> Result<(), StoreError> {
     let refused = |why: String| Err(StoreError::Refused(why));
+    let version = topology.version_in_force();
+    if version > CLUSTER_VERSION {
+        return refused(format!(
+            "the cluster is at version {version}, and this program knows {CLUSTER_VERSION} at most: \
+             start a newer one"
+        ));
+    }
     if let Some(known) = topology.members.get(&claim.id)
         && !known.data_dir_id.is_empty()
         && known.data_dir_id != claim.data_dir_id

@@ -1,7 +1,7 @@
 //! Typed transactions on the records of one cluster.
 //!
 //! `cluster` holds what changes membership and groups, `plans` what changes
-//! moves. Every change compares what it was based on; every call has a time
+//! moves, `version` what is allowed by now. Every change compares what it was based on; every call has a time
 //! limit and asks for an etcd leader. A failed call says by
 //! `StoreError::is_definite` whether anything may have changed.
 
@@ -9,6 +9,7 @@ mod cluster;
 mod functions;
 mod plans;
 mod users;
+mod version;
 
 use std::sync::Arc;
 use std::time::Duration;
