@@ -6,7 +6,7 @@ use super::log::LogEntry;
 use super::registry::{Account, Registry};
 use super::selector::{Denied, Selector};
 use crate::command::{
-    self, AclCategories, CommandId, Resolved, id, resolve, subcommand_syntax_error,
+    self, AclCategories, CommandId, Resolved, help, id, resolve, subcommand_syntax_error,
     wrong_arity_error,
 };
 use crate::resp::number::parse_i64;
@@ -41,7 +41,7 @@ pub fn answer(
         id::ACL_DRYRUN => dryrun(registry, args, out)?,
         id::ACL_GENPASS => genpass(args, out)?,
         id::ACL_GETUSER => getuser(registry, args, out),
-        id::ACL_HELP => help(out),
+        id::ACL_HELP => help(out, "ACL", HELP),
         id::ACL_LIST => bulks(registry, out, |account| account.user().line()),
         id::ACL_LOG => log(registry, args, out)?,
         id::ACL_USERS => bulks(registry, out, |account| account.name().to_vec()),
@@ -207,14 +207,7 @@ fn one_line(text: &str) -> Vec<u8> {
     text.replace(['\r', '\n'], " ").into_bytes()
 }
 
-/// ACL HELP
-fn help(out: &mut ReplyWriter) {
-    out.array(HELP.len());
-    HELP.iter().for_each(|line| out.simple(line));
-}
-
 const HELP: &[&str] = &[
-    "ACL <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
     "CAT [<category>]",
     "    List all commands that belong to <category>, or all command categories",
     "    when no category is specified.",
@@ -241,6 +234,4 @@ const HELP: &[&str] = &[
     "    List all the registered usernames.",
     "WHOAMI",
     "    Return the current connection username.",
-    "HELP",
-    "    Prints this help.",
 ];

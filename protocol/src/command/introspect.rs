@@ -126,14 +126,10 @@ pub fn getkeysandflags<A: ArgList + ?Sized>(
 
 /// COMMAND HELP
 pub fn help(reply: &mut ReplyWriter) {
-    reply.array(HELP.len());
-    for line in HELP {
-        reply.simple(line);
-    }
+    super::help(reply, "COMMAND", HELP);
 }
 
 const HELP: &[&str] = &[
-    "COMMAND <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
     "(no subcommand)",
     "    Return details about all Redis commands.",
     "COUNT",
@@ -152,8 +148,6 @@ const HELP: &[&str] = &[
     "    Return the keys from a full Redis command.",
     "GETKEYSANDFLAGS <full-command>",
     "    Return the keys and the access flags from a full Redis command.",
-    "HELP",
-    "    Prints this help.",
 ];
 
 fn commands(implemented: Implemented) -> impl Iterator<Item = &'static CommandSpec> {

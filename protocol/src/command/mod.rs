@@ -27,6 +27,7 @@ mod bits;
 mod docs;
 mod errors;
 mod glob;
+mod help;
 pub mod id;
 pub mod introspect;
 mod keys;
@@ -44,6 +45,7 @@ pub use errors::{
 };
 pub use glob::glob_match;
 pub use id::{COUNT, CommandId};
+pub use help::help;
 pub use keys::{ArgList, CrossSlot, KeyFinder, KeyList, KeyRef, KeysError};
 pub use lookup::{Resolved, all, lookup, lookup_full, resolve, resolve_own, top_level};
 pub use renamed::{

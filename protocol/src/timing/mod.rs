@@ -16,7 +16,6 @@ pub use report::reply as latency_reply;
 pub use slow_log::{SlowEntry, SlowLog, reply as slow_log_reply};
 
 use crate::command::{CommandSpec, lookup_called_full};
-use crate::resp::ReplyWriter;
 use std::borrow::Cow;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -40,15 +39,4 @@ fn with_subcommands(name: &[u8]) -> impl Iterator<Item = &'static CommandSpec> {
     let spec = lookup_called_full(name);
     spec.into_iter()
         .flat_map(|spec| std::iter::once(spec).chain(spec.subcommands))
-}
-
-/// The reply of a HELP subcommand.
-fn help(out: &mut ReplyWriter, command: &str, lines: &[&str]) {
-    out.array(lines.len() + 3);
-    out.simple(format!(
-        "{command} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"
-    ));
-    lines.iter().for_each(|line| out.simple(line));
-    out.simple("HELP");
-    out.simple("    Prints this help.");
 }

@@ -1,8 +1,8 @@
 //! LATENCY: spikes above `latency-monitor-threshold`, and histograms.
 
 use super::{CommandStats, Histogram, LatencyMonitor, Line, Series};
-use super::{help, shown, unix_seconds, with_subcommands};
-use crate::command::{self, CommandSpec, id};
+use super::{shown, unix_seconds, with_subcommands};
+use crate::command::{self, CommandSpec, help, id};
 use crate::resp::{Args, ReplyWriter};
 use std::fmt::Write;
 

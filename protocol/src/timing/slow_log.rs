@@ -1,7 +1,7 @@
 //! SLOWLOG: the slowest commands of late.
 
-use super::{Line, help, unix_seconds};
-use crate::command::{ArgList, CommandSpec, id, secrets, subcommand_syntax_error};
+use super::{Line, unix_seconds};
+use crate::command::{ArgList, CommandSpec, help, id, secrets, subcommand_syntax_error};
 use crate::resp::number::parse_i64;
 use crate::resp::{Args, ReplyWriter};
 use parking_lot::Mutex;

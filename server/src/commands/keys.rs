@@ -44,8 +44,7 @@ const SHARED_INTEGERS: i64 = 10_000;
 /// The reference count of what is shared.
 const SHARED_REFCOUNT: i64 = i32::MAX as i64;
 
-const OBJECT_HELP: [&str; 13] = [
-    "OBJECT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+const OBJECT_HELP: &[&str] = &[
     "ENCODING <key>",
     "    Return the kind of internal representation used in order to store the value",
     "    associated with a <key>.",
@@ -59,7 +58,6 @@ const OBJECT_HELP: [&str; 13] = [
     "    Return the number of references of the value associated with the specified",
     "    <key>.",
 ];
-const HELP_FOOTER: [&str; 2] = ["HELP", "    Prints this help."];
 
 /// COPY source destination [DB index] [REPLACE]
 ///
@@ -247,11 +245,7 @@ fn object_freq(txn: &mut Txn<'_>, args: &Args<'_>, out: &mut ReplyWriter) -> Don
 
 /// OBJECT HELP
 fn object_help(_: &mut Txn<'_>, _: &Args<'_>, out: &mut ReplyWriter) -> Done {
-    out.array(OBJECT_HELP.len() + HELP_FOOTER.len());
-    OBJECT_HELP
-        .iter()
-        .chain(&HELP_FOOTER)
-        .for_each(|line| out.simple(line));
+    super::help(out, "OBJECT", OBJECT_HELP);
     Ok(())
 }
 

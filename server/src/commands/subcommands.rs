@@ -1,5 +1,6 @@
 //! What containers of subcommands (CLIENT, CONFIG, …) share.
 
+pub(super) use cairn_protocol::command::help;
 use cairn_protocol::command::{
     lookup_called, lookup_full, subcommand_syntax_error, wrong_arity_error,
 };
@@ -16,17 +17,6 @@ pub(super) fn container(
 ) -> Result<Next, CommandError> {
     let spec = lookup_called(args.get(0)).expect("it was dispatched by this name");
     Err(CommandError::line(wrong_arity_error(spec)))
-}
-
-/// The reply of a HELP subcommand, framed as Redis does.
-pub(super) fn help(out: &mut ReplyWriter, command: &str, lines: &[&str]) {
-    out.array(lines.len() + 3);
-    out.simple(format!(
-        "{command} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"
-    ));
-    lines.iter().for_each(|line| out.simple(line));
-    out.simple("HELP");
-    out.simple("    Prints this help.");
 }
 
 /// The same for a container that is one command in the table (DEBUG).
