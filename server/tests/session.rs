@@ -356,6 +356,7 @@ fn info_has_redis_s_sections_and_fields() {
     let usual = c.line("INFO");
     assert!(usual.contains("\r\n\r\n# CPU\r\n") && !usual.contains("# Commandstats"));
     assert!(c.line("INFO everything").contains("# Latencystats"));
+    assert!(c.line("INFO all").contains("# Modules"));
     assert_eq!(c.line("INFO nothing"), "$0\r\n\r\n");
     assert_eq!(c.line("CONFIG RESETSTAT"), "+OK\r\n");
     assert!(!c.line("INFO commandstats").contains("cmdstat_set:"));
@@ -774,6 +775,13 @@ const SAME: &[&str] = &[
     "LATENCY RESET",
     "LATENCY RESET a b",
     "LOLWUT VERSION x",
+    "MODULE",
+    "MODULE HELP",
+    "MODULE LIST",
+    "MODULE LOAD /x",
+    "MODULE LOADEX /x",
+    "MODULE NOPE",
+    "MODULE UNLOAD x",
     "MEMORY",
     "MEMORY HELP",
     "MEMORY NOPE",

@@ -82,8 +82,7 @@ fn wanted_sections(args: &Args<'_>) -> BTreeSet<&'static str> {
     for word in args.iter().skip(1) {
         match word.to_ascii_lowercase().as_slice() {
             b"default" => wanted.extend(usual(false)),
-            // Without modules, as in Redis.
-            b"all" => wanted.extend(usual(true).filter(|name| *name != "modules")),
+            b"all" => wanted.extend(usual(true)),
             b"everything" => wanted.extend(usual(true)),
             word => {
                 let known = SECTIONS.iter().find(|(name, ..)| name.as_bytes() == word);

@@ -34,6 +34,7 @@ mod lists_blocking;
 mod long_double;
 mod memory;
 mod migrate;
+mod modules;
 mod monitor;
 mod pubsub;
 mod replication;
@@ -106,6 +107,7 @@ static HANDLERS: LazyLock<Vec<Option<Handler>>> = LazyLock::new(|| {
         lists_blocking::HANDLERS,
         memory::HANDLERS,
         migrate::HANDLERS,
+        modules::HANDLERS,
         monitor::HANDLERS,
         pubsub::HANDLERS,
         replication::HANDLERS,
