@@ -13,18 +13,13 @@ use bytes::{Bytes, BytesMut};
 use cairn_protocol::command::{CommandSpec, id};
 use cairn_protocol::resp::{Args, encode_request, number::parse_i64};
 use cairn_protocol::slot::key_slot;
-use std::sync::atomic::Ordering::Relaxed;
 
 /// A command for all nodes.
 pub(crate) fn all(to: &mut Connection, spec: &CommandSpec, args: Args<'_>, join: Join) -> Step {
     match spec.id {
         id::DEBUG => return debug(to, spec, args),
         id::SCRIPT_FLUSH => to.thread.shared.scripts.forget(),
-        id::CONFIG_RESETSTAT => {
-            let calls = &to.thread.shared.calls;
-            calls.iter().for_each(|calls| calls.store(0, Relaxed));
-            to.thread.shared.timing.reset();
-        }
+        id::CONFIG_RESETSTAT => to.thread.shared.reset_stats(),
         id::SCRIPT_LOAD => {
             to.thread.shared.scripts.remember(args.get(2));
         }

@@ -278,3 +278,27 @@ fn histograms_count_what_clients_asked() {
     let wanted = [("mset", 1), ("get", 2), ("client|id", 1)];
     assert_eq!(found, wanted.map(|(name, calls)| (name.to_owned(), calls)));
 }
+
+/// Regression: the proxy's own figures of INFO stats went on.
+#[test]
+fn figures_begin_anew_after_resetstat() {
+    let cluster = Cluster::start();
+    let mut client = cluster.client();
+    for _ in 0..100 {
+        client.ask("PING", "+PONG\r\n");
+    }
+    let processed = |client: &mut Client| {
+        client.send(command("INFO stats"));
+        let len = number(client, '$') as usize;
+        let text = client.take(len + 2);
+        let line = text
+            .lines()
+            .find_map(|l| l.strip_prefix("total_commands_processed:"));
+        line.unwrap_or_else(|| panic!("{text}"))
+            .parse::<u64>()
+            .unwrap()
+    };
+    assert!(processed(&mut client) >= 100);
+    client.ask("CONFIG RESETSTAT", "+OK\r\n");
+    assert!(processed(&mut client) < 10);
+}

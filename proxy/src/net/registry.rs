@@ -372,6 +372,8 @@ pub(crate) struct Shared {
     /// Connections taken in, and turned away.
     pub accepted: AtomicU64,
     pub rejected: AtomicU64,
+    /// What threads had counted at CONFIG RESETSTAT: their counters are theirs alone.
+    before: Stats,
     /// The process is about to end: connections close once they are answered.
     pub draining: AtomicBool,
     /// Changed by CONFIG SET.
@@ -405,17 +407,33 @@ impl Shared {
             registry: Registry::default(),
             accepted: AtomicU64::new(0),
             rejected: AtomicU64::new(0),
+            before: Stats::default(),
             draining: AtomicBool::new(false),
             stats: (0..threads).map(|_| Stats::default()).collect(),
             started: Instant::now(),
         })
     }
 
-    /// A figure, summed over the threads.
+    /// A figure, summed over the threads, since it was last reset.
     pub fn sum(&self, counter: impl Fn(&Stats) -> &AtomicU64) -> u64 {
-        self.stats
-            .iter()
-            .map(|stats| counter(stats).load(Relaxed))
-            .sum()
+        let all = self.all(&counter);
+        all.saturating_sub(counter(&self.before).load(Relaxed))
+    }
+
+    fn all(&self, counter: impl Fn(&Stats) -> &AtomicU64) -> u64 {
+        let counters = self.stats.iter().map(counter);
+        counters.map(|counter| counter.load(Relaxed)).sum()
+    }
+
+    /// CONFIG RESETSTAT.
+    pub fn reset_stats(&self) {
+        let before = &self.before;
+        before.commands.store(self.all(|s| &s.commands), Relaxed);
+        let input = self.all(|s| &s.input_bytes);
+        before.input_bytes.store(input, Relaxed);
+        self.accepted.store(0, Relaxed);
+        self.rejected.store(0, Relaxed);
+        self.calls.iter().for_each(|calls| calls.store(0, Relaxed));
+        self.timing.reset();
     }
 }
