@@ -47,8 +47,8 @@ pub(crate) fn dispatch(to: &mut Connection, args: Args<'_>) -> Step {
     }
     let spec = match check(to, args) {
         Ok(spec) => spec,
-        Err(error) => {
-            refuse_in_multi(to, args);
+        Err(mut error) => {
+            refuse_in_multi(to, args, &mut error);
             return refuse(to, error);
         }
     };
@@ -126,10 +126,15 @@ pub(crate) fn route(spec: &CommandSpec) -> Routing {
     ROUTES[spec.id.index()]
 }
 
-/// What a refused command does to the open transaction.
-fn refuse_in_multi(to: &mut Connection, args: Args<'_>) {
+/// What a refused command does to the open transaction. An EXEC ends it, and says so.
+fn refuse_in_multi(to: &mut Connection, args: Args<'_>, line: &mut Vec<u8>) {
     match command::resolve(&args) {
-        Resolved::Command(spec) if spec.id == id::EXEC => to.session.multi = None,
+        Resolved::Command(spec) if spec.id == id::EXEC => {
+            let open = to.session.multi.take().is_some();
+            if open && !line.starts_with(b"EXECABORT ") {
+                line.splice(..0, *b"EXECABORT Transaction discarded because of: ");
+            }
+        }
         _ => to.session.multi.iter_mut().for_each(|multi| multi.fail()),
     }
 }

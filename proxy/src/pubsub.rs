@@ -8,12 +8,12 @@
 //! comes up ([`renew`]).
 
 use crate::backend::{Call, Link, retry};
-use crate::dispatch::{Step, after_all, any_node, send_to_nodes};
+use crate::dispatch::{Step, after_all, any_node, send_to_nodes, silence};
 use crate::merge::Join;
 use crate::net::{Client, Connection, Kind, Thread};
 use crate::route::Lane;
 use bytes::{Bytes, BytesMut};
-use cairn_protocol::command::{CommandId, CommandSpec, id};
+use cairn_protocol::command::{CommandId, CommandSpec, id, subscriber_error};
 use cairn_protocol::link::RequestFlags;
 use cairn_protocol::resp::{Args, ReplyWriter, Version, encode_request};
 use std::rc::Rc;
@@ -36,8 +36,14 @@ const SUBSCRIBE: [&str; 3] = ["SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE"];
 /// Subscriptions, PUBLISH and PUBSUB, behind all that was asked before.
 pub(crate) fn serve(to: &mut Connection, spec: &'static CommandSpec, args: Args<'_>) -> Step {
     after_all(to, |to| match meaning(spec.id) {
-        Some((word, kind, true)) => subscribe(to, word, kind, args),
-        Some((word, kind, false)) => unsubscribe(to, word, kind, args),
+        Some((word, kind, begins)) => {
+            // It is shown, and is the one that CLIENT REPLY SKIP was for all the same.
+            silence(to);
+            match begins {
+                true => subscribe(to, word, kind, args),
+                false => unsubscribe(to, word, kind, args),
+            }
+        }
         // All nodes know the subscriptions of all proxies.
         None => any_node(to, spec, args),
     })
@@ -49,14 +55,7 @@ pub(crate) fn refused_to_subscriber(to: &Connection, spec: &CommandSpec) -> Opti
         return None;
     }
     let allowed = meaning(spec.id).is_some() || matches!(spec.id, id::PING | id::QUIT | id::RESET);
-    (!allowed).then(|| {
-        format!(
-            "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET \
-             are allowed in this context",
-            spec.name
-        )
-        .into_bytes()
-    })
+    (!allowed).then(|| subscriber_error(spec).into_bytes())
 }
 
 fn subscribe(to: &mut Connection, word: &str, kind: Kind, args: Args<'_>) -> Step {

@@ -8,6 +8,23 @@ use support::{Act, Cluster, command, until};
 
 const MESSAGE: &[u8] = b">3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$1\r\nm\r\n";
 
+/// Regression: the command behind SUBSCRIBE got the silence that was for it, and an EXEC
+/// that a subscriber may not ask for was not said to be discarded.
+#[test]
+fn a_confirmation_takes_the_place_of_the_reply_that_was_to_be_skipped() {
+    let cluster = Cluster::start();
+    let mut client = cluster.client();
+    client.send(command("CLIENT REPLY SKIP"));
+    client.ask("SUBSCRIBE c", "*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n");
+    let why = "only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this \
+               context";
+    client.ask("GET a", &format!("-ERR Can't execute 'get': {why}\r\n"));
+    client.ask(
+        "EXEC",
+        &format!("-EXECABORT Transaction discarded because of: Can't execute 'exec': {why}\r\n"),
+    );
+}
+
 #[test]
 fn a_subscription_is_put_at_every_node_and_confirmed_when_all_have_it() {
     let cluster = Cluster::start();

@@ -198,6 +198,10 @@ fn a_subscriber_in_resp2_may_do_little_else() {
         c.ask("HELLO 3"),
         format!("-ERR Can't execute 'hello': {refused}")
     );
+    assert_eq!(
+        c.ask("EXEC"),
+        format!("-EXECABORT Transaction discarded because of: Can't execute 'exec': {refused}")
+    );
     assert_eq!(c.ask("PING"), "*2 $4 pong $0");
     assert_eq!(c.ask("PING hi"), "*2 $4 pong $2 hi");
     assert_eq!(c.ask("RESET"), "+RESET");

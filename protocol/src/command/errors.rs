@@ -42,18 +42,30 @@ pub fn unknown_subcommand_error<A: ArgList + ?Sized>(container: &CommandSpec, ar
 }
 
 /// `ERR wrong number of arguments for 'config|get' command`
-///
+pub fn wrong_arity_error(spec: &CommandSpec) -> String {
+    refusal(
+        spec,
+        &format!("wrong number of arguments for '{}' command", spec.name),
+    )
+}
+
+/// `ERR Can't execute 'get': only (P|S)SUBSCRIBE / ... are allowed in this context`
+pub fn subscriber_error(spec: &CommandSpec) -> String {
+    let why = format!(
+        "Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are \
+         allowed in this context",
+        spec.name
+    );
+    refusal(spec, &why)
+}
+
 /// An EXEC that is refused, for whatever reason, ends its transaction and
 /// answers EXECABORT with the reason.
-pub fn wrong_arity_error(spec: &CommandSpec) -> String {
-    let code = match spec.id {
-        id::EXEC => "EXECABORT Transaction discarded because of:",
-        _ => "ERR",
-    };
-    format!(
-        "{code} wrong number of arguments for '{}' command",
-        spec.name
-    )
+fn refusal(spec: &CommandSpec, why: &str) -> String {
+    match spec.id {
+        id::EXEC => format!("EXECABORT Transaction discarded because of: {why}"),
+        _ => format!("ERR {why}"),
+    }
 }
 
 /// What a subcommand answers that cannot make sense of its arguments:

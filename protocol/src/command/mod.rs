@@ -41,11 +41,12 @@ mod table;
 pub use bits::{AclCategories, DocFlags, Flags, KeyFlags};
 pub use docs::{Argument, ArgumentKind, Docs, Group};
 pub use errors::{
-    subcommand_syntax_error, unknown_command_error, unknown_subcommand_error, wrong_arity_error,
+    subcommand_syntax_error, subscriber_error, unknown_command_error, unknown_subcommand_error,
+    wrong_arity_error,
 };
 pub use glob::glob_match;
-pub use id::{COUNT, CommandId};
 pub use help::help;
+pub use id::{COUNT, CommandId};
 pub use keys::{ArgList, CrossSlot, KeyFinder, KeyList, KeyRef, KeysError};
 pub use lookup::{Resolved, all, lookup, lookup_full, resolve, resolve_own, top_level};
 pub use renamed::{

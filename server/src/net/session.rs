@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use cairn_protocol::acl::{Account, Context, Subject};
-use cairn_protocol::command::{CommandSpec, id};
+use cairn_protocol::command::{CommandSpec, id, subscriber_error};
 use cairn_protocol::resp::{ReplyWriter, Version};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
@@ -553,14 +553,7 @@ impl Session {
                 | id::QUIT
                 | id::RESET
         );
-        (!allowed).then(|| {
-            format!(
-                "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / \
-                 RESET are allowed in this context",
-                spec.name
-            )
-            .into_bytes()
-        })
+        (!allowed).then(|| subscriber_error(spec).into_bytes())
     }
 
     /// Chooses the database of the commands that follow.
