@@ -315,3 +315,22 @@ fn more_clients_than_allowed_are_turned_away() {
         .expect("-ERR max number of clients reached\r\n")
         .expect_close();
 }
+
+#[test]
+fn hello_looks_at_its_options_in_their_order() {
+    let cluster = Cluster::start();
+    let mut client = cluster.client();
+    client.ask(
+        "HELLO 2 AUTH nobody x nonsense",
+        "-WRONGPASS invalid username-password pair or user is disabled.\r\n",
+    );
+    client.ask(
+        "HELLO 2 SETNAME me nonsense",
+        "-ERR Syntax error in HELLO option 'nonsense'\r\n",
+    );
+    client.ask("CLIENT GETNAME", "$2\r\nme\r\n");
+    client.ask(
+        "CLIENT UNBLOCK 1 ERROR x",
+        "-ERR unknown subcommand or wrong number of arguments for 'UNBLOCK'. Try CLIENT HELP.\r\n",
+    );
+}

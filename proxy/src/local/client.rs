@@ -3,7 +3,7 @@
 use super::{help, is};
 use crate::net::{ClientInfo, Connection, Silence};
 use crate::tracking;
-use cairn_protocol::command::{CommandId, id};
+use cairn_protocol::command::{CommandId, id, subcommand_syntax_error};
 use cairn_protocol::resp::{Args, number::parse_i64};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -264,7 +264,10 @@ fn switch(to: &mut Connection, args: Args<'_>) {
 /// Replies with 1 if that client's request was waiting for its keys.
 fn unblock(to: &mut Connection, args: Args<'_>) {
     let fail = match args.try_get(3) {
-        _ if args.len() > 4 => return to.reply.error("ERR syntax error"),
+        _ if args.len() > 4 => {
+            let line = subcommand_syntax_error(id::CLIENT_UNBLOCK.spec(), &args);
+            return to.reply.error(line);
+        }
         None => false,
         Some(word) if is(word, "timeout") => false,
         Some(word) if is(word, "error") => true,

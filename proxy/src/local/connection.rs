@@ -110,13 +110,6 @@ fn log_in(to: &mut Connection, object: &str, user: &[u8], password: &[u8]) -> bo
     good
 }
 
-/// What HELLO asks for.
-#[derive(Default)]
-struct Hello<'a> {
-    auth: Option<(&'a [u8], &'a [u8])>,
-    name: Option<&'a [u8]>,
-}
-
 /// HELLO [protover [AUTH username password] [SETNAME clientname]]
 fn hello(to: &mut Connection, args: Args<'_>) {
     let version = match args.try_get(1).map(parse_i64) {
@@ -130,48 +123,31 @@ fn hello(to: &mut Connection, args: Args<'_>) {
                 .error("ERR Protocol version is not an integer or out of range");
         }
     };
-    let wanted = match hello_options(args) {
-        Ok(wanted) => wanted,
-        Err(option) => {
+    let mut at = 2;
+    while at < args.len() {
+        let (option, left) = (args.get(at), args.len() - at - 1);
+        if is(option, "auth") && left >= 2 {
+            if !log_in(to, "hello", args.get(at + 1), args.get(at + 2)) {
+                return to.reply.error(WRONG_PASS);
+            }
+            at += 3;
+        } else if is(option, "setname") && left >= 1 {
+            if !super::client::set_name(to, args.get(at + 1)) {
+                return;
+            }
+            at += 2;
+        } else {
             let mut text = b"ERR Syntax error in HELLO option '".to_vec();
             text.extend_from_slice(option);
             text.push(b'\'');
             return to.reply.error(text);
         }
-    };
-    if let Some((user, password)) = wanted.auth
-        && !log_in(to, "hello", user, password)
-    {
-        return to.reply.error(WRONG_PASS);
     }
     if !to.session.authenticated {
         return to.reply.error(HELLO_NOAUTH);
     }
-    if let Some(name) = wanted.name
-        && !super::client::set_name(to, name)
-    {
-        return;
-    }
     set_version(to, version);
     greet(to);
-}
-
-fn hello_options(args: Args<'_>) -> Result<Hello<'_>, &[u8]> {
-    let mut hello = Hello::default();
-    let mut at = 2;
-    while at < args.len() {
-        let (option, left) = (args.get(at), args.len() - at - 1);
-        if is(option, "auth") && left >= 2 {
-            hello.auth = Some((args.get(at + 1), args.get(at + 2)));
-            at += 3;
-        } else if is(option, "setname") && left >= 1 {
-            hello.name = Some(args.get(at + 1));
-            at += 2;
-        } else {
-            return Err(option);
-        }
-    }
-    Ok(hello)
 }
 
 fn set_version(to: &mut Connection, version: Version) {

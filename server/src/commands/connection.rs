@@ -77,7 +77,8 @@ fn hello(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Done 
         }
         at += 1;
     }
-    if !session.authenticated {
+    // A node may have learned only now that no password is needed.
+    if !session.may_run() {
         return Err(CommandError::fixed(
             "NOAUTH HELLO must be called with the client already authenticated, otherwise the \
              HELLO AUTH <user> <pass> option can be used to authenticate the client and select \
