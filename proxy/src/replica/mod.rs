@@ -28,6 +28,7 @@ use crate::local;
 use crate::net::{ClientInfo, Connection};
 use cairn_protocol::command::{CommandId, CommandSpec, id};
 use cairn_protocol::resp::{Args, ReplyWriter, number::parse_i64};
+use cairn_protocol::role::{self, ReplicaLine};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
@@ -290,16 +291,12 @@ fn filter(value: &[u8]) -> Result<Filter, String> {
 pub(crate) fn role(replicas: &Replicas, out: &mut ReplyWriter) {
     let mut online = replicas.all();
     online.retain(|replica| replica.is_online());
-    out.array(3);
-    out.bulk(b"master");
-    out.integer(replicas.offset() as i64);
-    out.array(online.len());
-    for replica in online {
-        out.array(3);
-        out.bulk(replica.host.as_bytes());
-        out.bulk_integer(i64::from(replica.port));
-        out.bulk_integer(replica.acknowledged.load(Relaxed) as i64);
-    }
+    let lines = online.iter().map(|replica| ReplicaLine {
+        host: &replica.host,
+        port: replica.port,
+        acknowledged: replica.acknowledged.load(Relaxed),
+    });
+    role::master(replicas.offset(), lines, out);
 }
 
 /// The proxy's fields of INFO replication.
