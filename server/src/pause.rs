@@ -107,6 +107,11 @@ impl Pause {
         self.concerns(spec) && self.remaining().is_some()
     }
 
+    /// Whether it holds up what a master sends, writes that it is.
+    pub fn holds_stream(&self) -> bool {
+        self.is_on() && self.remaining().is_some()
+    }
+
     /// Waits until nothing holds up commands like `spec`.
     pub async fn over(&self, spec: &CommandSpec) {
         loop {

@@ -13,6 +13,7 @@ use crate::group::commit::{WalSink, sweep_payload, sync_thread};
 use crate::group::{Group, expiry};
 use crate::logging::lifecycle;
 use crate::net;
+use crate::replication::{dump_file, follow};
 use crate::server::{Home, Server};
 use crate::storage::generations::GenerationMap;
 use crate::storage::{MemoryPlan, Resources, Store};
@@ -130,6 +131,10 @@ pub fn standalone(config: Config) -> anyhow::Result<()> {
     server.load_users()?;
     crate::scripting::attach(&server);
     crate::scripting::open(&server.config.data_dir)?;
+    follow::recover(&server)?;
+    if !server.following.is_on() {
+        dump_file::import(&server)?;
+    }
     let background = Background::start(&server, &group, &live)?;
     let network = net::start(&server)?;
     server.set_listening_port(network.addresses.first().map_or(0, |a| a.port()));
@@ -151,6 +156,7 @@ pub fn standalone(config: Config) -> anyhow::Result<()> {
 struct Background {
     stop: Arc<AtomicBool>,
     threads: Vec<std::thread::JoinHandle<()>>,
+    server: Arc<Server>,
 }
 
 impl Background {
@@ -180,14 +186,20 @@ impl Background {
             let (server, stop) = (server.clone(), stop.clone());
             spawn("eviction", move || eviction::run(&server, &stop))?
         };
+        let follow = {
+            let server = server.clone();
+            spawn("follow", move || follow::run(&server))?
+        };
         Ok(Background {
             stop,
-            threads: vec![expiry, sync, upkeep, eviction],
+            threads: vec![expiry, sync, upkeep, eviction, follow],
+            server: server.clone(),
         })
     }
 
     fn stop(self) {
         self.stop.store(true, Ordering::Release);
+        self.server.following.stop();
         for thread in self.threads {
             if thread.join().is_err() {
                 tracing::error!("a background thread panicked");

@@ -24,6 +24,7 @@ use crate::net::session::Client;
 use crate::net::sockets::Sockets;
 use crate::pause::Pause;
 use crate::pubsub::{Origin, PubSub};
+use crate::replication::follow::{self, Following};
 use crate::saves::Saves;
 use crate::stats::Stats;
 use crate::transfer::Targets;
@@ -83,8 +84,10 @@ pub struct Server {
     pub targets: Targets,
     /// What keeps to `maxmemory`.
     pub eviction: Eviction,
-    /// INFO's master_replid. Guards forty letters, touched rarely.
-    replication_id: Mutex<String>,
+    /// The master that this server follows, if any.
+    pub following: Following,
+    /// INFO's master_replid and master_replid2. Guards some letters, touched rarely.
+    replication_ids: Mutex<ReplicationIds>,
     /// Where clients are accepted; 0 until they are.
     listening: AtomicU16,
     pub started: Instant,
@@ -118,7 +121,11 @@ impl Server {
             saves: Saves::default(),
             targets: Targets::default(),
             eviction: Eviction::default(),
-            replication_id: Mutex::new(new_id()),
+            following: Following::default(),
+            replication_ids: Mutex::new(ReplicationIds {
+                id: new_id(),
+                before: None,
+            }),
             listening: AtomicU16::new(0),
             config,
             home,
@@ -138,6 +145,10 @@ impl Server {
             stop: Notify::new(),
         };
         server.saves.start(&server);
+        if !server.is_cluster() {
+            server.announcer.feed.keep_backlog();
+        }
+        follow::follow_settings(&server, &server.config.settings);
         server
     }
 
@@ -154,13 +165,57 @@ impl Server {
         self.listening.store(port, Ordering::Relaxed);
     }
 
+    /// Where a master is told that clients reach this server.
+    pub fn announced_port(&self) -> u16 {
+        match self.settings.lock().count("replica-announce-port") {
+            0 => self.listening_port(),
+            port => port as u16,
+        }
+    }
+
+    /// The name of the stream of changes: our own, or the master's that is followed.
     pub fn replication_id(&self) -> String {
-        self.replication_id.lock().clone()
+        self.replication_ids.lock().id.clone()
+    }
+
+    /// Its name before, and up to where it was the same stream.
+    pub fn replication_id_before(&self) -> Option<(String, u64)> {
+        self.replication_ids.lock().before.clone()
+    }
+
+    /// Whether the stream of this name, before byte `next` (counted from 1), is the one
+    /// that is here.
+    pub fn is_own_stream(&self, id: &str, next: u64) -> bool {
+        let ids = self.replication_ids.lock();
+        let before = ids.before.as_ref();
+        ids.id == id || before.is_some_and(|(was, until)| was == id && next <= *until)
     }
 
     /// DEBUG CHANGE-REPL-ID.
     pub fn renew_replication_id(&self) {
-        *self.replication_id.lock() = new_id();
+        self.replication_ids.lock().id = new_id();
+    }
+
+    /// The stream is that of a master from now on.
+    pub fn set_replication_id(&self, id: &[u8]) {
+        *self.replication_ids.lock() = ReplicationIds {
+            id: String::from_utf8_lossy(id).into_owned(),
+            before: None,
+        };
+    }
+
+    /// The master that is followed has given its stream a new name, from `offset` on.
+    pub fn rename_stream(&self, id: &[u8], offset: u64) {
+        let mut ids = self.replication_ids.lock();
+        let id = String::from_utf8_lossy(id).into_owned();
+        let before = std::mem::replace(&mut ids.id, id);
+        ids.before = Some((before, offset + 1));
+    }
+
+    /// The stream that was a master's is our own from now on.
+    pub fn shift_replication_id(&self) {
+        let offset = self.announcer.feed.offset();
+        self.rename_stream(new_id().as_bytes(), offset);
     }
 
     /// Whether this process is a node of a cluster.
@@ -205,7 +260,10 @@ impl Server {
     #[inline]
     pub fn is_over_maxmemory(&self) -> bool {
         let bound = self.live.maxmemory.load(Ordering::Relaxed);
-        bound != 0 && !self.is_cluster() && self.used_memory() > bound
+        bound != 0
+            && !self.is_cluster()
+            && !self.following.ignores_maxmemory()
+            && self.used_memory() > bound
     }
 
     /// The same, and nothing can be evicted: what needs memory is refused.
@@ -249,6 +307,7 @@ impl Server {
         }
         self.live.follow(settings);
         crate::users::follow(&self.acl, settings);
+        follow::follow_settings(self, settings);
         if names.iter().any(|name| name.starts_with("maxmemory")) {
             self.eviction.reconsider();
         }
@@ -369,6 +428,12 @@ impl Server {
             notified.await;
         }
     }
+}
+
+/// Names of the stream of changes.
+struct ReplicationIds {
+    id: String,
+    before: Option<(String, u64)>,
 }
 
 /// 40 random hex digits, as Redis's ids are.

@@ -170,11 +170,8 @@ fn reload(session: &mut Session, args: &Args<'_>) -> Done {
 
 /// Nothing is left, functions neither.
 fn clear(server: &Server) -> Result<(), String> {
-    crate::scripting::forget_libraries()?;
-    let mut requests = Requests::default();
-    requests.push_owned(["FLUSHALL"]);
     match &server.home {
-        Home::Standalone(group) => group.run_own(0, requests),
+        Home::Standalone(group) => crate::replication::empty(group),
         Home::Node(_) => Err("a node of a cluster loads no RDB file".to_owned()),
     }
 }

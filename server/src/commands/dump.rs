@@ -76,7 +76,7 @@ fn restore(txn: &mut Txn<'_>, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
         }
     };
     let deleted = exists && delete_key(txn, &key)?;
-    if expires_at.is_some_and(|at| at <= txn.now()) {
+    if expires_at.is_some_and(|at| txn.is_over(at)) {
         // It is over already: what it would have replaced is gone.
         if deleted {
             txn.event(EventClass::Generic, "del", args.get(1));

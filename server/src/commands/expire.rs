@@ -170,7 +170,8 @@ fn set_expiry(
         out.integer(0);
         return Ok(());
     }
-    if at <= txn.now() as i64 {
+    // What is before the epoch is over for a replica too.
+    if u64::try_from(at).map_or(true, |at| txn.is_over(at)) {
         delete_key(txn, &key)?;
         txn.event(EventClass::Generic, "del", args.get(1));
     } else {
@@ -208,6 +209,7 @@ fn reply_expiry(
 #[cfg(test)]
 mod tests {
     use super::super::testing::Bench;
+    use crate::txn::Expiry;
 
     fn script(bench: &mut Bench, lines: &[(&str, &str)]) {
         for (line, want) in lines {
@@ -353,5 +355,24 @@ mod tests {
             bench.run(line);
             assert_eq!(count(&bench), rows, "{line}");
         }
+    }
+
+    #[test]
+    fn what_has_expired_is_there_for_a_master_and_hidden_from_clients_of_a_replica() {
+        let mut bench = Bench::new();
+        bench.context.expiry = Expiry::Keeps;
+        bench.run("SET k v PXAT 1000");
+        bench.run("SET old v");
+        bench.run("PEXPIREAT old 1000");
+        assert_eq!(bench.run("EXISTS k old"), ":2\r\n");
+        bench.context.expiry = Expiry::Hides;
+        assert_eq!(bench.run("EXISTS k old"), ":0\r\n");
+        assert_eq!(bench.run("KEYS *"), "*0\r\n");
+        assert_eq!(bench.run("DBSIZE"), ":2\r\n");
+        bench.context.expiry = Expiry::Keeps;
+        assert_eq!(bench.run("PERSIST old"), ":1\r\n");
+        bench.context.expiry = Expiry::Collects;
+        assert_eq!(bench.run("EXISTS k old"), ":1\r\n");
+        assert_eq!(bench.run("DBSIZE"), ":1\r\n");
     }
 }

@@ -19,6 +19,7 @@ use super::keyspace::{self, DbFigures};
 use crate::memory::{human, usage};
 use crate::net::session::{Next, Session};
 use crate::pubsub::Kind;
+use crate::replication::follow::{LinkState, Shown};
 use crate::server::Server;
 use crate::stats::KeysGone;
 use crate::txn::CommandError;
@@ -203,6 +204,12 @@ fn memory(facts: &Facts, out: &mut String) {
     let server = &facts.server;
     let used = usage();
     let lua = crate::scripting::usage();
+    let replicas = keyspace::client_bytes(server, true);
+    let backlog = server
+        .announcer
+        .feed
+        .backlog()
+        .map_or(0, |(len, _)| len as u64);
     // What the data weighs, not what this process holds of it: see
     // `Server::used_memory`. The allocator's own figures are below.
     let memory = server.used_memory();
@@ -259,10 +266,10 @@ fn memory(facts: &Facts, out: &mut String) {
         "mem_fragmentation_ratio" => ratio(used.rss, used.allocated),
         "mem_fragmentation_bytes" => more(used.rss, used.allocated),
         "mem_not_counted_for_evict" => 0,
-        "mem_replication_backlog" => 0,
-        "mem_total_replication_buffers" => 0,
-        "mem_clients_slaves" => 0,
-        "mem_clients_normal" => keyspace::client_bytes(server),
+        "mem_replication_backlog" => backlog,
+        "mem_total_replication_buffers" => replicas + backlog,
+        "mem_clients_slaves" => replicas,
+        "mem_clients_normal" => keyspace::client_bytes(server, false),
         "mem_cluster_links" => 0,
         "mem_aof_buffer" => 0,
         "mem_allocator" => "jemalloc-5.3.1",
@@ -275,7 +282,7 @@ fn memory(facts: &Facts, out: &mut String) {
 fn persistence(facts: &Facts, out: &mut String) {
     let server = &facts.server;
     lines! { out;
-        "loading" => 0,
+        "loading" => u8::from(server.following.is_loading()),
         "async_loading" => 0,
         "current_cow_peak" => 0,
         "current_cow_size" => 0,
@@ -317,6 +324,7 @@ fn persistence(facts: &Facts, out: &mut String) {
 fn stats(facts: &Facts, out: &mut String) {
     let server = &facts.server;
     let stats = &server.stats;
+    let syncs = &server.announcer.feed.syncs;
     let gone = stats.gone_since_reset(KeysGone::of(&server.groups()));
     let kbps = |bytes: &AtomicU64| format!("{:.2}", load(bytes) as f64 / 1024.0);
     let errors: u64 = stats.errors.iter().map(|e| *e.value()).sum();
@@ -326,16 +334,16 @@ fn stats(facts: &Facts, out: &mut String) {
         "instantaneous_ops_per_sec" => load(&server.vitals.ops_per_second),
         "total_net_input_bytes" => load(&stats.net_input_bytes),
         "total_net_output_bytes" => load(&stats.net_output_bytes),
-        "total_net_repl_input_bytes" => 0,
+        "total_net_repl_input_bytes" => load(&server.following.input_bytes),
         "total_net_repl_output_bytes" => 0,
         "instantaneous_input_kbps" => kbps(&server.vitals.input_bytes_per_second),
         "instantaneous_output_kbps" => kbps(&server.vitals.output_bytes_per_second),
         "instantaneous_input_repl_kbps" => "0.00",
         "instantaneous_output_repl_kbps" => "0.00",
         "rejected_connections" => load(&stats.rejected_connections),
-        "sync_full" => 0,
-        "sync_partial_ok" => 0,
-        "sync_partial_err" => 0,
+        "sync_full" => load(&syncs.full),
+        "sync_partial_ok" => load(&syncs.partial),
+        "sync_partial_err" => load(&syncs.refused),
         "expired_keys" => gone.expired,
         "expired_stale_perc" => "0.00",
         "expired_time_cap_reached_count" => 0,
@@ -362,7 +370,7 @@ fn stats(facts: &Facts, out: &mut String) {
         "tracking_total_keys" => server.announcer.tracking.keys(),
         "tracking_total_items" => server.announcer.tracking.items(),
         "tracking_total_prefixes" => server.announcer.tracking.prefixes(),
-        "unexpected_error_replies" => 0,
+        "unexpected_error_replies" => load(&server.following.error_replies),
         "total_error_replies" => errors,
         "dump_payload_sanitizations" => 0,
         "total_reads_processed" => 0,
@@ -378,10 +386,13 @@ fn stats(facts: &Facts, out: &mut String) {
 fn replication(facts: &Facts, out: &mut String) {
     let feed = &facts.server.announcer.feed;
     let replicas = feed.replicas();
-    lines! { out;
-        "role" => "master",
-        "connected_slaves" => replicas.len(),
+    match facts.server.following.shown() {
+        None => {
+            lines! { out; "role" => "master" }
+        }
+        Some(shown) => replica(facts, &shown, out),
     }
+    lines! { out; "connected_slaves" => replicas.len() }
     if feed.min_replicas() > 0 {
         lines! { out; "min_slaves_good_slaves" => feed.good_replicas() }
     }
@@ -396,16 +407,63 @@ fn replication(facts: &Facts, out: &mut String) {
             replica.lag().as_secs()
         );
     }
+    let backlog = feed.backlog();
+    let before = facts.server.replication_id_before();
+    let before = before.map_or(("0".repeat(40), -1), |(id, offset)| (id, offset as i64));
     lines! { out;
         "master_failover_state" => "no-failover",
         "master_replid" => facts.server.replication_id(),
-        "master_replid2" => "0".repeat(40),
+        "master_replid2" => before.0,
         "master_repl_offset" => feed.offset(),
-        "second_repl_offset" => -1,
-        "repl_backlog_active" => 0,
+        "second_repl_offset" => before.1,
+        "repl_backlog_active" => u8::from(backlog.is_some()),
         "repl_backlog_size" => facts.text("repl-backlog-size"),
-        "repl_backlog_first_byte_offset" => 0,
-        "repl_backlog_histlen" => 0,
+        "repl_backlog_first_byte_offset" => backlog.map_or(0, |(_, first)| first),
+        "repl_backlog_histlen" => backlog.map_or(0, |(len, _)| len),
+    }
+}
+
+/// Of a server that follows a master.
+fn replica(facts: &Facts, shown: &Shown, out: &mut String) {
+    let up = shown.link == LinkState::Connected;
+    let silent = match up {
+        true => shown.silent.as_secs() as i64,
+        false => -1,
+    };
+    lines! { out;
+        "role" => "slave",
+        "master_host" => shown.master.host,
+        "master_port" => shown.master.port,
+        "master_link_status" => if up { "up" } else { "down" },
+        "master_last_io_seconds_ago" => silent,
+        "master_sync_in_progress" => u8::from(shown.link == LinkState::Sync),
+        "slave_read_repl_offset" => shown.read,
+        "slave_repl_offset" => shown.offset.map_or(-1, |offset| offset as i64),
+    }
+    if shown.link == LinkState::Sync {
+        let (total, received) = shown.transfer;
+        let total = if total == 0 { -1 } else { total as i64 };
+        let left = if total < 0 {
+            -1
+        } else {
+            total - received as i64
+        };
+        let percent = received as f64 * 100.0 / total.max(1) as f64;
+        lines! { out;
+            "master_sync_total_bytes" => total,
+            "master_sync_read_bytes" => received,
+            "master_sync_left_bytes" => left,
+            "master_sync_perc" => format!("{:.2}", if total < 0 { 0.0 } else { percent }),
+            "master_sync_last_io_seconds_ago" => shown.silent.as_secs(),
+        }
+    }
+    if let Some(down) = shown.down {
+        lines! { out; "master_link_down_since_seconds" => down.as_secs() }
+    }
+    lines! { out;
+        "slave_priority" => facts.text("replica-priority"),
+        "slave_read_only" => u8::from(facts.text("replica-read-only") == "yes"),
+        "replica_announced" => u8::from(facts.text("replica-announced") == "yes"),
     }
 }
 

@@ -114,10 +114,11 @@ pub(super) fn disk_bytes(server: &Server) -> u64 {
         .sum()
 }
 
-/// Bytes that clients' buffers take.
-pub(super) fn client_bytes(server: &Server) -> u64 {
+/// Bytes that the buffers of clients take, of replicas or of all others.
+pub(super) fn client_bytes(server: &Server, replicas: bool) -> u64 {
     let all = server.clients.iter();
-    all.map(|client| client.memory() as u64).sum()
+    let these = all.filter(|client| client.is_replica() == replicas);
+    these.map(|client| client.memory() as u64).sum()
 }
 
 /// What a reply promises, in words.

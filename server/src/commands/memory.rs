@@ -81,8 +81,14 @@ fn write_stats(server: &Arc<Server>, out: &mut ReplyWriter) {
         ("total.allocated", allocated),
         ("startup.allocated", startup),
         ("replication.backlog", 0),
-        ("clients.slaves", 0),
-        ("clients.normal", keyspace::client_bytes(server) as i64),
+        (
+            "clients.slaves",
+            keyspace::client_bytes(server, true) as i64,
+        ),
+        (
+            "clients.normal",
+            keyspace::client_bytes(server, false) as i64,
+        ),
         ("cluster.links", 0),
         ("aof.buffer", 0),
         ("lua.caches", 0),

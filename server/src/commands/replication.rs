@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use cairn_protocol::resp::number::parse_i64;
 use cairn_protocol::resp::{Args, ReplyWriter};
+use cairn_protocol::role::{self, ReplicaLine};
 
 use super::Handler;
 use super::arguments::{integer, is};
 use crate::net::session::{Next, Session};
+use crate::replication::follow::{self, LinkState, Master};
 use crate::replication::{Contents, ReplicaState};
 use crate::txn::CommandError;
 
@@ -25,18 +27,25 @@ pub(super) const HANDLERS: &[(&str, Handler)] = &[
 /// How often a client that waits is looked for.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
+const WAIT_ON_REPLICA: &str = "ERR WAIT cannot be used with replica instances. Please also note \
+                               that since Redis 4.0 if a replica is configured to be writable \
+                               (which is not the default) writes to replicas are just local and \
+                               are not propagated.";
+
 type Done = Result<Next, CommandError>;
 
 /// PSYNC replication-id offset
 ///
-/// There is no backlog: the answer is a full synchronisation always.
+/// What was missed, if the backlog has it, or the data set.
 fn psync(session: &mut Session, args: &Args<'_>, _: &mut ReplyWriter) -> Done {
     if args.try_get(3).is_some_and(|word| is(word, "FAILOVER")) {
         return Err(CommandError::fixed(
             "ERR PSYNC FAILOVER can't be sent to a master.",
         ));
     }
-    integer(args.get(2))?;
+    let next = u64::try_from(integer(args.get(2))?).ok();
+    let id = String::from_utf8_lossy(args.get(1)).into_owned();
+    session.handshake.resume = next.map(|next| (id, next));
     begin(session, true)
 }
 
@@ -48,6 +57,13 @@ fn sync(session: &mut Session, _: &Args<'_>, _: &mut ReplyWriter) -> Done {
 fn begin(session: &mut Session, psync: bool) -> Done {
     if session.client.is_replica() {
         return Ok(Next::Continue);
+    }
+    if let Some(shown) = session.server.following.shown()
+        && shown.link != LinkState::Connected
+    {
+        return Err(CommandError::fixed(
+            "NOMASTERLINK Can't SYNC while not connected with my master",
+        ));
     }
     let wish = &session.handshake;
     if !wish.contents.is_all() && !wish.eof {
@@ -99,7 +115,10 @@ fn set_option(session: &mut Session, option: &[u8], value: &[u8]) -> Result<(), 
             )));
         }
         o if is(o, "IP-ADDRESS") => wish.host = Some(String::from_utf8_lossy(value).into_owned()),
-        o if is(o, "CAPA") => wish.eof |= is(value, "EOF"),
+        o if is(o, "CAPA") => {
+            wish.eof |= is(value, "EOF");
+            wish.psync2 |= is(value, "PSYNC2");
+        }
         o if is(o, "RDB-ONLY") => {
             wish.rdb_only = match integer(value)? {
                 0 => false,
@@ -147,34 +166,51 @@ fn replicaof(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> D
             "ERR REPLICAOF not allowed in cluster mode.",
         ));
     }
+    let server = &session.server;
     if is(args.get(1), "NO") && is(args.get(2), "ONE") {
+        if follow::lead(server) {
+            tracing::info!("MASTER MODE enabled (user request)");
+            server.settings.lock().put("replicaof", "");
+        }
         out.ok();
         return Ok(Next::Continue);
     }
-    match parse_i64(args.get(2)) {
-        Some(0..=65535) => Err(CommandError::fixed(
-            "ERR REPLICAOF is not supported: a server follows nobody. It feeds replicas \
-             (REPLICAOF there), and nodes of a cluster follow by Raft (see cluster-admin)",
-        )),
-        _ => Err(CommandError::fixed("ERR Invalid master port")),
+    if session.client.is_replica() {
+        return Err(CommandError::fixed(
+            "ERR Command is not valid when client is a replica.",
+        ));
     }
+    let Some(port @ 0..=65535) = parse_i64(args.get(2)) else {
+        return Err(CommandError::fixed("ERR Invalid master port"));
+    };
+    let host = String::from_utf8_lossy(args.get(1)).into_owned();
+    if !follow::follow(server, &host, port as u16) {
+        out.simple("OK Already connected to specified master");
+        return Ok(Next::Continue);
+    }
+    tracing::info!("REPLICAOF {host}:{port} enabled (user request)");
+    let shown = format!("{host} {port}");
+    server.settings.lock().put("replicaof", shown);
+    out.ok();
+    Ok(Next::Continue)
 }
 
 /// ROLE
 fn role(session: &mut Session, _: &Args<'_>, out: &mut ReplyWriter) -> Done {
+    if let Some(shown) = session.server.following.shown() {
+        let Master { host, port } = &shown.master;
+        role::replica(host, *port, shown.link.name(), shown.offset, out);
+        return Ok(Next::Continue);
+    }
     let feed = &session.server.announcer.feed;
     let mut online = feed.replicas();
     online.retain(|replica| replica.state() == ReplicaState::Online);
-    out.array(3);
-    out.bulk(b"master");
-    out.integer(feed.offset() as i64);
-    out.array(online.len());
-    for replica in online {
-        out.array(3);
-        out.bulk(replica.host.as_bytes());
-        out.bulk_integer(i64::from(replica.port));
-        out.bulk_integer(replica.acknowledged() as i64);
-    }
+    let lines = online.iter().map(|replica| ReplicaLine {
+        host: &replica.host,
+        port: replica.port,
+        acknowledged: replica.acknowledged(),
+    });
+    role::master(feed.offset(), lines, out);
     Ok(Next::Continue)
 }
 
@@ -183,6 +219,9 @@ fn role(session: &mut Session, _: &Args<'_>, out: &mut ReplyWriter) -> Done {
 /// Replies with how many replicas have worked through all that was done before.
 /// What a reply promises does not depend on it.
 fn wait(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
+    if session.server.following.is_on() {
+        return Err(CommandError::fixed(WAIT_ON_REPLICA));
+    }
     let wanted = integer(args.get(1))?;
     let timeout = parse_i64(args.get(2)).ok_or(CommandError::fixed(
         "ERR timeout is not an integer or out of range",

@@ -109,7 +109,7 @@ fn getex(txn: &mut Txn<'_>, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
     let at = options.expires_at(txn.now(), "getex")?;
     reply_value(txn, &key, &record, out)?;
     match at {
-        Some(at) if options.is_absolute() && at <= txn.now() => {
+        Some(at) if options.is_absolute() && txn.is_over(at) => {
             delete_key(txn, &key)?;
             txn.event(EventClass::Generic, "del", args.get(1));
         }

@@ -12,7 +12,7 @@ use crate::storage::generations::GenerationMap;
 use crate::storage::{Header, KeyType, Log, MemoryPlan, Pin, Position, Record, Resources, Store};
 use crate::txn::effects::Effects;
 use crate::txn::overlay::Overlay;
-use crate::txn::{CommandError, Delivery, EventClass, Pieces, Txn, TxnContext};
+use crate::txn::{CommandError, Delivery, EventClass, Expiry, Pieces, Txn, TxnContext};
 
 /// A store with one client. See the module's documentation.
 pub(crate) struct Bench {
@@ -59,6 +59,7 @@ impl Bench {
                 slot_epoch: 0,
                 roams: false,
                 keeps_expired: false,
+                expiry: Expiry::Collects,
                 may_block: true,
                 client: 0,
                 events: true,

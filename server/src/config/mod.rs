@@ -207,8 +207,8 @@ impl Config {
         if s.flag("daemonize") {
             found.push("daemonize: run the server under a service manager instead".into());
         }
-        if !s.bytes("replicaof").is_empty() {
-            found.push("replicaof: a server follows no master; for replicas see --cluster".into());
+        if self.cluster.is_some() && !s.bytes("replicaof").is_empty() {
+            found.push("replicaof directive not allowed in cluster mode".into());
         }
         if self.cluster.is_some() && (!self.users.is_empty() || !s.is_default("aclfile")) {
             found.push(USERS_OF_A_CLUSTER.into());

@@ -196,9 +196,9 @@ const fn ignored(
     }
 }
 
-const NO_RDB: &str = "an RDB file is only an export: the data is always on disk";
+const NO_RDB: &str = "an RDB file is an export, or read once: the data is always on disk";
 const NO_AOF: &str = "RocksDB's log takes the place of the AOF; see appendfsync";
-const NO_REPLICATION: &str = "a server follows no master, and keeps no backlog for its replicas";
+const NO_REPLICATION: &str = "replication has no such choice here";
 const NO_BUS: &str = "a Cairn cluster keeps its topology in etcd, not on a cluster bus";
 const NO_TLS: &str = "TLS is not served by this program";
 const NO_TENACITY: &str = "clients never wait for more than one pass of the eviction thread";
@@ -747,31 +747,22 @@ pub static PARAMETERS: &[Parameter] = &[
         LIVE,
         NO_REPLICATION,
     ),
-    ignored(
+    row(
         "replica-serve-stale-data",
         "slave-serve-stale-data",
         Bool,
         "yes",
         LIVE,
-        NO_REPLICATION,
     ),
-    ignored(
-        "replica-read-only",
-        "slave-read-only",
-        Bool,
-        "yes",
-        LIVE,
-        NO_REPLICATION,
-    ),
-    ignored(
+    row("replica-read-only", "slave-read-only", Bool, "yes", LIVE),
+    row(
         "replica-ignore-maxmemory",
         "slave-ignore-maxmemory",
         Bool,
         "yes",
         LIVE,
-        NO_REPLICATION,
     ),
-    ignored("replica-announced", "", Bool, "yes", LIVE, NO_REPLICATION),
+    row("replica-announced", "", Bool, "yes", LIVE),
     ignored(
         "replica-ignore-disk-write-errors",
         "",
@@ -780,16 +771,9 @@ pub static PARAMETERS: &[Parameter] = &[
         LIVE,
         NO_REPLICATION,
     ),
-    ignored(
-        "replica-announce-ip",
-        "slave-announce-ip",
-        Text,
-        "",
-        LIVE,
-        NO_REPLICATION,
-    ),
-    ignored("masteruser", "", Text, "", LIVE, NO_REPLICATION),
-    ignored("masterauth", "", Text, "", LIVE, NO_REPLICATION),
+    row("replica-announce-ip", "slave-announce-ip", Text, "", LIVE),
+    row("masteruser", "", Text, "", LIVE),
+    row("masterauth", "", Text, "", LIVE),
     ignored(
         "repl-diskless-load",
         "",
@@ -806,13 +790,12 @@ pub static PARAMETERS: &[Parameter] = &[
         LIVE,
         NO_REPLICATION,
     ),
-    ignored(
+    row(
         "replica-priority",
         "slave-priority",
         Integer(0, INT),
         "100",
         LIVE,
-        NO_REPLICATION,
     ),
     ignored(
         "repl-diskless-sync-delay",
@@ -822,13 +805,12 @@ pub static PARAMETERS: &[Parameter] = &[
         LIVE,
         NO_REPLICATION,
     ),
-    ignored(
+    row(
         "replica-announce-port",
         "slave-announce-port",
         Integer(0, 65_535),
         "0",
         LIVE,
-        NO_REPLICATION,
     ),
     row("repl-timeout", "", Integer(1, INT), "60", LIVE),
     row(
@@ -868,29 +850,14 @@ pub static PARAMETERS: &[Parameter] = &[
         LIVE,
         NO_REPLICATION,
     ),
-    ignored(
-        "repl-backlog-size",
-        "",
-        Memory(1, LONG),
-        "1048576",
-        LIVE,
-        NO_REPLICATION,
-    ),
-    ignored(
-        "repl-backlog-ttl",
-        "",
-        Integer(0, LONG),
-        "3600",
-        LIVE,
-        NO_REPLICATION,
-    ),
-    ignored(
+    row("repl-backlog-size", "", Memory(1, LONG), "1048576", LIVE),
+    row("repl-backlog-ttl", "", Integer(0, LONG), "3600", LIVE),
+    row(
         "replicaof",
         "slaveof",
         Special(Special::ReplicaOf),
         "",
         FIXED | MULTI,
-        NO_REPLICATION,
     ),
     ignored(
         "cluster-announce-tls-port",
@@ -996,7 +963,7 @@ pub static PARAMETERS: &[Parameter] = &[
         SERVICE,
     ),
     ignored("unixsocket", "", Text, "", FIXED, TCP),
-    ignored("bind-source-addr", "", Text, "", LIVE, TCP),
+    row("bind-source-addr", "", Text, "", LIVE),
     ignored("tcp-keepalive", "", Integer(0, INT), "300", LIVE, TCP),
     ignored("tcp-backlog", "", Integer(0, INT), "511", FIXED, TCP),
     ignored("unixsocketperm", "", Octal(0, 511), "0", FIXED, TCP),

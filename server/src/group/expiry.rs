@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use rocksdb::ReadOptions;
 
-use super::{Group, Job};
+use super::{Follows, Group, Job};
 use crate::storage::MetaKey;
-use crate::storage::keys::{PREFIX_LEN, expiry_key, prefix, split_expiry};
+use crate::storage::keys::{PREFIX_LEN, expiry_key, prefix, slot_of, split_expiry};
 
 /// Ranges per round.
 const MAX_RANGES: usize = 4096;
@@ -36,6 +36,12 @@ pub fn step(group: &Arc<Group>) -> bool {
     if !group.is_ready() || held {
         return false;
     }
+    let round = match group.follows() {
+        Follows::Nobody => round,
+        // It tells when keys go.
+        Follows::Master => return false,
+        Follows::MasterLoosely => local_round,
+    };
     round(group).unwrap_or_else(|error| {
         tracing::error!(group = group.id, %error, "the expiry index cannot be read");
         false
@@ -68,11 +74,21 @@ fn round(group: &Arc<Group>) -> Result<bool, rocksdb::Error> {
         return Ok(false);
     }
     let more = due.len() >= MAX_ROWS;
-    let done = Arc::new(AtomicBool::new(false));
     let ranges: Vec<_> = due
         .iter()
         .map(|(key, _)| (key.generation(), key.slot()))
         .collect();
+    remove(group, due);
+    // A refused entry leaves its rows: look once more.
+    ranges
+        .iter()
+        .for_each(|(generation, slot)| group.store.hints.lower(*generation, *slot, 0));
+    Ok(more)
+}
+
+/// Has the writer remove what is due.
+fn remove(group: &Arc<Group>, due: Vec<(MetaKey, u64)>) {
+    let done = Arc::new(AtomicBool::new(false));
     group.submit_job(Job::Expire(due, done.clone()));
     group.turn();
     // A leader that has just fallen runs nothing: what was queued is given back.
@@ -81,11 +97,52 @@ fn round(group: &Arc<Group>) -> Result<bool, rocksdb::Error> {
         // Another thread has the writer; it will come to our job.
         std::thread::sleep(Duration::from_micros(200));
     }
-    // A refused entry leaves its rows: look once more.
-    ranges
-        .iter()
-        .for_each(|(generation, slot)| group.store.hints.lower(*generation, *slot, 0));
-    Ok(more)
+}
+
+/// The same for keys that clients of a writable replica have written: the master does
+/// not know of them.
+fn local_round(group: &Arc<Group>) -> Result<bool, rocksdb::Error> {
+    let now = group.now();
+    let mut due = Vec::new();
+    let known: Vec<LocalKey> = group.local_keys.lock().iter().cloned().collect();
+    for (db, name) in known {
+        let slot = slot_of(&name);
+        let generation = group
+            .store
+            .with_maps(|maps| maps.live.get(usize::from(db), slot));
+        let key = MetaKey::new(slot, generation, &name);
+        let Ok(record) = group.store.record(&key, true) else {
+            continue;
+        };
+        let expires_at = record.and_then(|record| record.header()?.expires_at);
+        match expires_at {
+            Some(at) if at >= now => continue,
+            Some(at) => due.push((key, at)),
+            None => {}
+        }
+        group.local_keys.lock().remove(&(db, name));
+    }
+    if !due.is_empty() {
+        remove(group, due);
+    }
+    Ok(false)
+}
+
+/// Database and name of a key.
+pub(super) type LocalKey = (u8, Box<[u8]>);
+/// More keys are not looked after.
+const MAX_LOCAL: usize = 1 << 20;
+
+impl Group {
+    /// A client of a writable replica has written these keys.
+    pub(super) fn note_local_keys<'a>(&self, db: u8, names: impl Iterator<Item = &'a [u8]>) {
+        let mut known = self.local_keys.lock();
+        for name in names {
+            if known.len() < MAX_LOCAL {
+                known.insert((db, name.into()));
+            }
+        }
+    }
 }
 
 /// Adds due rows of one range and leaves the hint of what follows them.

@@ -24,17 +24,18 @@ pub(crate) mod watch;
 mod writer;
 
 use std::cell::Cell;
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 
 use self::blocked::Blocked;
+pub(crate) use self::own::OwnBatch;
 use self::scripts::ScriptThread;
 use self::submission::{Outcome, Submission};
 use self::watch::Watches;
@@ -45,7 +46,7 @@ use crate::storage::{MetaKey, Store};
 use crate::txn::clock::LogClock;
 use crate::txn::events::Event;
 use crate::txn::tape::Tape;
-use crate::txn::{Delivery, ServedSlots, TxnContext, Witness};
+use crate::txn::{Delivery, Expiry, ServedSlots, TxnContext, Witness};
 
 /// Numbers a group. Standalone: 0.
 pub type GroupId = u32;
@@ -174,6 +175,18 @@ impl EventListener for Unheard {
 
 pub type EventSink = Arc<dyn EventListener>;
 
+/// Whose word counts in a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Follows {
+    /// Clients write.
+    Nobody = 0,
+    /// A master's, and clients read.
+    Master = 1,
+    /// A master's, and clients may write what the master does not know of.
+    MasterLoosely = 2,
+}
+
 /// See the module's documentation.
 pub struct Group {
     pub id: GroupId,
@@ -191,6 +204,13 @@ pub struct Group {
     write_delay_ms: AtomicU64,
     /// DEBUG SET-ACTIVE-EXPIRE 0: expired keys are hidden, not collected.
     pub expiry_paused: AtomicBool,
+    /// Whether a master is followed: [`Follows`].
+    follows: AtomicU8,
+    /// What clients wrote while a master is followed loosely; see `expiry`.
+    local_keys: Mutex<HashSet<expiry::LocalKey>>,
+    /// Batches of a master's stream are evaluated only if they have this number: a
+    /// link that has ended, or is to end, changes nothing any more.
+    pub stream_epoch: AtomicU64,
     /// Raised whenever evaluated work was thrown away.
     pub lineage: AtomicU64,
     /// Rows may go ahead of their entry (`txn::staging`): every node of the cluster
@@ -240,6 +260,9 @@ impl Group {
             ownership,
             write_delay_ms: AtomicU64::new(0),
             expiry_paused: AtomicBool::new(false),
+            follows: AtomicU8::new(Follows::Nobody as u8),
+            local_keys: Mutex::default(),
+            stream_epoch: AtomicU64::new(0),
             lineage: AtomicU64::new(1),
             started: Instant::now(),
             clock: Mutex::new(clock),
@@ -264,6 +287,23 @@ impl Group {
             number(&live.lfu_log_factor),
             number(&live.lfu_decay_time),
         );
+    }
+
+    /// Whether a master is followed.
+    #[inline]
+    pub fn follows(&self) -> Follows {
+        match self.follows.load(Ordering::Acquire) {
+            0 => Follows::Nobody,
+            1 => Follows::Master,
+            _ => Follows::MasterLoosely,
+        }
+    }
+
+    pub(crate) fn set_follows(&self, follows: Follows) {
+        self.follows.store(follows as u8, Ordering::Release);
+        if follows != Follows::MasterLoosely {
+            self.local_keys.lock().clear();
+        }
     }
 
     /// Whether the writer may evaluate.
@@ -350,6 +390,10 @@ impl Group {
         TxnContext {
             db,
             now,
+            expiry: match self.follows() {
+                Follows::Nobody => Expiry::Collects,
+                _ => Expiry::Hides,
+            },
             disk,
             string_inline_max: self.limits.string_inline_max.load(Ordering::Relaxed),
             max_bulk: self.limits.max_bulk.load(Ordering::Relaxed),

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use bytes::Bytes;
 use cairn_protocol::acl::Subject;
 use cairn_protocol::command::CommandSpec;
 use cairn_protocol::resp::{Mark, ReplyWriter, Requests, Version};
@@ -22,6 +23,7 @@ use super::watch::WatcherId;
 use crate::commands::DataHandler;
 use crate::scripting::debugger::Debugger;
 use crate::scripting::runs_scripts;
+use crate::storage::Followed;
 use crate::txn::{Call, InnerRun, Nested};
 
 /// What became of one command.
@@ -156,6 +158,17 @@ impl Subjects {
     }
 }
 
+/// What a batch is that came from the master that is followed. It is evaluated as a
+/// whole, or not at all.
+pub struct OfMaster {
+    /// See [`Group::stream_epoch`](super::Group).
+    pub epoch: u64,
+    /// How far the stream is behind it.
+    pub followed: Followed,
+    /// Its part of the stream, for replicas of this server.
+    pub bytes: Bytes,
+}
+
 /// What a submission holds.
 pub struct SubmissionState {
     pub requests: Requests,
@@ -179,6 +192,7 @@ pub struct SubmissionState {
     pub nested: Option<Arc<Mutex<dyn Nested>>>,
     /// Of the script that is the only command. The owner takes it back.
     pub(crate) debugger: Option<Arc<Mutex<Debugger>>>,
+    pub of_master: Option<OfMaster>,
 }
 
 impl Default for SubmissionState {
@@ -195,6 +209,7 @@ impl Default for SubmissionState {
             calls: Vec::new(),
             nested: None,
             debugger: None,
+            of_master: None,
         }
     }
 }

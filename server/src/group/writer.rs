@@ -15,8 +15,8 @@ use cairn_protocol::command::Flags;
 
 use super::blocked::Waiter;
 use super::serve::{Progress, is_exec};
-use super::submission::{Outcome, QueuedCommand, Submission, SubmissionState};
-use super::{Group, Job, SlotVerdict};
+use super::submission::{OfMaster, Outcome, QueuedCommand, Submission, SubmissionState};
+use super::{Follows, Group, Job, SlotVerdict};
 use crate::replication;
 use crate::scripting::debugger::debug_here;
 use crate::storage::generations::GenerationMap;
@@ -27,7 +27,7 @@ use crate::txn::overlay::{Overlay, State};
 use crate::txn::staging;
 use crate::txn::tape::Tape;
 use crate::txn::{
-    After, CommandError, Delivery, EventClass, EventKey, Notes, Refused, Txn, TxnContext,
+    After, CommandError, Delivery, EventClass, EventKey, Expiry, Notes, Refused, Txn, TxnContext,
 };
 
 /// Commands evaluated in one turn at most.
@@ -242,6 +242,8 @@ impl Group {
             turn.tape = std::mem::take(&mut writer.overlay.tape);
         }
         if !writer.overlay.is_dirty() {
+            // Said again with the next batch that does something.
+            writer.overlay.followed = None;
             self.conclude(writer, turn, Commit::Applied);
             return true;
         }
@@ -312,6 +314,14 @@ impl Group {
         let state = &mut *state;
         let mut stopped: Vec<u32> = Vec::new();
         let mut evaluated = 0;
+        if let Some(of_master) = &state.of_master
+            && of_master.epoch != self.stream_epoch.load(Ordering::Acquire)
+        {
+            for command in &mut state.commands {
+                command.outcome = Outcome::NotExecuted;
+            }
+            return 0;
+        }
         // Nothing is applied while the writer evaluates: one look serves all.
         let maps = self.store.maps();
         // The end of one command is the beginning of the next.
@@ -321,8 +331,9 @@ impl Group {
             if command.outcome != Outcome::Pending || stopped.contains(&command.stream) {
                 continue;
             }
-            if evaluated > 0 && writer.overlay.bytes() >= MAX_ENTRY_BYTES {
-                // The entry is full: the owner submits the rest anew.
+            let is_full = evaluated > 0 && writer.overlay.bytes() >= MAX_ENTRY_BYTES;
+            if is_full && state.of_master.is_none() {
+                // The owner submits the rest anew.
                 break;
             }
             evaluated += 1;
@@ -343,6 +354,13 @@ impl Group {
             if command.watcher != 0 && outcome == Outcome::Done {
                 self.settle_watches(writer, state, &command);
             }
+            let is_local = state.of_master.is_none() && !command.spec.is_readonly();
+            if is_local && self.follows() == Follows::MasterLoosely {
+                let args = state.requests.get(command.request as usize);
+                let keys = command.spec.keys(&args).unwrap_or_default();
+                let names = keys.iter().map(|key| args.get(key.index as usize));
+                self.note_local_keys(command.db, names);
+            }
             let ended = Instant::now();
             let command = &mut state.commands[at];
             (command.outcome, command.failed) = (outcome, failed);
@@ -354,7 +372,22 @@ impl Group {
                 stopped.push(command.stream);
             }
         }
+        if let Some(of_master) = &state.of_master {
+            note_followed(&mut writer.overlay, of_master, state.commands.is_empty());
+        }
         evaluated
+    }
+
+    /// How a command meets what has expired.
+    fn expiry_for(&self, command: &QueuedCommand, of_master: bool) -> Expiry {
+        match self.follows() {
+            _ if of_master => Expiry::Keeps,
+            Follows::Nobody => Expiry::Collects,
+            Follows::Master => Expiry::Hides,
+            // What is written over must be seen.
+            Follows::MasterLoosely if command.spec.is_readonly() => Expiry::Hides,
+            Follows::MasterLoosely => Expiry::Collects,
+        }
     }
 
     /// Slot ownership, checked where it cannot change under the command. An
@@ -386,7 +419,10 @@ impl Group {
             self.writer_cold_reads.fetch_add(1, Ordering::Relaxed);
         }
         let context = self.context(command.db as usize, command.slot, now, disk);
+        let of_master = state.of_master.is_some();
         let context = TxnContext {
+            expiry: self.expiry_for(&command, of_master),
+            may_block: !of_master,
             client: command.client,
             track: command.track,
             roams: command.roams,
@@ -500,8 +536,8 @@ impl Group {
     /// Removes due keys. A row whose record is gone or has another expiry
     /// stands for an incarnation that the compaction filter dropped.
     fn expire(&self, writer: &mut Writer, due: &[(MetaKey, u64)], now: u64) {
-        if self.events.writes_paused() {
-            // The task comes again.
+        if self.events.writes_paused() || self.follows() == Follows::Master {
+            // The task comes again, or a master tells from now on when keys go.
             return;
         }
         let recorded = self.events.recording();
@@ -628,6 +664,14 @@ impl Group {
             done(outcome);
         }
     }
+}
+
+/// A batch of a master's stream was evaluated.
+fn note_followed(overlay: &mut Overlay, of_master: &OfMaster, alone: bool) {
+    overlay.followed = Some(of_master.followed);
+    overlay.tick |= alone;
+    let (bytes, db) = (of_master.bytes.clone(), of_master.followed.db);
+    overlay.tape.pass_on(bytes, usize::from(db));
 }
 
 /// Notes what scripts were refused.

@@ -43,6 +43,7 @@ use crate::group::submission::{Outcome, QueuedCommand, Subjects, Submission};
 use crate::group::{Group, GroupId};
 use crate::monitor::Sender;
 use crate::replication::Feed;
+use crate::replication::follow::refused_to_replica;
 use crate::scripting::{self, running::busy_line};
 use crate::server::{Home, Route, Server};
 use crate::tracking::Kind;
@@ -482,6 +483,11 @@ impl Connection {
         {
             dispatched = Err(line.to_vec());
         }
+        if let Ok(d) = &dispatched
+            && let Some(line) = self.refused_to_replica(request, d.spec)
+        {
+            dispatched = Err(line.to_vec());
+        }
         if let Err(line) = &mut dispatched {
             self.count_rejected(request);
             if self.session.multi.is_some() {
@@ -529,6 +535,13 @@ impl Connection {
             self.take_messages();
         }
         Ok(())
+    }
+
+    /// What may not be done while a master is followed.
+    fn refused_to_replica(&self, request: usize, spec: &CommandSpec) -> Option<&'static [u8]> {
+        let following = &self.session.server.following;
+        let queued = self.session.multi.as_ref().map(|multi| multi.needs);
+        refused_to_replica(following, spec, &self.requests.get(request), queued)
     }
 
     /// Within MULTI all that is queued needs memory.

@@ -9,6 +9,7 @@ use crate::commands::transactions::{
 };
 use crate::commands::{Handler, SessionHandler};
 use crate::dispatch::Dispatched;
+use crate::replication::follow::Needs;
 use crate::scripting::declares_reads_only;
 
 /// Bytes and commands of one transaction at most.
@@ -45,6 +46,8 @@ pub struct Multi {
     pub(crate) write: Option<&'static CommandSpec>,
     /// One that needs memory.
     pub(crate) denyoom: Option<&'static CommandSpec>,
+    /// What all of them need of a replica.
+    pub(crate) needs: Needs,
     count: usize,
     bytes: usize,
 }
@@ -60,6 +63,7 @@ impl Multi {
             session_requests: Requests::default(),
             write: None,
             denyoom: None,
+            needs: Needs::default(),
             count: 0,
             bytes: 0,
         }
@@ -104,6 +108,7 @@ impl Multi {
             }
         }
         self.count += 1;
+        self.needs = self.needs.and(Needs::of(d.spec, args));
         let flags = d.spec.flags;
         let may_write = flags.intersects(Flags::WRITE | Flags::MAY_REPLICATE);
         if may_write && !declares_reads_only(d.spec, args) {

@@ -2,7 +2,7 @@
 
 use std::cell::OnceCell;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, AtomicUsize, Ordering};
@@ -91,6 +91,7 @@ pub struct Relay {
 const WAITS: u8 = 1;
 const TO_TIME_OUT: u8 = 2;
 const TO_FAIL: u8 = 3;
+const TO_DEMOTE: u8 = 4;
 
 /// How CLIENT UNBLOCK ends a wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +100,8 @@ pub enum Unblock {
     TimeOut,
     /// With an error.
     Error,
+    /// With another one: the server follows a master from now on.
+    Demoted,
 }
 
 /// Names that a client gave itself.
@@ -315,6 +318,7 @@ impl Client {
         let to = match how {
             Unblock::TimeOut => TO_TIME_OUT,
             Unblock::Error => TO_FAIL,
+            Unblock::Demoted => TO_DEMOTE,
         };
         let waits = self
             .blocked
@@ -331,6 +335,7 @@ impl Client {
             match self.blocked.load(Ordering::Acquire) {
                 TO_TIME_OUT => return Unblock::TimeOut,
                 TO_FAIL => return Unblock::Error,
+                TO_DEMOTE => return Unblock::Demoted,
                 // A permit may be left from an earlier wait.
                 _ => self.unblock.notified().await,
             }
@@ -455,6 +460,17 @@ impl Session {
             multi: None,
             watching: Watching::default(),
         }
+    }
+
+    /// A connection without a client, for what scripts call and masters send.
+    pub(crate) fn without_client(server: &Arc<Server>) -> Session {
+        let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let live = server.live.clone();
+        let account = server.acl.default_user().clone();
+        let client = Arc::new(Client::new(0, nowhere, nowhere, live, account));
+        let mut session = Session::new(server.clone(), client);
+        session.authenticated = true;
+        session
     }
 
     /// Whether commands may be run: somebody has logged in, or need not.

@@ -49,6 +49,7 @@ pub struct FileReader<R> {
     version: u32,
     /// The bytes of the value that is read now.
     value: Option<Vec<u8>>,
+    stream_db: Option<u8>,
 }
 
 impl<R: BufRead> FileReader<R> {
@@ -62,6 +63,7 @@ impl<R: BufRead> FileReader<R> {
             sum: Checksum::default(),
             version: 0,
             value: None,
+            stream_db: None,
         };
         let head: [u8; 9] = reader.array()?;
         let version = head
@@ -84,8 +86,11 @@ impl<R: BufRead> FileReader<R> {
         loop {
             match self.byte()? {
                 op::AUX => {
-                    self.string()?;
-                    self.string()?;
+                    let (name, value) = (self.string()?, self.string()?);
+                    if name == b"repl-stream-db" {
+                        let text = std::str::from_utf8(&value).ok();
+                        self.stream_db = text.and_then(|text| text.parse().ok());
+                    }
                 }
                 op::RESIZE => {
                     self.length()?;
@@ -110,6 +115,15 @@ impl<R: BufRead> FileReader<R> {
         }
     }
 
+    pub fn input(&self) -> &R {
+        &self.input
+    }
+
+    /// The database that the stream behind the file has selected, if it says so.
+    pub fn stream_db(&self) -> Option<u8> {
+        self.stream_db
+    }
+
     fn end(&mut self) -> io::Result<Option<Item>> {
         if self.version < CHECKSUM_FROM {
             return Ok(None);
@@ -118,7 +132,7 @@ impl<R: BufRead> FileReader<R> {
         let written = u64::from_le_bytes(self.array()?);
         match written == sum || written == 0 {
             true => Ok(None),
-            false => Err(malformed("the checksum is wrong")),
+            false => Err(malformed("RDB CRC error: the checksum is wrong")),
         }
     }
 

@@ -29,6 +29,9 @@ pub(crate) struct Begun {
     pub parts: Vec<Part>,
     /// Bytes of the stream that it need not get.
     pub offset: u64,
+    /// The database that the stream has selected there, if it is a master's that is
+    /// followed.
+    pub stream_db: Option<usize>,
 }
 
 /// Pins what all groups hold that are served here and, unless only that is wanted,
@@ -39,11 +42,15 @@ pub(crate) async fn begin(server: &Arc<Server>, replica: Option<Arc<Replica>>) -
         parts.push(begin_one(server, group, replica.clone()).await?);
     }
     let feed = &server.announcer.feed;
-    let offset = match &replica {
+    let (offset, stream_db) = match &replica {
         Some(replica) => feed.begins_at(replica.client.id)?,
-        None => feed.offset(),
+        None => (feed.offset(), None),
     };
-    Some(Begun { parts, offset })
+    Some(Begun {
+        parts,
+        offset,
+        stream_db,
+    })
 }
 
 async fn begin_one(

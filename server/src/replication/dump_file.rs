@@ -1,6 +1,6 @@
 //! The file `dump.rdb`: the data set in Redis's form, written by SAVE and BGSAVE
-//! for whoever wants it, and read when DEBUG RELOAD asks for it. Never needed for
-//! a start.
+//! for whoever wants it, and read when DEBUG RELOAD asks for it, or at a start with
+//! an empty data directory: the way in for the data of a redis-server.
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Write};
@@ -9,24 +9,20 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use cairn_protocol::resp::Requests;
 use parking_lot::Mutex;
 
 use super::begin::Part;
 use super::export::{Transfer, aux_fields};
+use super::restore::Restorer;
 use super::snapshot::Contents;
 use crate::group::Group;
 use crate::rdb::file::{FileReader, Item};
 use crate::scripting;
 use crate::server::{Home, Server};
-use crate::storage::generations::DATABASES;
 use crate::storage::{Held, Pin};
 
 /// Between two looks at compactions that must end first.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
-/// Keys that are restored in one batch, and their bytes.
-const BATCH_KEYS: usize = 512;
-const BATCH_BYTES: usize = 4 << 20;
 
 /// One writes the file at a time.
 static WRITING: Mutex<()> = Mutex::new(());
@@ -90,7 +86,45 @@ fn path(server: &Server) -> PathBuf {
     PathBuf::from(server.settings.lock().text("dbfilename"))
 }
 
-/// Reads the file and restores what it holds. Blocks; needs a runtime's thread.
+/// There while the file is being loaded at a start: what is in the store is a part.
+const MARKER: &str = "importing";
+
+/// At a start: loads the file, if there is one and the data directory is empty.
+///
+/// # Errors
+/// It cannot be read. The next start begins with it again.
+pub(crate) fn import(server: &Arc<Server>) -> anyhow::Result<()> {
+    let Home::Standalone(group) = &server.home else {
+        return Ok(());
+    };
+    let (path, marker) = (path(server), server.config.data_dir.join(MARKER));
+    let interrupted = marker.exists();
+    let is_new = group.store.position().index == 0;
+    if !interrupted && !(is_new && path.exists()) {
+        return Ok(());
+    }
+    let what = format!(
+        "the data directory is empty, and {} cannot be loaded",
+        path.display()
+    );
+    let what = || format!("{what}; repair or remove that file, then start again");
+    File::create(&marker)?.sync_all()?;
+    let failed = |why: String| {
+        tracing::error!(why, "Fatal error loading the DB. Exiting.");
+        anyhow::Error::msg(why).context(what())
+    };
+    if interrupted {
+        super::empty(group).map_err(failed)?;
+    }
+    tracing::info!(path = %path.display(), "the data directory is empty: loading an RDB file");
+    load(server, false).map_err(failed)?;
+    crate::saves::flush_all(server).map_err(failed)?;
+    std::fs::remove_file(&marker)?;
+    tracing::info!(keys = group.key_count(), "DB loaded from disk");
+    Ok(())
+}
+
+/// Reads the file and restores what it holds. Blocks.
 /// `merge`: what is there already is replaced, else it is an error.
 ///
 /// # Errors
@@ -101,7 +135,7 @@ pub(crate) fn load(server: &Arc<Server>, merge: bool) -> Result<(), String> {
     };
     let file = File::open(path(server)).map_err(|e| e.to_string())?;
     let mut reader = FileReader::open(BufReader::new(file)).map_err(|e| e.to_string())?;
-    let mut batch = Batch::new(group, merge);
+    let mut batch = Restorer::own(group, merge);
     while let Some(item) = reader.next_item().map_err(|e| e.to_string())? {
         match item {
             Item::Database(db) => batch.select(db)?,
@@ -116,56 +150,4 @@ pub(crate) fn load(server: &Arc<Server>, merge: bool) -> Result<(), String> {
         }
     }
     batch.flush()
-}
-
-/// RESTOREs on their way to the writer.
-struct Batch<'a> {
-    group: &'a Arc<Group>,
-    merge: bool,
-    db: usize,
-    requests: Requests,
-    bytes: usize,
-}
-
-impl Batch<'_> {
-    fn new(group: &Arc<Group>, merge: bool) -> Batch<'_> {
-        Batch {
-            group,
-            merge,
-            db: 0,
-            requests: Requests::default(),
-            bytes: 0,
-        }
-    }
-
-    fn select(&mut self, db: u64) -> Result<(), String> {
-        self.flush()?;
-        self.db = usize::try_from(db).unwrap_or(usize::MAX);
-        match self.db < DATABASES {
-            true => Ok(()),
-            false => Err(format!("the file has a database {db}, of {DATABASES} here")),
-        }
-    }
-
-    fn restore(&mut self, name: &[u8], until: Option<u64>, payload: &[u8]) -> Result<(), String> {
-        let until = until.unwrap_or(0).to_string();
-        let words = [&b"RESTORE"[..], name, until.as_bytes(), payload, b"ABSTTL"];
-        let replace = self.merge.then_some(&b"REPLACE"[..]);
-        self.requests.push_owned(words.into_iter().chain(replace));
-        self.bytes += payload.len();
-        match self.requests.len() >= BATCH_KEYS || self.bytes >= BATCH_BYTES {
-            true => self.flush(),
-            false => Ok(()),
-        }
-    }
-
-    fn flush(&mut self) -> Result<(), String> {
-        self.bytes = 0;
-        match self.requests.is_empty() {
-            true => Ok(()),
-            false => self
-                .group
-                .run_own(self.db, std::mem::take(&mut self.requests)),
-        }
-    }
 }

@@ -5,6 +5,10 @@
 //! the groups that it was attached to. Those of proxies get frames
 //! (`cairn_protocol::link::feed`), which keep the groups apart; all others the
 //! commands of all their groups in the order in which they were applied.
+//!
+//! While this server follows a master itself (`follow`), the stream is that master's:
+//! its bytes are passed on as they came, under its id and offset, and nothing of our
+//! own is told.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,6 +21,7 @@ use cairn_protocol::resp::ReplyWriter;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
+use super::backlog::Backlog;
 use crate::config::Settings;
 use crate::group::GroupId;
 use crate::net::outbox::Message;
@@ -122,7 +127,7 @@ impl Replica {
 /// See the module's documentation.
 #[derive(Default)]
 pub struct Feed {
-    /// Somebody is attached: all that the hot path looks at.
+    /// Somebody is attached, and the stream is our own: all that the hot path looks at.
     recording: AtomicBool,
     state: Mutex<State>,
     /// A replica has told how far it is, or one has gone.
@@ -135,6 +140,21 @@ pub struct Feed {
     min_replicas: AtomicUsize,
     /// Seconds.
     max_lag: AtomicU64,
+    /// A backlog is kept: standalone.
+    keeps_backlog: AtomicBool,
+    /// Seconds without replicas after which it is given up; 0: never.
+    backlog_ttl: AtomicU64,
+    pub syncs: Syncs,
+}
+
+/// How replicas began.
+#[derive(Default)]
+pub struct Syncs {
+    pub full: AtomicU64,
+    /// With what they had missed.
+    pub partial: AtomicU64,
+    /// They wanted that in vain.
+    pub refused: AtomicU64,
 }
 
 #[derive(Default)]
@@ -146,6 +166,13 @@ struct State {
     replicas: BTreeMap<u64, Attached>,
     /// Of the last frame.
     stamp: u64,
+    backlog: Option<Backlog>,
+    /// Bytes that a backlog has at most.
+    backlog_size: usize,
+    /// The stream is that of the master that is followed.
+    follows: bool,
+    /// The database that it has selected.
+    followed_db: usize,
     pinged: Option<Instant>,
 }
 
@@ -154,8 +181,10 @@ struct Attached {
     groups: Vec<GroupId>,
     /// Bytes that it was sent since.
     told: u64,
+    /// The database that the stream had selected before, if it is a master's.
+    begins_in: Option<usize>,
     /// What has expired goes by the log alone.
-    _holds: Vec<Hold>,
+    holds: Vec<Hold>,
 }
 
 impl Attached {
@@ -168,6 +197,39 @@ impl State {
     fn has(&self, framed: bool) -> bool {
         let mut replicas = self.replicas.values();
         replicas.any(|attached| attached.replica.framed == framed)
+    }
+
+    /// Whether what changes is to be told.
+    fn is_recording(&self) -> bool {
+        !self.follows && (!self.replicas.is_empty() || self.backlog.is_some())
+    }
+
+    /// The stream goes on by these bytes.
+    fn goes_on(&mut self, bytes: &[u8]) {
+        self.offset += bytes.len() as u64;
+        if let Some(backlog) = &mut self.backlog {
+            backlog.push(bytes, self.backlog_size);
+        }
+    }
+
+    /// Replicas that are gone; what the last one held is the backlog's.
+    fn remove(&mut self, gone: impl Fn(&Attached) -> bool) {
+        let ids: Vec<u64> = self
+            .replicas
+            .iter()
+            .filter(|(_, attached)| gone(attached))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in ids {
+            let Some(attached) = self.replicas.remove(&id) else {
+                continue;
+            };
+            if self.replicas.is_empty()
+                && let Some(backlog) = &mut self.backlog
+            {
+                backlog.be_idle(attached.holds);
+            }
+        }
     }
 
     /// Sends to those that follow the group. False: others miss it.
@@ -190,12 +252,12 @@ impl State {
 
     /// Tells those who read commands. Without a group: all of them.
     fn tell_plain(&mut self, group: Option<GroupId>, tape: &Tape) {
-        if !self.has(false) {
+        if self.follows || !(self.has(false) || self.backlog.is_some()) {
             return;
         }
         let mut bytes = Vec::new();
         tape.write(&mut self.selected, &mut bytes);
-        self.offset += bytes.len() as u64;
+        self.goes_on(&bytes);
         if !self.send(false, group, bytes.into()) {
             // Not all know what is selected now.
             self.selected = None;
@@ -226,13 +288,25 @@ impl State {
         bytes.into()
     }
 
+    /// Takes on a part of a master's stream.
+    fn pass_on(&mut self, bytes: &Bytes, db: usize) {
+        if self.follows {
+            self.goes_on(bytes);
+            self.followed_db = db;
+            self.send(false, None, bytes.clone());
+        }
+    }
+
     /// A command that is not the data's: its bytes for those who read commands, a
     /// frame for the others.
     fn send_command(&mut self, kind: FrameKind, words: &[&[u8]]) {
+        if self.follows {
+            return;
+        }
         if self.has(false) {
             let mut bytes = Vec::new();
             put_request(&mut bytes, words.iter());
-            self.offset += bytes.len() as u64;
+            self.goes_on(&bytes);
             self.send(false, None, bytes.into());
         }
         self.tell_framed(FrameHead::plain(kind), None, &[]);
@@ -271,6 +345,15 @@ impl Feed {
         }
         let least = settings.count("min-replicas-to-write");
         self.min_replicas.store(least, Ordering::Relaxed);
+        let ttl = settings.count("repl-backlog-ttl") as u64;
+        self.backlog_ttl.store(ttl, Ordering::Relaxed);
+        self.state.lock().backlog_size = settings.count("repl-backlog-size");
+    }
+
+    /// From now on replicas that come back may be told what they missed. Not where
+    /// several groups are told of: each has its own order.
+    pub fn keep_backlog(&self) {
+        self.keeps_backlog.store(true, Ordering::Relaxed);
     }
 
     /// Whether anybody is to be told of changes.
@@ -285,6 +368,10 @@ impl Feed {
         // The newcomer knows of no SELECT so far.
         state.selected = None;
         replica.client.be_replica(true);
+        let begins_in = state.follows.then_some(state.followed_db);
+        if self.keeps_backlog.load(Ordering::Relaxed) {
+            state.backlog.get_or_insert_default().be_used();
+        }
         let attached = state
             .replicas
             .entry(replica.client.id)
@@ -292,20 +379,96 @@ impl Feed {
                 replica,
                 groups: Vec::new(),
                 told: 0,
-                _holds: Vec::new(),
+                begins_in,
+                holds: Vec::new(),
             });
         attached.groups.push(group);
-        attached._holds.push(hold);
+        attached.holds.push(hold);
         state.pinged.get_or_insert_with(Instant::now);
-        self.recording.store(true, Ordering::Release);
+        self.recording
+            .store(state.is_recording(), Ordering::Release);
     }
 
-    /// How much was told before what a replica is sent; `None` if it is not attached
-    /// (any more).
-    pub fn begins_at(&self, client: u64) -> Option<u64> {
+    /// Attaches a replica that has the stream up to before byte `next`, counted from 1,
+    /// and tells it the rest. False: that is not there any more.
+    pub fn resume(&self, replica: Arc<Replica>, group: GroupId, hold: Hold, next: u64) -> bool {
+        let mut state = self.state.lock();
+        let missing = (state.offset + 1).checked_sub(next);
+        let backlog = state.backlog.as_mut();
+        let Some(rest) = missing.and_then(|n| backlog?.last(n)) else {
+            return false;
+        };
+        if let Some(backlog) = &mut state.backlog {
+            backlog.be_used();
+        }
+        let rest = Bytes::from(rest);
+        let write = |out: &mut ReplyWriter| out.raw_bytes(rest.clone());
+        replica.client.be_replica(true);
+        replica.client.send(&mut Message::new(&write));
+        replica.acknowledge(next.saturating_sub(1));
+        let attached = Attached {
+            groups: vec![group],
+            told: rest.len() as u64,
+            begins_in: None,
+            holds: vec![hold],
+            replica: replica.clone(),
+        };
+        state.replicas.insert(replica.client.id, attached);
+        state.pinged.get_or_insert_with(Instant::now);
+        true
+    }
+
+    /// Size of the backlog, and its first byte; `None`: there is none.
+    pub fn backlog(&self) -> Option<(usize, u64)> {
+        let state = self.state.lock();
+        let len = state.backlog.as_ref()?.len();
+        Some((len, state.offset + 1 - len as u64))
+    }
+
+    /// How much was told before what a replica is sent, and the database that was
+    /// selected there if the stream is a master's; `None` if it is not attached (any
+    /// more).
+    pub fn begins_at(&self, client: u64) -> Option<(u64, Option<usize>)> {
         let state = self.state.lock();
         let attached = state.replicas.get(&client)?;
-        Some(state.offset - attached.told)
+        Some((state.offset - attached.told, attached.begins_in))
+    }
+
+    /// From now on the stream is that of a master.
+    pub fn follow_master(&self) {
+        let mut state = self.state.lock();
+        (state.follows, state.backlog) = (true, None);
+        self.recording.store(false, Ordering::Release);
+    }
+
+    /// The master's stream goes on from here: a data set of its own came before, so
+    /// that replicas begin anew.
+    pub fn begin_at(&self, offset: u64, db: usize) {
+        let mut state = self.state.lock();
+        state.dismiss("the data set is another master's", |_| true);
+        // What it had is of another stream.
+        state.backlog = None;
+        (state.offset, state.followed_db) = (offset, db);
+        drop(state);
+        self.news.notify_waiters();
+    }
+
+    /// A part of the master's stream that changed no data. All else comes with the
+    /// tapes of entries.
+    pub fn pass_on(&self, bytes: &Bytes, db: usize) {
+        self.state.lock().pass_on(bytes, db);
+    }
+
+    /// The stream is our own again; replicas begin anew.
+    pub fn lead(&self) {
+        let mut state = self.state.lock();
+        state.dismiss("the master is followed no more", |_| true);
+        // A last batch may be under way that will not be told.
+        state.backlog = None;
+        (state.follows, state.selected) = (false, None);
+        self.recording.store(false, Ordering::Release);
+        drop(state);
+        self.news.notify_waiters();
     }
 
     /// The client is no replica any more.
@@ -315,9 +478,9 @@ impl Feed {
         }
         let mut state = self.state.lock();
         client.be_replica(false);
-        state.replicas.remove(&client.id);
+        state.remove(|attached| attached.replica.client.id == client.id);
         self.recording
-            .store(!state.replicas.is_empty(), Ordering::Release);
+            .store(state.is_recording(), Ordering::Release);
         drop(state);
         self.news.notify_waiters();
     }
@@ -325,7 +488,10 @@ impl Feed {
     /// What an entry of a group did, once it is applied.
     pub fn tell(&self, group: GroupId, tape: &Tape) {
         let mut state = self.state.lock();
-        if state.replicas.is_empty() {
+        for part in tape.passed_on() {
+            state.pass_on(&part.bytes, part.db);
+        }
+        if !state.is_recording() || !tape.has_commands() {
             return;
         }
         if tape.has_whole() {
@@ -393,9 +559,10 @@ impl Feed {
     /// Slots came or went, or a writer fell: all replicas begin anew, and are told
     /// nothing more.
     pub fn dismiss(&self, why: &str) {
-        if self.is_recording() {
-            let mut state = self.state.lock();
+        let mut state = self.state.lock();
+        if state.is_recording() {
             state.dismiss(why, |_| true);
+            state.backlog = None;
             self.recording.store(false, Ordering::Release);
             drop(state);
             self.news.notify_waiters();
@@ -474,7 +641,10 @@ impl Feed {
     pub fn forbids_writes(&self) -> bool {
         let least = self.min_replicas.load(Ordering::Relaxed);
         // Without a bound of the lag nothing is asked, as in Redis.
-        least > 0 && self.max_lag.load(Ordering::Relaxed) > 0 && self.good_replicas() < least
+        least > 0
+            && self.max_lag.load(Ordering::Relaxed) > 0
+            && self.good_replicas() < least
+            && !self.state.lock().follows
     }
 
     pub fn min_replicas(&self) -> usize {
@@ -491,14 +661,20 @@ impl Feed {
 
     /// To be called about every 100 ms: PINGs, and the end of replicas that are silent.
     pub fn look(&self) {
-        if !self.is_recording() {
-            return;
-        }
         let mut state = self.state.lock();
         // Attached while its connection ended.
-        state.replicas.retain(|_, a| !a.replica.client.is_gone());
+        state.remove(|attached| attached.replica.client.is_gone());
+        let ttl = Duration::from_secs(self.backlog_ttl.load(Ordering::Relaxed));
+        if state
+            .backlog
+            .as_ref()
+            .is_some_and(|backlog| backlog.is_over(ttl))
+        {
+            state.backlog = None;
+        }
+        self.recording
+            .store(state.is_recording(), Ordering::Release);
         if state.replicas.is_empty() {
-            self.recording.store(false, Ordering::Release);
             return;
         }
         let period = Duration::from_secs(self.ping_period.load(Ordering::Relaxed));

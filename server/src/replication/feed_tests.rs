@@ -106,7 +106,10 @@ fn a_replica_begins_where_what_it_is_told_begins() {
     let before = fixture.feed.offset();
     fixture.attach(&second, 1);
     fixture.tell(1, 0, "SET b 1");
-    assert_eq!(fixture.feed.begins_at(second.client.id), Some(before));
+    assert_eq!(
+        fixture.feed.begins_at(second.client.id),
+        Some((before, None))
+    );
     fixture.feed.dismiss("a test");
     assert_eq!(fixture.feed.begins_at(second.client.id), None);
     assert!(first.client.is_killed() && !first.client.is_replica());
@@ -156,4 +159,72 @@ fn frames_are_numbered_stamped_and_marked() {
     assert!(frames.is_sorted_by(|a, b| a.head.stamp < b.head.stamp));
     assert!(frames.is_sorted_by(|a, b| a.head.offset <= b.head.offset));
     assert_eq!(frames[2].head.offset, fixture.feed.offset());
+}
+
+impl Fixture {
+    fn resume(&mut self, next: u64) -> Option<Arc<Replica>> {
+        let replica = self.plain();
+        let hold = self.bench.store.hold_garbage(Held::Expired);
+        let resumed = self.feed.resume(replica.clone(), 1, hold, next);
+        resumed.then_some(replica)
+    }
+}
+
+#[test]
+fn a_replica_that_comes_back_is_told_what_it_missed_or_nothing() {
+    let mut fixture = Fixture::new();
+    assert!(fixture.resume(1).is_none(), "nobody was ever there");
+    fixture.feed.follow(&Config::default().settings);
+    fixture.feed.keep_backlog();
+    let first = fixture.plain();
+    fixture.attach(&first, 1);
+    fixture.tell(1, 0, "SET a 1");
+    let all = told(&first);
+    fixture.feed.detach(&first.client);
+    assert!(fixture.feed.is_recording(), "it may come back");
+    fixture.tell(1, 0, "SET b 1");
+    let end = fixture.feed.offset();
+    assert_eq!(fixture.feed.backlog(), Some((end as usize, 1)));
+    let back = fixture.resume(all.len() as u64 + 1).unwrap();
+    assert_eq!(words(&told(&back)), "SET b 1");
+    fixture.tell(1, 0, "SET c 1");
+    assert_eq!(words(&told(&back)), "SET c 1");
+    // From the beginning, and with nothing missed.
+    let whole = fixture.resume(1).unwrap();
+    assert!(told(&whole).starts_with(&all));
+    let nothing = fixture.resume(fixture.feed.offset() + 1).unwrap();
+    assert!(told(&nothing).is_empty());
+    // Further than the stream is, or of before all time.
+    assert!(fixture.resume(fixture.feed.offset() + 2).is_none());
+    assert!(fixture.resume(0).is_none());
+}
+
+#[test]
+fn while_a_master_is_followed_its_stream_is_passed_on_and_nothing_else() {
+    let mut fixture = Fixture::new();
+    let early = fixture.plain();
+    fixture.attach(&early, 1);
+    fixture.feed.follow_master();
+    fixture.tell(1, 0, "SET own 1");
+    assert!(told(&early).is_empty() && !fixture.feed.is_recording());
+    fixture.feed.begin_at(1000, 3);
+    assert!(early.client.is_killed(), "its data set is another one");
+    let replica = fixture.plain();
+    fixture.attach(&replica, 1);
+    let begins = fixture.feed.begins_at(replica.client.id);
+    assert_eq!(begins, Some((1000, Some(3))));
+    let mut tape = Tape::default();
+    tape.pass_on("SET a 1\r\n".into(), 4);
+    fixture.feed.tell(1, &tape);
+    fixture.feed.pass_on(&"PING\r\n".into(), 4);
+    fixture.tell(1, 0, "SET own 1");
+    let message = ["PUBLISH", "c", "m"].map(str::as_bytes);
+    fixture.feed.tell_message(0, message.into_iter());
+    fixture.feed.look();
+    assert_eq!(words(&told(&replica)), "SET a 1 PING");
+    assert_eq!(fixture.feed.offset(), 1015);
+    fixture.feed.lead();
+    assert!(replica.client.is_killed());
+    fixture.feed.pass_on(&"late".into(), 4);
+    assert_eq!(fixture.feed.offset(), 1015);
 }

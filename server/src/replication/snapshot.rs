@@ -22,7 +22,7 @@ use crate::scripting::registry::Libraries;
 use crate::storage::generations::{DATABASES, NONE};
 use crate::storage::keys::{prefix, split};
 use crate::storage::{Header, KeyType, MetaKey, Pin, Record};
-use crate::txn::{CommandError, Txn, TxnContext};
+use crate::txn::{CommandError, Expiry, Txn, TxnContext};
 use crate::types::hash::Hash;
 use crate::types::list::{End, List};
 use crate::types::set::Set;
@@ -132,6 +132,8 @@ impl<'w, W: Write> SnapshotWriter<'w, W> {
 
     fn keys(&mut self, pin: &Pin, context: TxnContext) -> io::Result<()> {
         let live = &pin.maps().live;
+        // A replica is told by its master when keys go, and so are its own.
+        let keeps_expired = context.expiry != Expiry::Collects;
         let mut txn = Txn::pinned(pin, context);
         let mut rows = pin.records();
         let mut selected = None;
@@ -157,7 +159,8 @@ impl<'w, W: Write> SnapshotWriter<'w, W> {
                 .header()
                 .ok_or_else(|| corrupt("the header of a record"))?;
             // What has expired by now is told of as deleted, or not at all.
-            if header.expires_at.is_none_or(|at| at >= pin.log_time()) {
+            let is_due = header.expires_at.is_some_and(|at| at < pin.log_time());
+            if keeps_expired || !is_due {
                 self.select(pin, &mut selected, db);
                 if let Some(at) = header.expires_at {
                     self.buffer.push(EXPIRY_MS);

@@ -31,7 +31,6 @@ mod vm;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::c_int;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -48,7 +47,8 @@ pub(crate) use self::run::ScriptFlags;
 use self::run::{Run, Script};
 use self::sha1::Hex;
 use self::vm::Vm;
-use crate::net::session::{Client, Session};
+use crate::net::session::Session;
+use crate::replication::follow::MASTER_DOWN;
 use crate::server::Server;
 use crate::txn::{CommandError, Txn};
 
@@ -94,13 +94,7 @@ pub fn open(folder: &Path) -> anyhow::Result<()> {
 /// A connection without a client, for what a script calls.
 fn session() -> Option<Session> {
     let server = SERVER.read().upgrade()?;
-    let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let live = server.live.clone();
-    let account = server.acl.default_user().clone();
-    let client = Arc::new(Client::new(0, nowhere, nowhere, live, account));
-    let mut session = Session::new(server, client);
-    session.authenticated = true;
-    Some(session)
+    Some(Session::without_client(&server))
 }
 
 /// The line that refuses what would grow memory, if that is used up.
@@ -108,6 +102,17 @@ fn full() -> Option<&'static [u8]> {
     let server = SERVER.read().upgrade()?;
     let set = lookup(b"set").expect("the table has SET");
     crate::dispatch::refused_for_space(set, false, &server)
+}
+
+/// What a replica forbids the scripts of its clients; those of its master do all.
+fn replica_forbids(txn: &Txn<'_>) -> (bool, bool) {
+    if txn.is_of_master() {
+        return (false, false);
+    }
+    let server = SERVER.read().upgrade();
+    server.map_or((false, false), |server| {
+        (server.following.is_read_only(), server.following.is_stale())
+    })
 }
 
 /// Whether `min-replicas-to-write` forbids writes now.
@@ -327,11 +332,23 @@ pub(crate) fn run_function(
     })?
 }
 
+const STALE: &str = "MASTERDOWN Link with MASTER is down, replica-serve-stale-data is set to 'no' and \
+                     'allow-stale' flag is not set on the script.";
+
 /// Checks what a script declares; gives the line that refuses what would grow
 /// memory.
 fn may_run(script: &Script<'_>, txn: &Txn<'_>) -> Result<Option<&'static [u8]>, CommandError> {
     let full = full();
     let flags = script.flags;
+    let (read_only, stale) = replica_forbids(txn);
+    if stale && !flags.has(ScriptFlags::ALLOW_STALE) {
+        return Err(CommandError::fixed(
+            match flags.has(ScriptFlags::UNDECLARED) {
+                true => MASTER_DOWN,
+                false => STALE,
+            },
+        ));
+    }
     if flags.has(ScriptFlags::UNDECLARED) {
         return Ok(full);
     }
@@ -341,6 +358,11 @@ fn may_run(script: &Script<'_>, txn: &Txn<'_>) -> Result<Option<&'static [u8]>, 
         ));
     }
     let writes = !flags.has(ScriptFlags::NO_WRITES);
+    if writes && read_only {
+        return Err(CommandError::fixed(
+            "READONLY You can not run script with write flag on readonly replica.",
+        ));
+    }
     if writes && script.read_only {
         return Err(CommandError::fixed(
             "ERR Can not execute a script with write flag using *_ro command.",
@@ -504,23 +526,27 @@ pub fn runs_scripts<'a>(spec: &CommandSpec, args: impl FnOnce() -> Args<'a>) -> 
     args().iter().skip(1).any(is_name)
 }
 
-/// Whether what a command runs says of itself that it writes nothing.
-pub(crate) fn declares_reads_only(spec: &CommandSpec, args: &Args<'_>) -> bool {
-    let Some(what) = args.try_get(1) else {
-        return false;
-    };
+/// What a script or function that a command runs says of itself; `None`: nothing, or
+/// the command runs none.
+pub(crate) fn declared_flags(spec: &CommandSpec, args: &Args<'_>) -> Option<ScriptFlags> {
+    let what = args.try_get(1)?;
     let flags = match spec.id {
-        id::EVAL => shebang::of_script(what).ok().map(|(flags, _)| flags),
-        id::EVALSHA => sha1::from_client(what)
+        id::EVAL | id::EVAL_RO => shebang::of_script(what).ok().map(|(flags, _)| flags),
+        id::EVALSHA | id::EVALSHA_RO => sha1::from_client(what)
             .and_then(|sha1| REGISTRY.script(&sha1))
             .map(|script| script.flags),
-        id::FCALL => REGISTRY
+        id::FCALL | id::FCALL_RO => REGISTRY
             .libraries()
             .function(what)
             .map(|(_, function)| function.flags),
         _ => None,
     };
-    flags.is_some_and(|flags| flags.has(ScriptFlags::NO_WRITES))
+    flags.filter(|flags| !flags.has(ScriptFlags::UNDECLARED))
+}
+
+/// Whether what a command runs says of itself that it writes nothing.
+pub(crate) fn declares_reads_only(spec: &CommandSpec, args: &Args<'_>) -> bool {
+    declared_flags(spec, args).is_some_and(|flags| flags.has(ScriptFlags::NO_WRITES))
 }
 
 /// The line that refuses `spec` while a script is busy.

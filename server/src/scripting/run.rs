@@ -16,6 +16,7 @@ use crate::commands::inner::{self, Answer, NotInner};
 use crate::dispatch::NO_REPLICAS;
 use crate::net::session::{Next, Session};
 use crate::pubsub::Kind;
+use crate::replication::follow::READ_ONLY;
 use crate::storage::generations::DATABASES;
 use crate::txn::{CommandError, InnerRun, Txn};
 
@@ -257,6 +258,13 @@ impl<'a, 't> Run<'a, 't> {
         {
             let line = String::from_utf8_lossy(line);
             return Err(Refusal::Text(format!("-{line}").into()));
+        }
+        let (read_only, stale) = super::replica_forbids(self.txn);
+        if stale && !flags.contains(Flags::STALE) {
+            return refuse("Can not execute the command on a stale replica");
+        }
+        if flags.contains(Flags::WRITE) && !self.dirty && read_only {
+            return Err(Refusal::Text(format!("-{READ_ONLY}").into()));
         }
         if flags.contains(Flags::WRITE) && !self.dirty && super::too_few_replicas() {
             return Err(Refusal::Text(format!("-{NO_REPLICAS}").into()));

@@ -158,7 +158,7 @@ impl DataFilter {
         {
             return verdict;
         }
-        let verdict = orphaned(view, slot, generation, version);
+        let verdict = orphaned(view, (slot, generation), version, self.by.keeps_expired);
         self.last = Some((slot, generation, version, verdict));
         verdict
     }
@@ -166,11 +166,17 @@ impl DataFilter {
 
 /// A sub-key without a parent is garbage only if its version had been given
 /// out in the view and nobody is still writing that generation (an import).
-fn orphaned(view: &DurableView, slot: u16, generation: u32, version: Version) -> bool {
+fn orphaned(
+    view: &DurableView,
+    (slot, generation): (u16, u32),
+    version: Version,
+    keeps_expired: bool,
+) -> bool {
     if version.counter >= view.next_version || is_young(view, slot, generation) {
         return false;
     }
-    !view.parent_has(slot, generation, version).unwrap_or(false)
+    let parent = view.parent_has((slot, generation), version, keeps_expired);
+    !parent.unwrap_or(false)
 }
 
 #[cfg(test)]
@@ -190,8 +196,8 @@ mod tests {
         let mut view = store.pin_view();
         let (known, young) = (1, view.maps.next);
         let version = Version::default();
-        assert!(orphaned(&view, 7, known, version));
-        assert!(!orphaned(&view, 7, young, version));
+        assert!(orphaned(&view, (7, known), version, false));
+        assert!(!orphaned(&view, (7, young), version, false));
         view.log_time = 1_000;
         for (generation, garbage) in [(known, true), (young, false)] {
             let key = MetaKey::new(7, generation, b"k");

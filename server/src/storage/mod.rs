@@ -8,6 +8,7 @@ mod counters;
 mod engine;
 mod expiry_hints;
 mod filter;
+mod followed;
 pub mod generations;
 pub mod header;
 pub mod keys;
@@ -20,6 +21,7 @@ mod view;
 pub mod weight;
 
 pub use engine::{Engine, FamilyHandle, MemoryPlan, Resources};
+pub use followed::{Followed, ID_LEN};
 pub use header::{Header, KeyType, Spread};
 pub use keys::{MetaKey, Version};
 pub use limits::TypeLimits;

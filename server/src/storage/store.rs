@@ -24,6 +24,7 @@ use super::collection::Collection;
 use super::counters::{Counters, Delta, encode_journal, journal_key, snapshot_key};
 use super::engine::{Engine, Resources};
 use super::expiry_hints::ExpiryHints;
+use super::followed::Followed;
 use super::generations::{DATABASES, GenerationMap};
 use super::keys::{Generation, MetaKey, expiry_key, slot_of};
 use super::limits::TypeLimits;
@@ -73,6 +74,8 @@ pub enum StoreError {
 
 /// The row of the family `system` for rows that went ahead; see `txn::staging`.
 const STAGED: &[u8] = b"staged";
+/// How far the store is in a master's stream; see `followed`.
+const FOLLOWED: &[u8] = b"followed";
 
 /// Changes of a group's own state that ride in an entry's write batch.
 #[derive(Default)]
@@ -338,6 +341,31 @@ impl Store {
     /// exactly if no apply overlapped it.
     pub fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::SeqCst)
+    }
+
+    /// What the store held last of a master's stream. `None`: nothing, or something
+    /// else has changed it since. One that was still being loaded is told in any case.
+    ///
+    /// # Errors
+    /// Of the storage; the row is corrupt or of a later version.
+    pub fn followed(&self) -> Result<Option<Followed>, StoreError> {
+        let row = self.engine.db.get_cf(&self.engine.system, FOLLOWED);
+        let Some(bytes) = row.map_err(|e| self.failed(e))? else {
+            return Ok(None);
+        };
+        let row = Followed::decode(&bytes).ok_or_else(|| self.corrupt("followed"))?;
+        let (followed, index) = row;
+        let holds = index == self.position().index || !followed.in_step;
+        Ok(holds.then_some(followed))
+    }
+
+    /// Forgets [`Store::followed`].
+    ///
+    /// # Errors
+    /// Of the storage.
+    pub fn forget_followed(&self) -> Result<(), StoreError> {
+        let deleted = self.engine.db.delete_cf(&self.engine.system, FOLLOWED);
+        deleted.map_err(|e| self.failed(e))
     }
 
     /// Reads one record, an expired one included. `disk: false` answers
@@ -607,6 +635,9 @@ impl Store {
             weights,
         };
         batch.put_cf(system, b"applied", applied.encode());
+        if let Some(followed) = &effects.followed {
+            batch.put_cf(system, FOLLOWED, followed.encode(position.index));
+        }
         if position.index - self.folded.load(Ordering::Relaxed) > FOLD_EVERY {
             // The snapshot is of before this entry; its own journal row stays.
             for (key, value) in self.counters.snapshot_rows() {

@@ -61,7 +61,13 @@ impl DurableView {
 
     /// Whether the record that owned sub-keys of `version` is still of that
     /// version. `None`: its parent cannot be told (no back-reference row).
-    pub fn parent_has(&self, slot: u16, generation: u32, version: Version) -> Option<bool> {
+    /// `keeps_expired`: one that has expired counts.
+    pub fn parent_has(
+        &self,
+        (slot, generation): (u16, u32),
+        version: Version,
+        keeps_expired: bool,
+    ) -> Option<bool> {
         let back = sub_key(slot, generation, version, b"");
         let user_key = self.snapshot.get_cf(&self.data, back).ok()??;
         let parent = [&super::keys::prefix(slot, generation)[..], &user_key].concat();
@@ -72,7 +78,7 @@ impl DurableView {
         Some(match header {
             Some(header) => {
                 header.spread.is_some_and(|s| s.version == version)
-                    && header.expires_at.is_none_or(|at| at >= self.log_time)
+                    && (keeps_expired || header.expires_at.is_none_or(|at| at >= self.log_time))
             }
             None => false,
         })

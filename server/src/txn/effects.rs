@@ -29,6 +29,7 @@
 use bytes::Bytes;
 
 use super::staging::{Staged, StagedVersion, Staging};
+use crate::storage::Followed;
 use crate::storage::generations::{DATABASES, DbGenerations, GenerationMap, NONE};
 use crate::storage::keys::{MetaKey, PREFIX_LEN, VERSION_LEN, Version, prefix, split};
 use crate::storage::record::Record;
@@ -128,6 +129,9 @@ pub struct Effects {
     /// the log either.
     pub lazily_freed: u64,
     pub staged: Option<Staged>,
+    /// How far the store is in the stream of a master afterwards. Not on the log
+    /// either: only a standalone group follows one.
+    pub followed: Option<Followed>,
 }
 
 /// An entry that cannot be decoded: the log is corrupt or of a later version.

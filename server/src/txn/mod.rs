@@ -38,6 +38,17 @@ use crate::storage::generations::{DATABASES, GenerationMap};
 use crate::storage::keys::slot_of;
 use crate::storage::{Header, MetaKey, Pin, PinnedRows, Record, Store, TypeLimits, Version};
 
+/// How a command meets keys whose time is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expiry {
+    /// They are absent, and a write deletes them.
+    Collects,
+    /// They are absent and stay: the master that is followed tells when they go.
+    Hides,
+    /// They are there: it is the master's own command.
+    Keeps,
+}
+
 /// What the dispatcher fixes for one command.
 #[derive(Clone, Copy, Debug)]
 pub struct TxnContext {
@@ -45,6 +56,7 @@ pub struct TxnContext {
     pub db: usize,
     /// Log time, unix ms: the command's only clock.
     pub now: u64,
+    pub expiry: Expiry,
     /// Whether the command may wait for the disk (it runs off the network threads).
     pub disk: bool,
     /// Largest string kept within its `meta` record, in bytes.
@@ -338,6 +350,16 @@ impl<'a> Txn<'a> {
         self.context.now
     }
 
+    /// Whether it is a command of the master that is followed.
+    pub fn is_of_master(&self) -> bool {
+        self.context.expiry == Expiry::Keeps
+    }
+
+    /// Whether an expiry that a command sets is over before it began.
+    pub fn is_over(&self, at: u64) -> bool {
+        !self.is_of_master() && at <= self.context.now
+    }
+
     pub fn context(&self) -> &TxnContext {
         &self.context
     }
@@ -486,8 +508,10 @@ impl<'a> Txn<'a> {
         let header = Header::decode(record.value());
         let (header, _) = header.ok_or(CommandError::Corrupt("the header of a record"))?;
         match header.expires_at {
-            Some(at) if at < self.context.now => {
-                self.meet_expired(key, &record, at)?;
+            Some(at) if at < self.context.now && self.context.expiry != Expiry::Keeps => {
+                if self.context.expiry == Expiry::Collects {
+                    self.meet_expired(key, &record, at)?;
+                }
                 self.note_missed(key);
                 Ok(None)
             }

@@ -17,6 +17,7 @@ use super::effects::{Effects, Family, MapChange, MetaEffect, RowEffect, change_m
 use super::events::Event;
 use super::staging::{Made, Staged, Staging};
 use super::tape::Tape;
+use crate::storage::Followed;
 use crate::storage::generations::GenerationMap;
 use crate::storage::header::{Header, KeyType, Spread};
 use crate::storage::keys::{MetaKey, PREFIX_LEN, Version, split, sub_key};
@@ -85,6 +86,8 @@ pub struct Overlay {
     pub tick: bool,
     /// What replicas are to be told, if there are any.
     pub tape: Tape,
+    /// How far the batch goes in the stream of the master that is followed.
+    pub followed: Option<Followed>,
     bytes: usize,
     /// How often something was changed, as a measure of whether a command did.
     changes: u64,
@@ -112,6 +115,7 @@ impl Overlay {
             },
             tick: false,
             tape: Tape::default(),
+            followed: None,
             bytes: 0,
             changes: 0,
         }
@@ -596,6 +600,7 @@ impl Overlay {
             weights,
             lazily_freed,
             staged: made.swept.map(|_| Staged::Over),
+            followed: self.followed.take(),
         }
     }
 

@@ -4,6 +4,8 @@
 //! Filled while commands are evaluated, only if somebody is to be told; rolled
 //! back with the overlay that it belongs to; sent once the entry is applied.
 
+use bytes::Bytes;
+
 use super::Txn;
 
 /// See the module's documentation.
@@ -14,6 +16,15 @@ pub struct Tape {
     commands: Vec<Taped>,
     /// Commands that take effect together.
     units: Vec<Unit>,
+    /// Instead of all that: what came from a master, to be passed on as it is.
+    passed_on: Vec<PassedOn>,
+}
+
+/// A part of a master's stream.
+pub struct PassedOn {
+    pub bytes: Bytes,
+    /// The database that is selected behind it.
+    pub db: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -48,7 +59,24 @@ impl Tape {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.commands.is_empty()
+        self.commands.is_empty() && self.passed_on.is_empty()
+    }
+
+    /// Adds what is passed on as it came. It is told of what was evaluated, whatever
+    /// became of it, and so is not taken back.
+    pub fn pass_on(&mut self, bytes: Bytes, db: usize) {
+        if !bytes.is_empty() {
+            self.passed_on.push(PassedOn { bytes, db });
+        }
+    }
+
+    /// Whether it has commands of our own.
+    pub fn has_commands(&self) -> bool {
+        !self.commands.is_empty()
+    }
+
+    pub fn passed_on(&self) -> &[PassedOn] {
+        &self.passed_on
     }
 
     /// Adds a command on database `db`.
@@ -133,7 +161,7 @@ impl Tape {
         let mut part = Tape {
             bytes: self.bytes[start..commands[commands.len() - 1].end].to_vec(),
             commands: commands.to_vec(),
-            units: Vec::new(),
+            ..Tape::default()
         };
         part.commands.iter_mut().for_each(|c| c.end -= start);
         let within = |unit: &&Unit| unit.first >= first && unit.end <= end;

@@ -11,7 +11,7 @@ use cairn_protocol::slot::SLOT_COUNT;
 use rocksdb::{DBRawIterator, ReadOptions};
 
 use super::overlay::State;
-use super::{CommandError, Txn};
+use super::{CommandError, Expiry, Txn};
 use crate::storage::generations::{DbGenerations, NONE};
 use crate::storage::keys::{prefix, split};
 use crate::storage::{Header, Store};
@@ -96,9 +96,12 @@ impl Txn<'_> {
         visit: &mut dyn FnMut(Met<'_>) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, CommandError> {
         let expired = match header.expires_at {
-            Some(at) if at < self.now() => {
-                self.note_expired(at)?;
-                if self.context.recorded && self.is_write() {
+            Some(at) if at < self.now() && self.context.expiry != Expiry::Keeps => {
+                let collects = self.context.expiry == Expiry::Collects;
+                if collects {
+                    self.note_expired(at)?;
+                }
+                if collects && self.context.recorded && self.is_write() {
                     // Read, it goes, and replicas are told so.
                     let key = self.key_in(db, key);
                     self.get(&key)?;

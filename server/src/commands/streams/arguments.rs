@@ -119,7 +119,12 @@ pub(super) struct Options {
 }
 
 impl Options {
-    pub(super) fn read(args: &Args<'_>, xadd: bool) -> Result<Options, CommandError> {
+    /// `of_master`: Redis leaves LIMIT where it has made the threshold exact.
+    pub(super) fn read(
+        args: &Args<'_>,
+        xadd: bool,
+        of_master: bool,
+    ) -> Result<Options, CommandError> {
         let mut options = Options::default();
         let mut at = 2;
         while at < args.len() {
@@ -147,6 +152,9 @@ impl Options {
             at += 1;
         }
         options.id_at = at;
+        if of_master && !options.approximate {
+            options.limit = None;
+        }
         options.check(xadd)?;
         Ok(options)
     }

@@ -22,7 +22,7 @@ const ELEMENTS_MAX: usize = 1 << 30;
 ///
 /// Replies with the entry's id, or nil if NOMKSTREAM forbade it.
 pub(super) fn xadd(txn: &mut Txn<'_>, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
-    let options = Options::read(args, true)?;
+    let options = Options::read(args, true, txn.is_of_master())?;
     let first = options.id_at + 1;
     if args.len() < first + 2 || (args.len() - first) % 2 == 1 {
         let spec = lookup_full(b"xadd").expect("a name of the table");
@@ -254,7 +254,7 @@ fn check_last_id(
 ///
 /// Replies with the number of entries deleted.
 pub(super) fn xtrim(txn: &mut Txn<'_>, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
-    let options = Options::read(args, false)?;
+    let options = Options::read(args, false, txn.is_of_master())?;
     let key = txn.key(args.get(1));
     let stream = Stream::get(txn, &key)?;
     let (Some(mut stream), Some(trim)) = (stream, options.trim(txn.limits())) else {

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use cairn_protocol::resp::Version;
 
 use super::super::testing::Bench;
-use crate::txn::EventClass;
+use crate::txn::{EventClass, Expiry};
 
 const WRONG_TYPE: &str = "-WRONGTYPE Operation against a key holding the wrong kind of value\r\n";
 const BAD_ID: &str = "-ERR Invalid stream ID specified as stream command argument\r\n";
@@ -764,4 +764,16 @@ fn a_dollar_is_fixed_when_the_client_begins_to_wait() {
     );
     assert_eq!(resolve("XREAD BLOCK 0 STREAMS s 0"), None);
     assert_eq!(resolve("XREADGROUP GROUP g c BLOCK 0 STREAMS s >"), None);
+}
+
+/// Redis leaves LIMIT behind a threshold that it has made exact for its replicas.
+#[test]
+fn a_limit_of_a_master_is_let_pass() {
+    let mut bench = Bench::new();
+    bench.context.expiry = Expiry::Keeps;
+    for line in ["XADD s 1-1 f v", "XADD s MAXLEN = 1 LIMIT 5 2-1 f v"] {
+        assert!(bench.run(line).starts_with('$'), "{line}");
+    }
+    assert_eq!(bench.run("XLEN s"), ":1\r\n");
+    assert_eq!(bench.run("XTRIM s MINID = 3 LIMIT 5"), ":1\r\n");
 }

@@ -26,6 +26,8 @@ const MAX_READ_AHEAD: usize = 1 << 20;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 const UNBLOCKED: &str = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
+const DEMOTED: &str = "UNBLOCKED force unblock from blocking operation, instance state changed \
+                       (master -> replica?)";
 
 /// A client that is counted as blocked.
 pub(super) struct BlockedClient {
@@ -91,6 +93,11 @@ impl Connection {
             Woken::Over(Release::Unknown) => self.out.error(UNKNOWN),
             Woken::Over(Release::Again | Release::GivenUp) | Woken::Stranded => return Ok(false),
             Woken::TimeOut | Woken::Unblocked(Unblock::TimeOut) => self.out.null_array(),
+            Woken::Unblocked(Unblock::Demoted) => {
+                self.out.error(DEMOTED);
+                self.flush().await?;
+                return Err(End::Closed);
+            }
             Woken::Unblocked(Unblock::Error) => {
                 self.session.server.stats.error_reply(UNBLOCKED);
                 self.out.error(UNBLOCKED);
@@ -131,6 +138,11 @@ impl Connection {
                     match how {
                         Unblock::TimeOut => self.out.integer(0),
                         Unblock::Error => self.out.error(UNBLOCKED),
+                        Unblock::Demoted => {
+                            self.out.error(DEMOTED);
+                            self.flush().await?;
+                            return Err(End::Closed);
+                        }
                     }
                     return Ok(());
                 }

@@ -5,6 +5,7 @@
 //! left alone; its bounds hold all the while.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -15,6 +16,8 @@ use tokio::sync::{SemaphorePermit, mpsc};
 use super::{Connection, End};
 use crate::replication::{self, Begun, Handshake, Replica, ReplicaState, Transfer, export};
 use crate::scripting;
+use crate::server::Home;
+use crate::storage::Held;
 
 /// How often a replica that waits is told that it is not forgotten.
 const KEEP_ALIVE: Duration = Duration::from_secs(1);
@@ -26,6 +29,11 @@ impl Connection {
     pub(super) async fn sync(&mut self, psync: bool) -> Result<(), End> {
         self.flush().await?;
         let wish = self.session.handshake.clone();
+        if psync && self.resume(&wish).await? {
+            return Ok(());
+        }
+        let syncs = &self.session.server.announcer.feed.syncs;
+        syncs.full.fetch_add(1, Ordering::Relaxed);
         let turn = self.transfer_turn().await?;
         let replica = self.as_replica(&wish, psync);
         let begun = self.begin_sync(replica.clone()).await?;
@@ -34,11 +42,15 @@ impl Connection {
             let line = format!("+FULLRESYNC {} {offset}\r\n", server.replication_id());
             self.send_now(line.as_bytes()).await?;
         }
+        let mut aux = export::aux_fields(&server.replication_id(), offset);
+        if let Some(db) = begun.stream_db {
+            aux.push(("repl-stream-db", db.to_string()));
+        }
         let transfer = Transfer {
             parts: begun.parts,
             libraries: scripting::libraries(),
             contents: wish.contents,
-            aux: export::aux_fields(&server.replication_id(), offset),
+            aux,
             // Streamed as it is made to those who can tell its end from a mark.
             mark: (wish.eof && (server.live.is_diskless_sync() || !wish.contents.is_all()))
                 .then(crate::server::new_id),
@@ -63,6 +75,36 @@ impl Connection {
         }
         replica.set_state(ReplicaState::Online);
         Ok(())
+    }
+
+    /// Has the replica go on where it was, if it can be told what it missed.
+    async fn resume(&mut self, wish: &Handshake) -> Result<bool, End> {
+        let server = self.session.server.clone();
+        let feed = &server.announcer.feed;
+        let (Some((id, next)), Home::Standalone(group)) = (&wish.resume, &server.home) else {
+            return Ok(false);
+        };
+        let resumed = self.as_replica(wish, true).filter(|replica| {
+            let hold = group.store.hold_garbage(Held::Expired);
+            server.is_own_stream(id, *next) && feed.resume(replica.clone(), group.id, hold, *next)
+        });
+        let Some(replica) = resumed else {
+            feed.syncs.refused.fetch_add(1, Ordering::Relaxed);
+            return Ok(false);
+        };
+        feed.syncs.partial.fetch_add(1, Ordering::Relaxed);
+        let line = match wish.psync2 {
+            true => format!("+CONTINUE {}\r\n", server.replication_id()),
+            false => "+CONTINUE\r\n".to_owned(),
+        };
+        // What it missed is in its outbox, which comes next.
+        self.send_now(line.as_bytes()).await?;
+        replica.set_state(ReplicaState::Online);
+        tracing::info!(
+            client = self.session.client.id,
+            "a replica goes on where it was"
+        );
+        Ok(true)
     }
 
     async fn transfer_turn(&mut self) -> Result<SemaphorePermit<'static>, End> {
