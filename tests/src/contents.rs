@@ -19,7 +19,26 @@ pub fn expiring_soon(client: &mut Client, db: usize) -> usize {
 /// Panics unless both hold the same in a database.
 pub fn compare(ours: &mut Client, theirs: &mut Client, db: usize) {
     let (mine, other) = (contents(ours, db), contents(theirs, db));
-    for (key, value) in &mine {
+    same(&mine, &other, db);
+}
+
+/// The same of a Redis and who follows it: it tells nobody of a consumer that it makes
+/// for an XCLAIM or XAUTOCLAIM which claims nothing.
+pub fn compare_with_redis(redis: &mut Client, theirs: &mut Client, db: usize) {
+    let busy = |client: &mut Client| {
+        let mut all = contents(client, db);
+        for value in all.values_mut().filter(|v| v.starts_with("stream")) {
+            let words = value.split(' ').filter(|word| !word.ends_with("=:0"));
+            *value = words.collect::<Vec<_>>().join(" ");
+        }
+        all
+    };
+    let (mine, other) = (busy(redis), busy(theirs));
+    same(&mine, &other, db);
+}
+
+fn same(mine: &BTreeMap<String, String>, other: &BTreeMap<String, String>, db: usize) {
+    for (key, value) in mine {
         let there = other.get(key);
         assert_eq!(Some(value), there, "{key} of database {db}");
     }

@@ -9,7 +9,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
-use cairn_tests::contents::{compare, expiring_soon};
+use cairn_tests::contents::{compare, compare_with_redis, expiring_soon};
 use cairn_tests::mixed::{DATABASES, LIBRARY, Writer};
 use cairn_tests::peers::Redis;
 use cairn_tests::resp::{Client, Value, encode};
@@ -70,7 +70,7 @@ fn all_the_same(master: &mut Client, replicas: &mut [Client]) {
         });
         assert_eq!(info(replica, "unexpected_error_replies"), "0");
         for db in 0..DATABASES {
-            compare(master, replica, db);
+            compare_with_redis(master, replica, db);
         }
         let functions = |client: &mut Client| client.words("FUNCTION LIST WITHCODE");
         assert_eq!(functions(master), functions(replica));
@@ -221,11 +221,10 @@ fn a_replica_is_read_only_until_it_is_promoted() {
         info(&mut client, "master_replid"),
         info(&mut master, "master_replid")
     );
-    let shown = info(&mut master, "slave0");
-    assert!(
-        shown.contains(&format!("port={},state=online", cairn.port())),
-        "{shown}"
-    );
+    let online = format!("port={},state=online", cairn.port());
+    wait::until("the master to have heard of the replica", LIMIT, || {
+        info(&mut master, "slave0").contains(&online).then_some(())
+    });
 
     let refused = |client: &mut Client, words: &[&str]| client.command(words).error();
     for words in [
