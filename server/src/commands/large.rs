@@ -35,13 +35,23 @@ pub(super) fn in_pieces(
     let bytes = spread.map_or(0, |spread| {
         u128::from(spread.bytes) * u128::from(elements) / u128::from(spread.size.max(1))
     });
-    let (most, most_bytes) = whole_max(txn);
-    let is_large = elements > most || bytes > u128::from(most_bytes);
+    let is_large = is_large(whole_max(txn), elements, bytes);
     match txn.context().delivery {
         Delivery::IfSmall if is_large => Err(CommandError::Large),
         Delivery::InPieces => Ok(is_large),
         _ => off_network_thread(txn, elements).map(|()| false),
     }
+}
+
+/// Of a reply that may leave in pieces, and whose size was counted: whether it is
+/// to leave so.
+pub(super) fn leaves_in_pieces(txn: &Txn<'_>, elements: u64, bytes: u64) -> bool {
+    txn.context().delivery == Delivery::InPieces
+        && is_large(whole_max(txn), elements, u128::from(bytes))
+}
+
+fn is_large((most, most_bytes): (u64, u64), elements: u64, bytes: u128) -> bool {
+    elements > most || bytes > u128::from(most_bytes)
 }
 
 /// Elements and bytes of a reply that is made whole.
@@ -58,31 +68,34 @@ fn whole_max(txn: &Txn<'_>) -> (u64, u64) {
 pub(super) struct Growth {
     elements: u64,
     bytes: u64,
-    most: u64,
-    most_bytes: u64,
+    /// Elements and bytes of a reply that is made whole, if a larger one is not.
+    whole_max: Option<(u64, u64)>,
+    /// It may go through many elements where it is.
+    may_wait: bool,
 }
 
 impl Growth {
     pub(super) fn begin(txn: &Txn<'_>) -> Growth {
         let is_bounded = txn.context().delivery == Delivery::IfSmall;
-        let (most, most_bytes) = match is_bounded {
-            true => whole_max(txn),
-            false => (u64::MAX, u64::MAX),
-        };
-        let may_wait = txn.is_write() || txn.context().disk;
         Growth {
             elements: 0,
             bytes: 0,
-            most: if may_wait { most } else { most.min(MANY) },
-            most_bytes,
+            whole_max: is_bounded.then(|| whole_max(txn)),
+            may_wait: txn.is_write() || txn.context().disk,
         }
+    }
+
+    fn is_large(&self) -> bool {
+        let (elements, bytes) = (self.elements, u128::from(self.bytes));
+        self.whole_max
+            .is_some_and(|most| is_large(most, elements, bytes))
     }
 
     /// Counts an element; false: that was too much.
     pub(super) fn add(&mut self, bytes: usize) -> bool {
         self.elements += 1;
         self.bytes += bytes as u64;
-        self.elements <= self.most && self.bytes <= self.most_bytes
+        !self.is_large() && (self.may_wait || self.elements <= MANY)
     }
 
     /// How many elements there were.
@@ -90,9 +103,7 @@ impl Growth {
     /// # Errors
     /// There were too many: all over again elsewhere.
     pub(super) fn end(&self, txn: &Txn<'_>) -> Result<u64, CommandError> {
-        let is_bounded = txn.context().delivery == Delivery::IfSmall;
-        let (most, most_bytes) = whole_max(txn);
-        if is_bounded && (self.elements > most || self.bytes > most_bytes) {
+        if self.is_large() {
             return Err(CommandError::Large);
         }
         off_network_thread(txn, self.elements)?;

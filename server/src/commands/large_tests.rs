@@ -23,6 +23,7 @@ fn bench() -> Bench {
         limit.store(0, Ordering::Relaxed);
     }
     limits.list_size.store(3, Ordering::Relaxed);
+    limits.stream_node_entries.store(4, Ordering::Relaxed);
     bench
 }
 
@@ -74,6 +75,16 @@ fn fill(bench: &mut Bench, names: &[(u8, i8)]) {
         let long = "x".repeat(usize::from(*name) * 4);
         let end = if *score < 0 { "LPUSH" } else { "RPUSH" };
         bench.run(&format!("{end} l {at}:{long}"));
+        // Some nodes of one kind of entry and some of several.
+        let field = if *score % 5 == 0 { "other" } else { "f" };
+        bench.run(&format!(
+            "XADD x {}-{} {field} {name}:{long}",
+            at / 3 + 1,
+            at % 3
+        ));
+        if score % 7 == 0 {
+            bench.run(&format!("XDEL x {}-{}", at / 3 + 1, at % 3));
+        }
     }
 }
 
@@ -89,6 +100,7 @@ proptest! {
         (min, max) in (-9..9_i64, -9..9_i64),
         (offset, count) in (0..40_i64, -1..40_i64),
         (low, high) in (any::<u8>(), any::<u8>()),
+        (from, to, most) in (0..45_u8, 0..45_u8, 1..60_u8),
         resp3 in any::<bool>(),
     ) {
         let mut bench = bench();
@@ -115,6 +127,14 @@ proptest! {
             format!("ZRANGE same (m{high} - BYLEX REV LIMIT {offset} {count}"),
             format!("ZRANGEBYLEX same - + LIMIT {offset} {count}"),
             "ZREVRANGEBYLEX same + -".to_owned(),
+            "XRANGE x - +".to_owned(),
+            "XREVRANGE x + -".to_owned(),
+            format!("XRANGE x {from} {to} COUNT {most}"),
+            format!("XREVRANGE x {to} {from} COUNT {most}"),
+            format!("XRANGE x ({from}-1 +"),
+            format!("XREVRANGE x ({to}-1 -"),
+            format!("XREAD STREAMS x {from}-1"),
+            format!("XREAD COUNT {most} STREAMS x 0"),
         ];
         for line in &ranges {
             agrees(&bench, line);
@@ -131,6 +151,8 @@ fn what_happens_meanwhile_does_not_show() {
         "ZRANGE z 0 -1 WITHSCORES",
         "ZRANGE z 0 -1 REV",
         "LRANGE l 0 -1",
+        "XRANGE x - +",
+        "XREVRANGE x + -",
     ];
     let changes: &[&[&str]] = &[
         &[
@@ -139,17 +161,26 @@ fn what_happens_meanwhile_does_not_show() {
             "ZADD z 99 m3",
             "RPUSH l x",
             "LSET l 100 y",
+            "XADD x 999 a b",
+            "XTRIM x MAXLEN 100",
         ],
-        &["DEL h s z same l"],
+        &["DEL h s z same l x"],
         &["FLUSHALL"],
         &[
-            "DEL h s z l",
+            "DEL h s z l x",
             "HSET h f7 x",
             "SADD s m7",
             "ZADD z 1 m7",
             "RPUSH l x",
+            "XADD x 1 a b",
         ],
-        &["PEXPIRE h 1", "PEXPIRE s 1", "PEXPIRE z 1", "PEXPIRE l 1"],
+        &[
+            "PEXPIRE h 1",
+            "PEXPIRE s 1",
+            "PEXPIRE z 1",
+            "PEXPIRE l 1",
+            "PEXPIRE x 1",
+        ],
     ];
     for changes in changes {
         let mut bench = bench();
@@ -199,11 +230,41 @@ fn a_large_reply_is_not_made_whole_for_who_can_take_pieces() {
     assert!(!large("ZRANGE z 5 9 BYSCORE") && large("ZRANGE z 0 9 BYSCORE"));
     limits.reply_elements.store(100, Ordering::Relaxed);
     assert!(!large("HGETALL h") && !large("ZRANGE z 0 9 BYSCORE"));
+    limits.reply_elements.store(2, Ordering::Relaxed);
+    assert!(large("XRANGE x - +") && large("XREAD STREAMS x 0"));
+    assert!(!large("XRANGE x - + COUNT 2") && !large("XREAD STREAMS x none 0 0"));
+    limits.reply_elements.store(100, Ordering::Relaxed);
     limits.reply_bytes.store(5, Ordering::Relaxed);
     assert!(
         large("HGETALL h") && large("ZRANGE z 0 9 BYSCORE"),
         "by bytes"
     );
+}
+
+#[test]
+fn integers_leave_in_their_order_whatever_comes_between() {
+    let mut bench = bench();
+    let limits = &bench.store.limits;
+    limits.set_intset_entries.store(1 << 20, Ordering::Relaxed);
+    // Too many to be packed, and for several rounds of all of them.
+    for first in (-2000..2000_i64).step_by(50) {
+        let members = (first..first + 50).map(|n| (n * 7919 % 100_003).to_string());
+        bench.run(&format!("SADD i {}", members.collect::<Vec<_>>().join(" ")));
+    }
+    assert_eq!(bench.run("OBJECT ENCODING i"), "$6\r\nintset\r\n");
+    assert!(agrees(&bench, "SMEMBERS i"));
+    bench.version = Version::V3;
+    assert!(agrees(&bench, "SMEMBERS i"));
+    let args = words("SMEMBERS i");
+    let whole = bench.read(&args).expect("a read").unwrap();
+    let (out, pieces) = bench.begin_pieces(&args).unwrap();
+    let mut changes = ["SADD i 5", "SREM i 0", "DEL i", "SADD i 1 2"].iter();
+    let reply = finish(out, pieces, &mut || {
+        if let Some(line) = changes.next() {
+            bench.run(line);
+        }
+    });
+    assert!(reply == whole);
 }
 
 #[test]

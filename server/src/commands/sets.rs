@@ -85,15 +85,18 @@ fn smembers(txn: &mut Txn<'_>, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
         return Ok(());
     };
     let set = Set::of(&key, &record)?;
-    if let Some(members) = set.rows_to_show()
+    if let Some(members) = set.rows()
         && in_pieces(txn, record.spread(), set.len())?
     {
         out.set(set.len() as usize);
         let rows = members.pinned(txn, set.len() <= CACHED);
-        txn.leave(Pieces::of(&key, rows, set.len(), |row, _, out| {
-            out.bulk(member_of(row));
-            Ok(1)
-        }));
+        txn.leave(match set.is_intset() {
+            true => Pieces::in_order(&key, rows, set.len(), |row| parse_i64(member_of(row))),
+            false => Pieces::of(&key, rows, set.len(), |row, _, out| {
+                out.bulk(member_of(row));
+                Ok(1)
+            }),
+        });
         return Ok(());
     }
     off_network_thread(txn, set.len())?;

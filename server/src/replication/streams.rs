@@ -4,11 +4,10 @@
 use std::ops::ControlFlow;
 
 use cairn_protocol::resp::Args;
-use rocksdb::Direction;
 
 use crate::storage::MetaKey;
 use crate::txn::{CommandError, Txn};
-use crate::types::stream::{Group, Pending, Stream, StreamId};
+use crate::types::stream::{Group, Pending, Range, Stream, StreamId};
 
 /// Where XADD and XTRIM have what must be exact for replicas.
 pub(crate) struct TrimArgs {
@@ -53,8 +52,7 @@ pub(crate) fn trimmed(
 
 fn first_entry(txn: &mut Txn<'_>, stream: &Stream) -> Result<Option<StreamId>, CommandError> {
     let mut first = None;
-    let (from, to) = (StreamId::MIN, StreamId::MAX);
-    stream.scan(txn, from, to, Direction::Forward, &mut |entry| {
+    stream.scan(txn, Range::ALL, &mut |entry| {
         first = Some(entry.id);
         Ok(ControlFlow::Break(()))
     })?;

@@ -158,18 +158,23 @@ impl PinnedRows {
         direction: Direction,
         cached: bool,
     ) -> PinnedRows {
-        let mut rows = iterator(pin, family, &bounds, cached);
-        match direction {
-            Direction::Forward => rows.seek_to_first(),
-            Direction::Reverse => rows.seek_to_last(),
-        }
-        PinnedRows {
-            rows,
+        let mut rows = PinnedRows {
+            rows: iterator(pin, family, &bounds, cached),
             pin: pin.clone(),
             family,
             bounds,
             direction,
             cached,
+        };
+        rows.restart();
+        rows
+    }
+
+    /// Begins with the first row again.
+    pub fn restart(&mut self) {
+        match self.direction {
+            Direction::Forward => self.rows.seek_to_first(),
+            Direction::Reverse => self.rows.seek_to_last(),
         }
     }
 

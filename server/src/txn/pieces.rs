@@ -5,6 +5,7 @@
 //! gone. A piece reads the disk: it is made off the network threads. What others
 //! do to the collection meanwhile does not show.
 
+use std::collections::BinaryHeap;
 use std::time::{Duration, Instant};
 
 use cairn_protocol::resp::ReplyWriter;
@@ -32,6 +33,11 @@ pub enum Delivery {
     InPieces,
 }
 
+/// Integers that are put in order at a time: as many as make 16 rounds of all the
+/// rows, within these.
+const ORDERED_MIN: u64 = if cfg!(test) { 100 } else { 128 << 10 };
+const ORDERED_MAX: u64 = 1 << 20;
+
 /// Writes the elements of a row and says how many they were.
 pub type WriteRow = dyn FnMut(&[u8], &[u8], &mut ReplyWriter) -> Result<u64, CommandError> + Send;
 
@@ -41,12 +47,29 @@ pub struct Pieces {
     rows: PinnedRows,
     /// Elements that the rows have yet to yield.
     left: u64,
-    write: Box<WriteRow>,
+    write: Write,
     /// What follows them, RESP.
     end: Vec<u8>,
     renewed: Instant,
     /// The collection has gone: the files of the beginning are kept.
     is_orphan: bool,
+}
+
+/// How rows become elements.
+enum Write {
+    Rows(Box<WriteRow>),
+    InOrder(InOrder),
+}
+
+/// Integers in their order, of rows that lie otherwise: in each round of the rows
+/// the next so many are found, and those only are kept.
+struct InOrder {
+    value_of: fn(&[u8]) -> Option<i64>,
+    /// The next ones, the last first.
+    next: Vec<i64>,
+    /// The last that was found.
+    last: Option<i64>,
+    most: usize,
 }
 
 impl Pieces {
@@ -61,10 +84,30 @@ impl Pieces {
             parent: parent.clone(),
             rows,
             left: count,
-            write: Box::new(write),
+            write: Write::Rows(Box::new(write)),
             end: Vec::new(),
             renewed: Instant::now(),
             is_orphan: false,
+        }
+    }
+
+    /// `count` integers of the collection `parent`, in their order; `value_of` is
+    /// the integer that a row's key names.
+    pub fn in_order(
+        parent: &MetaKey,
+        rows: PinnedRows,
+        count: u64,
+        value_of: fn(&[u8]) -> Option<i64>,
+    ) -> Pieces {
+        let order = InOrder {
+            value_of,
+            next: Vec::new(),
+            last: None,
+            most: most_in_order(count),
+        };
+        Pieces {
+            write: Write::InOrder(order),
+            ..Pieces::of(parent, rows, count, |_, _, _| Ok(0))
         }
     }
 
@@ -98,12 +141,60 @@ impl Pieces {
             if out.len() >= enough {
                 return Ok(true);
             }
-            let (row, value) = self.rows.current()?.ok_or(CORRUPT)?;
-            let written = (self.write)(row, value, out)?;
+            let written = match &mut self.write {
+                Write::Rows(write) => {
+                    let (row, value) = self.rows.current()?.ok_or(CORRUPT)?;
+                    let written = write(row, value, out)?;
+                    self.rows.step();
+                    written
+                }
+                Write::InOrder(order) => {
+                    let value = order.next(&mut self.rows)?;
+                    out.bulk_integer(value);
+                    1
+                }
+            };
             self.left = self.left.checked_sub(written).ok_or(CORRUPT)?;
-            self.rows.step();
         }
         out.raw(&self.end);
         Ok(false)
+    }
+}
+
+fn most_in_order(count: u64) -> usize {
+    (count / 16).clamp(ORDERED_MIN, ORDERED_MAX) as usize
+}
+
+impl InOrder {
+    fn next(&mut self, rows: &mut PinnedRows) -> Result<i64, CommandError> {
+        if self.next.is_empty() {
+            self.find(rows)?;
+        }
+        self.next.pop().ok_or(CORRUPT)
+    }
+
+    /// Finds the smallest that are larger than the last.
+    fn find(&mut self, rows: &mut PinnedRows) -> Result<(), CommandError> {
+        // The largest of them on top, to make way for a smaller one.
+        let mut found = BinaryHeap::new();
+        while let Some((row, _)) = rows.current()? {
+            let value = (self.value_of)(row).ok_or(CORRUPT)?;
+            if self.last.is_none_or(|last| value > last) {
+                if found.len() < self.most {
+                    found.push(value);
+                } else if let Some(mut largest) = found.peek_mut()
+                    && value < *largest
+                {
+                    *largest = value;
+                }
+            }
+            rows.step();
+        }
+        // For the next round; and at the end there is nothing to renew by.
+        rows.restart();
+        self.last = found.peek().copied();
+        self.next = found.into_sorted_vec();
+        self.next.reverse();
+        Ok(())
     }
 }

@@ -10,7 +10,7 @@ use super::list::{End, List};
 use super::set::{Set, SetEdit};
 use super::sorted_set::place::Span;
 use super::sorted_set::{self, Item, SortedSet};
-use super::stream::{Pending, Stream, StreamId};
+use super::stream::{Pending, Range, Stream, StreamId};
 use super::string::{self, StringValue};
 use super::{decode, with_expiry};
 use crate::rdb::{self, StreamConsumer, StreamEntry, StreamGroup, StreamPending, Value};
@@ -120,8 +120,7 @@ fn read_stream(
         before_7: false,
         groups: Vec::new(),
     };
-    let (first, last) = (StreamId::MIN, StreamId::MAX);
-    stream.scan(txn, first, last, Direction::Forward, &mut |entry| {
+    stream.scan(txn, Range::ALL, &mut |entry| {
         let mut fields = Vec::new();
         entry.each_pair(|field, value| fields.push((field.to_vec(), value.to_vec())))?;
         value.entries.push(StreamEntry {
@@ -133,6 +132,7 @@ fn read_stream(
     for group in stream.all_groups(txn)? {
         let consumers = group.all_consumers(txn)?;
         let mut pending = Vec::new();
+        let (first, last) = (StreamId::MIN, StreamId::MAX);
         group.each_pending(txn, first, last, Direction::Forward, &mut |one| {
             pending.push(one);
             true

@@ -112,16 +112,13 @@ impl<'r> Set<'r> {
         }
     }
 
-    /// The same if members are shown as their rows lie: integers are not, they
-    /// come in their order.
-    pub fn rows_to_show(&self) -> Option<Members> {
+    /// Whether members are integers, which are shown in their order and not as
+    /// their rows lie.
+    pub fn is_intset(&self) -> bool {
         match self.body {
-            Body::Spread {
-                members,
-                is_intset: false,
-                ..
-            } => Some(members),
-            _ => None,
+            Body::Integers(_) => true,
+            Body::Entries { .. } => false,
+            Body::Spread { is_intset, .. } => is_intset,
         }
     }
 

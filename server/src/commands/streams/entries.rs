@@ -7,12 +7,14 @@ use cairn_protocol::resp::{Args, ReplyWriter};
 use rocksdb::Direction;
 
 use super::super::arguments::{integer, is};
+use super::super::large::{CACHED, Growth, leaves_in_pieces};
 use super::arguments::{self, Options, Sequence, id, ids};
 use super::{Done, event, reply_entry, reply_id};
 use crate::replication::streams as told;
 use crate::storage::MetaKey;
-use crate::txn::{CommandError, EventClass, Txn};
-use crate::types::stream::{Stream, StreamId};
+use crate::txn::effects::Family;
+use crate::txn::{CommandError, Delivery, EventClass, Pieces, Txn};
+use crate::types::stream::{Entry, Range, Stream, StreamId};
 
 /// Redis keeps no more in one node.
 const ELEMENTS_MAX: usize = 1 << 30;
@@ -161,31 +163,150 @@ fn range(txn: &mut Txn<'_>, args: &Args<'_>, direction: Direction, out: &mut Rep
         out.null_array();
         return Ok(());
     }
-    reply_range(txn, &stream, start, end, direction, count.unwrap_or(0), out)
+    let range = Range {
+        start,
+        end,
+        direction,
+    };
+    let count = count.unwrap_or(0);
+    if leave_range(txn, &stream, range, count, |_| (), out)? {
+        return Ok(());
+    }
+    reply_small_range(txn, &stream, range, count, out)
 }
 
 /// Entries as an array, at most `count` (0: all).
 pub(super) fn reply_range(
     txn: &mut Txn<'_>,
     stream: &Stream,
-    start: StreamId,
-    end: StreamId,
-    direction: Direction,
+    range: Range,
     count: u64,
     out: &mut ReplyWriter,
 ) -> Done {
+    reply_while(txn, stream, range, count, out, &mut |_| true)
+}
+
+/// The same of a reply that can leave in pieces ([`leave_range`]).
+///
+/// # Errors
+/// `Large` or `Cold`: it is to be made elsewhere.
+pub(super) fn reply_small_range(
+    txn: &mut Txn<'_>,
+    stream: &Stream,
+    range: Range,
+    count: u64,
+    out: &mut ReplyWriter,
+) -> Done {
+    let mut growth = Growth::begin(txn);
+    reply_while(txn, stream, range, count, out, &mut |bytes| {
+        growth.add(bytes)
+    })?;
+    growth.end(txn).map(drop)
+}
+
+/// Entries as an array until `goes_on` says no to the bytes of one.
+fn reply_while(
+    txn: &mut Txn<'_>,
+    stream: &Stream,
+    range: Range,
+    count: u64,
+    out: &mut ReplyWriter,
+    goes_on: &mut dyn FnMut(usize) -> bool,
+) -> Done {
     let array = out.deferred_array();
     let mut sent = 0;
-    stream.scan(txn, start, end, direction, &mut |entry| {
+    stream.scan(txn, range, &mut |entry| {
         reply_entry(out, &entry)?;
         sent += 1;
-        Ok(match sent == count {
+        Ok(match sent == count || !goes_on(entry.size()) {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
         })
     })?;
     out.set_deferred(array, sent as usize);
     Ok(())
+}
+
+/// Writes the front of a large array of entries, behind what `before` writes, and
+/// leaves the rest to be written in pieces. False: it is for the command to write
+/// them.
+pub(super) fn leave_range(
+    txn: &mut Txn<'_>,
+    stream: &Stream,
+    range: Range,
+    count: u64,
+    before: impl FnOnce(&mut ReplyWriter),
+    out: &mut ReplyWriter,
+) -> Result<bool, CommandError> {
+    if txn.context().delivery != Delivery::InPieces {
+        return Ok(false);
+    }
+    // How many there are is counted only for what has turned out to be large.
+    let (mut in_rows, mut in_tail, mut bytes) = (0, 0, 0);
+    stream.scan(txn, range, &mut |entry| {
+        match stream.is_in_tail(entry.id) {
+            true => in_tail += 1,
+            false => in_rows += 1,
+        }
+        bytes += entry.size() as u64;
+        Ok(match in_rows + in_tail == count {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        })
+    })?;
+    let all = in_rows + in_tail;
+    let range = stream.within(range);
+    let bounds = match leaves_in_pieces(txn, all, bytes) && in_rows > 0 {
+        true => stream.nodes_of(txn, range)?,
+        false => None,
+    };
+    let Some(bounds) = bounds else {
+        return Ok(false);
+    };
+    before(out);
+    out.array(all as usize);
+    let mut end = ReplyWriter::new(out.version());
+    let tail = match range.direction {
+        Direction::Forward => &mut end,
+        Direction::Reverse => out,
+    };
+    if in_tail > 0 {
+        stream
+            .scan_tail(range, &mut reply_at_most(in_tail, tail))
+            .map(drop)?;
+    }
+    let rows = txn.pinned_rows(Family::Data, bounds, range.direction, all <= CACHED);
+    let mut left = in_rows;
+    let write = move |key: &[u8], value: &[u8], out: &mut ReplyWriter| {
+        let before = left;
+        let shown = range.show_row(key, value, &mut |entry| {
+            reply_entry(out, &entry)?;
+            left -= 1;
+            Ok(match left {
+                0 => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
+            })
+        });
+        shown.map(|_| before - left)
+    };
+    let pieces = Pieces::of(stream.key(), rows, in_rows, write);
+    txn.leave(pieces.followed_by(end.to_vec()));
+    Ok(true)
+}
+
+/// Shows so many entries, at least one.
+fn reply_at_most(
+    mut count: u64,
+    out: &mut ReplyWriter,
+) -> impl FnMut(Entry<'_>) -> Result<ControlFlow<()>, CommandError> {
+    move |entry| {
+        reply_entry(out, &entry)?;
+        count -= 1;
+        Ok(match count {
+            0 => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        })
+    }
 }
 
 /// XSETID key last-id [ENTRIESADDED count] [MAXDELETEDID id]
@@ -286,8 +407,11 @@ pub(super) fn reply_edge(
     out: &mut ReplyWriter,
 ) -> Done {
     let mut found = false;
-    let (start, end) = (StreamId::MIN, StreamId::MAX);
-    stream.scan(txn, start, end, direction, &mut |entry| {
+    let range = Range {
+        direction,
+        ..Range::ALL
+    };
+    stream.scan(txn, range, &mut |entry| {
         found = true;
         reply_entry(out, &entry)?;
         Ok(ControlFlow::Break(()))

@@ -8,7 +8,7 @@ use super::claim::Names;
 use super::entries::reply_range;
 use super::{Done, no_group, reply_id, reply_integer_or_null};
 use crate::txn::{CommandError, Txn};
-use crate::types::stream::{Consumer, Group, Stream, StreamId};
+use crate::types::stream::{Consumer, Group, Range, Stream, StreamId};
 
 /// Nodes that are looked at to tell the size of Redis's radix tree; beyond,
 /// it is an estimate.
@@ -148,8 +148,7 @@ fn reply_ends(txn: &mut Txn<'_>, stream: &Stream, out: &mut ReplyWriter) -> Done
 /// The end of XINFO STREAM FULL; `count` 0 is all.
 fn reply_full(txn: &mut Txn<'_>, stream: &Stream, count: u64, out: &mut ReplyWriter) -> Done {
     out.bulk(b"entries");
-    let (start, end) = (StreamId::MIN, StreamId::MAX);
-    reply_range(txn, stream, start, end, Direction::Forward, count, out)?;
+    reply_range(txn, stream, Range::ALL, count, out)?;
     out.bulk(b"groups");
     let groups = stream.all_groups(txn)?;
     out.array(groups.len());

@@ -4,16 +4,15 @@ use std::ops::ControlFlow;
 
 use cairn_protocol::command::{Resolved, id as commands, resolve};
 use cairn_protocol::resp::{Args, ReplyWriter, Version};
-use rocksdb::Direction;
 
 use super::super::arguments::{integer, is, timeout_millis};
 use super::arguments::id;
-use super::entries::reply_range;
+use super::entries::{leave_range, reply_range, reply_small_range};
 use super::{Done, Escape, event, reply_entry, reply_id};
 use crate::replication::streams as told;
 use crate::storage::MetaKey;
 use crate::txn::{CommandError, Txn};
-use crate::types::stream::{Consumer, Group, Lookup, Pending, Stream, StreamId};
+use crate::types::stream::{Consumer, Group, Lookup, Pending, Range, Stream, StreamId};
 
 /// XREAD [COUNT count] [BLOCK ms] STREAMS key [key ...] id [id ...]
 ///
@@ -35,9 +34,22 @@ pub(super) fn xread(txn: &mut Txn<'_>, args: &Args<'_>, out: &mut ReplyWriter) -
         if stream.last_entry(txn)?.is_none_or(|last| last < start) {
             continue;
         }
+        let range = Range::from(start);
+        if options.streams > 1 {
+            reply.key(out, &key);
+            reply_range(txn, &stream, range, options.count, out)?;
+            continue;
+        }
+        let front = |out: &mut ReplyWriter| {
+            let mut reply = Reply::default();
+            reply.key(out, &key);
+            reply.end(out);
+        };
+        if leave_range(txn, &stream, range, options.count, front, out)? {
+            return Ok(());
+        }
         reply.key(out, &key);
-        let (end, forward) = (StreamId::MAX, Direction::Forward);
-        reply_range(txn, &stream, start, end, forward, options.count, out)?;
+        reply_small_range(txn, &stream, range, options.count, out)?;
     }
     reply.finish(out, &options, txn)
 }
@@ -249,8 +261,7 @@ fn reply_news(
 ) -> Result<Vec<StreamId>, CommandError> {
     let array = out.deferred_array();
     let mut ids = Vec::new();
-    let forward = Direction::Forward;
-    stream.scan(txn, start, StreamId::MAX, forward, &mut |entry| {
+    stream.scan(txn, Range::from(start), &mut |entry| {
         reply_entry(out, &entry)?;
         ids.push(entry.id);
         Ok(match ids.len() as u64 == count {
@@ -286,16 +297,26 @@ impl Reply {
         self.keys += 1;
     }
 
+    /// So many keys it has.
+    fn end(self, out: &mut ReplyWriter) {
+        if let Some(map) = self.map {
+            out.set_deferred(map, self.keys);
+        }
+    }
+
     /// With no key it waits, if it may, or is nil.
     fn finish(self, out: &mut ReplyWriter, options: &Options<'_>, txn: &Txn<'_>) -> Done {
-        match (self.map, options.block) {
-            (Some(map), _) => out.set_deferred(map, self.keys),
-            (None, Some(timeout_ms)) if txn.context().may_block => {
-                return Err(CommandError::Block { timeout_ms });
-            }
-            (None, _) => out.null_array(),
+        if self.map.is_some() {
+            self.end(out);
+            return Ok(());
         }
-        Ok(())
+        match options.block {
+            Some(timeout_ms) if txn.context().may_block => Err(CommandError::Block { timeout_ms }),
+            _ => {
+                out.null_array();
+                Ok(())
+            }
+        }
     }
 }
 

@@ -2,9 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use rocksdb::Direction;
-
-use super::{Element, Stream, StreamId};
+use super::{Element, Range, Stream, StreamId};
 use crate::txn::{CommandError, Txn};
 
 impl Stream {
@@ -19,8 +17,7 @@ impl Stream {
             visit(&id.to_bytes());
         }
         visit(&self.entries_added.to_be_bytes());
-        let (start, end) = (StreamId::MIN, StreamId::MAX);
-        self.scan(txn, start, end, Direction::Forward, &mut |entry| {
+        self.scan(txn, Range::ALL, &mut |entry| {
             visit(&entry.id.to_bytes());
             entry.each_pair(|field, value| {
                 for part in [field, value] {

@@ -17,6 +17,83 @@ use crate::types::rows::{Rows, rest_of};
 /// it is rewritten with every append.
 const NODE_MAX: usize = 16 << 10;
 
+/// Entries from `start` to `end`, both included, in one direction.
+#[derive(Clone, Copy)]
+pub struct Range {
+    pub start: StreamId,
+    pub end: StreamId,
+    pub direction: Direction,
+}
+
+/// Is shown entries, until it breaks.
+pub type VisitEntry<'v> = dyn FnMut(Entry<'_>) -> Result<ControlFlow<()>, CommandError> + 'v;
+
+impl Range {
+    pub const ALL: Range = Range {
+        start: StreamId::MIN,
+        end: StreamId::MAX,
+        direction: Direction::Forward,
+    };
+
+    /// All from `start` on.
+    pub fn from(start: StreamId) -> Range {
+        Range {
+            start,
+            ..Range::ALL
+        }
+    }
+
+    /// Shows `visit` what of a node's row lies within it.
+    pub fn show_row(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        visit: &mut VisitEntry<'_>,
+    ) -> Result<ControlFlow<()>, CommandError> {
+        let id = StreamId::from_bytes(rest_of(key)).ok_or(CORRUPT)?;
+        self.show(id, value, visit)
+    }
+
+    /// Shows `visit` those entries of a node that live and lie within the range.
+    fn show(
+        &self,
+        id: StreamId,
+        bytes: &[u8],
+        visit: &mut VisitEntry<'_>,
+    ) -> Result<ControlFlow<()>, CommandError> {
+        let Range { start, end, .. } = *self;
+        let node = Node::read(id, bytes)?;
+        let mut outcome = Ok(ControlFlow::Continue(()));
+        match self.direction {
+            Direction::Forward => node.each(|entry| {
+                if entry.id > end {
+                    return false;
+                }
+                if entry.id >= start && !entry.deleted {
+                    outcome = visit(entry);
+                }
+                matches!(outcome, Ok(ControlFlow::Continue(())))
+            })?,
+            Direction::Reverse => {
+                let mut entries = Vec::with_capacity(node.live.min(1024) as usize);
+                node.each(|entry| {
+                    if entry.id >= start && !entry.deleted {
+                        entries.push(entry);
+                    }
+                    entry.id <= end
+                })?;
+                for entry in entries.into_iter().rev().filter(|entry| entry.id <= end) {
+                    outcome = visit(entry);
+                    if !matches!(outcome, Ok(ControlFlow::Continue(()))) {
+                        break;
+                    }
+                }
+            }
+        }
+        outcome
+    }
+}
+
 impl Stream {
     /// Appends an entry; `pairs` are fields and values, alternating. The
     /// caller has checked that `id` is above the last.
@@ -77,81 +154,85 @@ impl Stream {
         Ok(())
     }
 
-    /// Shows `visit` the entries from `start` to `end`, both included.
+    /// Shows `visit` the entries of a range.
     pub fn scan(
         &self,
         txn: &mut Txn<'_>,
-        start: StreamId,
-        end: StreamId,
-        direction: Direction,
-        visit: &mut dyn FnMut(Entry<'_>) -> Result<ControlFlow<()>, CommandError>,
+        range: Range,
+        visit: &mut VisitEntry<'_>,
     ) -> Result<(), CommandError> {
-        // What lies below the first entry was trimmed.
-        let start = start.max(self.first_id);
-        if start > end || self.length == 0 {
+        let range = self.within(range);
+        let backwards = matches!(range.direction, Direction::Reverse);
+        if backwards && self.scan_tail(range, visit)?.is_break() {
             return Ok(());
         }
-        let tail = self.tail.as_ref().filter(|tail| tail.id <= end);
-        let rows = tail.is_none_or(|tail| start < tail.id);
-        let tail_part = |visit: &mut dyn FnMut(
-            Entry<'_>,
-        )
-            -> Result<ControlFlow<()>, CommandError>| {
-            match tail {
-                Some(tail) => show(tail.id, &tail.bytes, start, end, direction, visit),
-                None => Ok(ControlFlow::Continue(())),
-            }
-        };
-        match direction {
-            Direction::Forward => {
-                if rows
-                    && self
-                        .scan_rows(txn, start, end, direction, visit)?
-                        .is_break()
-                {
-                    return Ok(());
+        if let Some((from, until)) = self.nodes_of(txn, range)? {
+            let mut outcome = Ok(ControlFlow::Continue(()));
+            let family = Family::Data;
+            txn.scan_rows(family, &from, &until, range.direction, &mut |key, value| {
+                outcome = range.show_row(key, value, visit);
+                match outcome {
+                    Ok(flow) => flow,
+                    Err(_) => ControlFlow::Break(()),
                 }
-                tail_part(visit).map(drop)
+            })?;
+            if outcome?.is_break() {
+                return Ok(());
             }
-            Direction::Reverse => {
-                if tail_part(visit)?.is_break() || !rows {
-                    return Ok(());
-                }
-                self.scan_rows(txn, start, end, direction, visit).map(drop)
-            }
+        }
+        match backwards {
+            true => Ok(()),
+            false => self.scan_tail(range, visit).map(drop),
         }
     }
 
-    /// The part of a scan that lies in rows.
-    fn scan_rows(
+    /// What lies below the first entry was trimmed.
+    pub fn within(&self, range: Range) -> Range {
+        Range {
+            start: range.start.max(self.first_id),
+            ..range
+        }
+    }
+
+    /// The part of a scan that lies in the tail.
+    pub fn scan_tail(
+        &self,
+        range: Range,
+        visit: &mut VisitEntry<'_>,
+    ) -> Result<ControlFlow<()>, CommandError> {
+        let is_empty = range.start > range.end || self.length == 0;
+        match self.tail.as_ref().filter(|tail| tail.id <= range.end) {
+            Some(tail) if !is_empty => range.show(tail.id, &tail.bytes, visit),
+            _ => Ok(ControlFlow::Continue(())),
+        }
+    }
+
+    /// Whether an entry of this id lies in the tail, and not in a row.
+    pub fn is_in_tail(&self, id: StreamId) -> bool {
+        self.tail.as_ref().is_some_and(|tail| tail.id <= id)
+    }
+
+    /// First key and end of the rows that a range reaches, which lies
+    /// [`Stream::within`] the stream; `None`: it reaches none.
+    pub fn nodes_of(
         &self,
         txn: &mut Txn<'_>,
-        start: StreamId,
-        end: StreamId,
-        direction: Direction,
-        visit: &mut dyn FnMut(Entry<'_>) -> Result<ControlFlow<()>, CommandError>,
-    ) -> Result<ControlFlow<()>, CommandError> {
+        range: Range,
+    ) -> Result<Option<(Vec<u8>, Vec<u8>)>, CommandError> {
+        let Range { start, end, .. } = range;
         let (Some(rows), Some(nodes)) = (&self.rows_at, self.rows) else {
-            return Ok(ControlFlow::Continue(()));
+            return Ok(None);
         };
+        if start > end || self.length == 0 || self.is_in_tail(start) {
+            return Ok(None);
+        }
         // The node that holds `start` begins at or before it.
         let from = match start <= self.first_id || start <= nodes.first {
             true => Some(nodes.first),
             false => self.floor(txn, start)?.map(|(id, _)| id),
         };
         let from = node_key(rows, from.unwrap_or(nodes.first));
-        let until = after(rows, end);
-        let mut outcome = Ok(ControlFlow::Continue(()));
-        txn.scan_rows(Family::Data, &from, &until, direction, &mut |key, value| {
-            outcome = StreamId::from_bytes(rest_of(key))
-                .ok_or(CORRUPT)
-                .and_then(|id| show(id, value, start, end, direction, visit));
-            match outcome {
-                Ok(flow) => flow,
-                Err(_) => ControlFlow::Break(()),
-            }
-        })?;
-        outcome
+        Ok(Some((from, after(rows, end))))
     }
 
     /// The last row at or below `id`.
@@ -184,16 +265,14 @@ impl Stream {
     /// Id of the last entry there is.
     pub fn last_entry(&self, txn: &mut Txn<'_>) -> Result<Option<StreamId>, CommandError> {
         let mut last = None;
-        self.scan(
-            txn,
-            StreamId::MIN,
-            StreamId::MAX,
-            Direction::Reverse,
-            &mut |entry| {
-                last = Some(entry.id);
-                Ok(ControlFlow::Break(()))
-            },
-        )?;
+        let backwards = Range {
+            direction: Direction::Reverse,
+            ..Range::ALL
+        };
+        self.scan(txn, backwards, &mut |entry| {
+            last = Some(entry.id);
+            Ok(ControlFlow::Break(()))
+        })?;
         Ok(last)
     }
 
@@ -207,16 +286,10 @@ impl Stream {
         let Some(start) = id.next() else {
             return Ok(None);
         };
-        self.scan(
-            txn,
-            start,
-            StreamId::MAX,
-            Direction::Forward,
-            &mut |entry| {
-                found = Some(entry.id);
-                Ok(ControlFlow::Break(()))
-            },
-        )?;
+        self.scan(txn, Range::from(start), &mut |entry| {
+            found = Some(entry.id);
+            Ok(ControlFlow::Break(()))
+        })?;
         Ok(found)
     }
 
@@ -455,46 +528,6 @@ fn first_row(
         ControlFlow::Break(())
     })?;
     Ok(row)
-}
-
-/// Shows `visit` those entries of a node that live and lie within the range.
-fn show(
-    id: StreamId,
-    bytes: &[u8],
-    start: StreamId,
-    end: StreamId,
-    direction: Direction,
-    visit: &mut dyn FnMut(Entry<'_>) -> Result<ControlFlow<()>, CommandError>,
-) -> Result<ControlFlow<()>, CommandError> {
-    let node = Node::read(id, bytes)?;
-    let mut outcome = Ok(ControlFlow::Continue(()));
-    match direction {
-        Direction::Forward => node.each(|entry| {
-            if entry.id > end {
-                return false;
-            }
-            if entry.id >= start && !entry.deleted {
-                outcome = visit(entry);
-            }
-            matches!(outcome, Ok(ControlFlow::Continue(())))
-        })?,
-        Direction::Reverse => {
-            let mut entries = Vec::with_capacity(node.live.min(1024) as usize);
-            node.each(|entry| {
-                if entry.id >= start && !entry.deleted {
-                    entries.push(entry);
-                }
-                entry.id <= end
-            })?;
-            for entry in entries.into_iter().rev().filter(|entry| entry.id <= end) {
-                outcome = visit(entry);
-                if !matches!(outcome, Ok(ControlFlow::Continue(()))) {
-                    break;
-                }
-            }
-        }
-    }
-    outcome
 }
 
 /// Whether an entry of `more` bytes begins a new node.

@@ -40,7 +40,7 @@ use crate::txn::{CommandError, Txn};
 
 pub use crate::listpack::Element;
 pub use crate::stream_id::StreamId;
-pub use entries::Lookup;
+pub use entries::{Lookup, Range};
 pub use groups::{Consumer, Group};
 pub use node::Entry;
 pub use pel::{Edit, Pending};
@@ -200,6 +200,11 @@ impl Stream {
         *self
             .rows_at
             .get_or_insert_with(|| Rows::create(txn, &self.key))
+    }
+
+    /// The stream's key.
+    pub fn key(&self) -> &MetaKey {
+        &self.key
     }
 
     /// Number of nodes.

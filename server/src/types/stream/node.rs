@@ -43,6 +43,7 @@ pub struct Entry<'a> {
     flags_at: usize,
     flags: i64,
     parts_at: usize,
+    end_at: usize,
     node_fields_at: usize,
 }
 
@@ -100,7 +101,10 @@ impl<'a> Node<'a> {
             true => self.fields,
             false => u64::try_from(cursor.next()?.integer()?).ok()?,
         };
-        let entry = Entry {
+        let parts_at = cursor.position();
+        let parts = if same { pairs } else { pairs.checked_mul(2)? };
+        cursor.skip(parts.checked_add(1)?)?;
+        Some(Entry {
             id: StreamId {
                 ms: self.id.ms.wrapping_add(ms as u64),
                 seq: self.id.seq.wrapping_add(seq as u64),
@@ -110,12 +114,10 @@ impl<'a> Node<'a> {
             bytes: self.bytes,
             flags_at,
             flags,
-            parts_at: cursor.position(),
+            parts_at,
+            end_at: cursor.position(),
             node_fields_at: self.fields_at,
-        };
-        let parts = if same { pairs } else { pairs.checked_mul(2)? };
-        cursor.skip(parts.checked_add(1)?)?;
-        Some(entry)
+        })
     }
 
     /// The entry of this id, unless it is marked as deleted.
@@ -162,6 +164,11 @@ impl<'a> Node<'a> {
 }
 
 impl<'a> Entry<'a> {
+    /// What it takes in its node, bytes.
+    pub fn size(&self) -> usize {
+        self.end_at - self.flags_at
+    }
+
     /// Shows `visit` its fields and values, in order.
     pub fn each_pair(
         &self,
