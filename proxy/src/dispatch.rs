@@ -229,7 +229,11 @@ pub(crate) fn forward(to: &mut Connection, spec: &CommandSpec, args: Args<'_>, l
     // What is watched when is decided once: a WATCH is no read to be repeated.
     let write = !spec.is_readonly() || spec.id == id::WATCH;
     let silent = silence(to);
-    let flags = flags(to);
+    let mut flags = flags(to);
+    // What is captured becomes part of another reply, which is made whole.
+    if !write && !to.client.state.borrow().captures() {
+        flags = flags.with(RequestFlags::PIECES);
+    }
     let blocking = may_block(spec, args);
     // What comes behind it waits for it, whatever it is about.
     to.barrier |= blocking;

@@ -269,7 +269,7 @@ fn report_broken(client: &Rc<Client>, target: u64) {
         out.push(2);
         out.bulk(b"tracking-redir-broken");
         out.integer(target as i64);
-        state.out.append(&mut out);
+        state.show_unasked(&out.to_vec());
     }
 }
 

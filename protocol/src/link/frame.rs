@@ -12,6 +12,7 @@
 //!   | logical u64 | group u32 | slot u16 | 0 u16 | epoch u32  | deadline ms | RESP
 //!  REPLY   17   flags = class, aux = 0, id = request
 //!   16     class 0, 1, 2: | RESP (for 1 and 2 an error line)
+//!          class 4:       | RESP, a part of the reply; what follows has the same id
 //!          class 3:       | slot u16 | reason u8 | 0 u8 | group u32 | epoch u32 | host:port
 //!  OPEN    18   flags = 0, aux = 0, id = logical
 //!   16                 20         21           21+u
@@ -21,6 +22,7 @@
 //!  PUSH    21   flags = kind, id = logical | RESP
 //!  PING    22   id = token        PONG 23   id = token
 //!  GOAWAY  24   flags = reason | text
+//!  GRANT   25   id = request  | bytes u32
 //! ```
 //!
 //! Types 1 to 5 are the handshake's (`handshake.rs`).
@@ -37,6 +39,7 @@ pub(super) const PUSH: u8 = 21;
 pub(super) const PING: u8 = 22;
 pub(super) const PONG: u8 = 23;
 pub(super) const GOAWAY: u8 = 24;
+pub(super) const GRANT: u8 = 25;
 
 /// Bits of a REQUEST.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -59,6 +62,9 @@ impl RequestFlags {
     pub const PART: Self = Self(1 << 5);
     /// What the command reads is remembered for client-side caching.
     pub const TRACK: Self = Self(1 << 6);
+    /// A large reply may come in pieces, of class [`ReplyClass::More`]. For nodes
+    /// that said [`super::Features::PIECES`].
+    pub const PIECES: Self = Self(1 << 7);
 
     /// Are all bits of `other` set?
     pub fn has(self, other: Self) -> bool {
@@ -144,6 +150,9 @@ pub enum ReplyClass {
     Unknown = 2,
     /// Not executed here; the payload is a [`Moved`].
     Moved = 3,
+    /// The payload is a part of the reply, and not the last: that has class
+    /// [`ReplyClass::Ok`].
+    More = 4,
 }
 
 impl ReplyClass {
@@ -153,6 +162,7 @@ impl ReplyClass {
             1 => Ok(Self::NotExecuted),
             2 => Ok(Self::Unknown),
             3 => Ok(Self::Moved),
+            4 => Ok(Self::More),
             _ => Err(LinkError::BadField("reply class")),
         }
     }
@@ -381,6 +391,24 @@ impl Credit {
     }
 }
 
+/// GRANT: from the proxy, so many bytes more of a reply in pieces may be sent. The
+/// first [`super::FIRST_GRANT`] need none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grant {
+    /// The request whose reply it is; one that is answered by now is no error.
+    pub request: u64,
+    /// Bytes of payload.
+    pub bytes: u32,
+}
+
+impl Grant {
+    /// Appends the frame.
+    pub fn put(&self, out: &mut BytesMut) {
+        put_header(out, HEADER_LEN + 4, GRANT, 0, 0, self.request);
+        out.put_u32_le(self.bytes);
+    }
+}
+
 /// PUSH: what a client gets without asking (messages, invalidations), and what
 /// the proxy has to know of a session. See [`Push::MESSAGES`] and its company.
 #[derive(Debug, Clone, Copy)]
@@ -466,6 +494,8 @@ pub enum Frame<'a> {
     Pong(Ping),
     /// The link will close.
     GoAway(GoAway<'a>),
+    /// More room for a reply in pieces.
+    Grant(Grant),
 }
 
 impl<'a> Frame<'a> {
@@ -476,6 +506,7 @@ impl<'a> Frame<'a> {
             REQUEST => REQUEST_HEADER_LEN,
             OPEN => HEADER_LEN + 5,
             CREDIT => HEADER_LEN + 8,
+            GRANT => HEADER_LEN + 4,
             _ => HEADER_LEN,
         };
         if frame.len() < need {
@@ -504,6 +535,10 @@ impl<'a> Frame<'a> {
                 logical: id,
                 kind: flags,
                 payload: body,
+            }),
+            GRANT => Self::Grant(Grant {
+                request: id,
+                bytes: u32_at(&body, 0),
             }),
             PING => Self::Ping(Ping { token: id }),
             PONG => Self::Pong(Ping { token: id }),
@@ -608,6 +643,7 @@ mod tests {
             (ReplyClass::NotExecuted, "01"),
             (ReplyClass::Unknown, "02"),
             (ReplyClass::Moved, "03"),
+            (ReplyClass::More, "04"),
         ] {
             assert_eq!(
                 encoded(|out| put_reply(out, 9, class, b"+OK\r\n")),
@@ -685,6 +721,14 @@ mod tests {
             .put(out)),
             "1300000018000000000000000000000062 7965".replace(' ', "")
         );
+        assert_eq!(
+            encoded(|out| Grant {
+                request: 9,
+                bytes: 0x0102_0304
+            }
+            .put(out)),
+            "1400000019000000090000000000000004030201"
+        );
     }
 
     #[test]
@@ -696,10 +740,12 @@ mod tests {
                 RequestFlags::TRANSACTION,
                 RequestFlags::READONLY,
                 RequestFlags::RESUME,
-                RequestFlags::PART
+                RequestFlags::PART,
+                RequestFlags::TRACK,
+                RequestFlags::PIECES
             ]
             .map(|f| f.0),
-            [1, 2, 4, 8, 16, 32]
+            [1, 2, 4, 8, 16, 32, 64, 128]
         );
         assert_eq!(NO_SLOT, 0xffff);
     }
@@ -727,6 +773,12 @@ mod tests {
         }
         .put(&mut wire);
         Close { logical: 1 }.put(&mut wire);
+        put_reply(&mut wire, 79, ReplyClass::More, b"*9\r\n");
+        Grant {
+            request: 79,
+            bytes: 5,
+        }
+        .put(&mut wire);
         let batch = Decoder::new(1 << 20).take(&mut wire).unwrap().unwrap();
         let mut frames = batch.frames();
         let mut next = || frames.next().unwrap().unwrap();
@@ -757,6 +809,18 @@ mod tests {
         }
         assert!(matches!(next(), Frame::Open(open) if open.client == "c" && open.user.is_empty()));
         assert!(matches!(next(), Frame::Close(Close { logical: 1 })));
+        match next() {
+            Frame::Reply(reply) => {
+                assert_eq!((reply.request, reply.class), (79, ReplyClass::More));
+                assert_eq!(reply.payload.as_slice(), b"*9\r\n");
+            }
+            other => panic!("{other:?}"),
+        }
+        let grant = Grant {
+            request: 79,
+            bytes: 5,
+        };
+        assert!(matches!(next(), Frame::Grant(got) if got == grant));
         assert!(frames.next().is_none());
     }
 }

@@ -11,12 +11,15 @@
 //!  HELLO 1      | version u16 | kind u8 | 0 u8 | nonce [16] | cluster len u8 | cluster | id
 //!  CHALLENGE 2  | version u16 | 0 u16          | nonce [16] | proof [32]     | node id
 //!  PROOF 3      | proof [32]
-//!  WELCOME 4    | max frame u32 | requests u32 | bytes u32
+//!  WELCOME 4    | max frame u32 | requests u32 | bytes u32 | features u32
 //!  REFUSE 5     | text
 //!
 //!  proof = HMAC-SHA256(secret, "cairn link node " or "cairn link proxy",
 //!                      HELLO body, CHALLENGE body without its proof)
 //! ```
+//!
+//! A WELCOME that ends before its features is of a node that has none, and one that
+//! is longer than this is read as far as it is known.
 //!
 //! Both sides prove; with no secret configured the secret is empty, so that a
 //! program with a secret and one without never meet. Randomness is the
@@ -61,6 +64,21 @@ pub struct Hello {
     pub id: String,
 }
 
+/// What a node can do beyond what every node of this version can. A bit that the
+/// proxy does not know means nothing to it. Frozen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Features(pub u32);
+
+impl Features {
+    /// Large replies in pieces: [`super::RequestFlags::PIECES`] and GRANT.
+    pub const PIECES: Self = Self(1);
+
+    /// Are all bits of `other` set?
+    pub fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
 /// What a node grants to a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Welcome {
@@ -71,6 +89,8 @@ pub struct Welcome {
     /// Bytes of unanswered requests that one logical connection may have; a
     /// single request may be longer.
     pub bytes: u32,
+    /// What it can do besides.
+    pub features: Features,
 }
 
 impl Default for Welcome {
@@ -79,6 +99,7 @@ impl Default for Welcome {
             max_frame: super::DEFAULT_MAX_FRAME as u32,
             requests: 1024,
             bytes: 4 << 20,
+            features: Features::PIECES,
         }
     }
 }
@@ -336,10 +357,11 @@ fn decode_hello(body: &[u8]) -> Result<Hello, LinkError> {
 }
 
 fn put_welcome(out: &mut BytesMut, welcome: Welcome) {
-    let mut body = [0u8; 12];
+    let mut body = [0u8; 16];
     body[..4].copy_from_slice(&welcome.max_frame.to_le_bytes());
     body[4..8].copy_from_slice(&welcome.requests.to_le_bytes());
-    body[8..].copy_from_slice(&welcome.bytes.to_le_bytes());
+    body[8..12].copy_from_slice(&welcome.bytes.to_le_bytes());
+    body[12..].copy_from_slice(&welcome.features.0.to_le_bytes());
     put_frame(out, WELCOME, &[&body]);
 }
 
@@ -354,6 +376,10 @@ fn decode_welcome(body: &[u8]) -> Result<Welcome, LinkError> {
         max_frame: u32_at(body, 0),
         requests: u32_at(body, 4),
         bytes: u32_at(body, 8),
+        features: match body.len() {
+            16.. => Features(u32_at(body, 12)),
+            _ => Features::default(),
+        },
     };
     if welcome.requests == 0 || welcome.bytes == 0 {
         return Err(LinkError::BadField("window"));
@@ -513,8 +539,19 @@ mod tests {
         node.on_frame(&one(&mut up), &mut down).unwrap();
         assert_eq!(
             hex(&down),
-            "1c000000040000000000000000000000000000400004000000004000"
+            "20000000040000000000000000000000000000400004000000004000\
+             01000000"
         );
+    }
+
+    #[test]
+    fn a_node_that_says_nothing_of_features_has_none_and_later_ones_are_ignored() {
+        let mut body = [1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0].to_vec();
+        let read = |body: &[u8]| decode_welcome(body).unwrap().features;
+        assert_eq!(read(&body), Features::default());
+        assert!(!read(&body).has(Features::PIECES));
+        body.extend([0xff, 0xff, 0xff, 0xff, 7]);
+        assert!(read(&body).has(Features::PIECES));
     }
 
     #[test]

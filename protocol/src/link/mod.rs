@@ -4,8 +4,10 @@
 //! machines. Sockets, clocks and random numbers belong to the caller.
 //!
 //! Invariants:
-//! - every number here is frozen; a change is a new [`VERSION`];
-//! - a REQUEST gets exactly one REPLY, also after CLOSE, unless the link dies;
+//! - every number here is frozen; a change is a new [`VERSION`], an addition a bit
+//!   of [`Features`], without which the other end never sees it;
+//! - a REQUEST gets exactly one REPLY, also after CLOSE, unless the link dies; the
+//!   parts of a reply in pieces come before it;
 //! - a declared length reserves no memory, and a length above the limit is
 //!   refused before its bytes are awaited;
 //! - one client's bytes cannot desynchronise another's: a payload is bounded
@@ -23,11 +25,12 @@ mod hmac;
 pub use decode::{Batch, Decoder, Payload};
 pub use error::LinkError;
 pub use frame::{
-    Close, Credit, Frame, FrameMark, GoAway, Moved, Open, Ping, Push, Reason, Reply, ReplyClass,
-    Request, RequestFlags, begin_reply, finish_reply, put_reply, put_reply_header, reply_header,
+    Close, Credit, Frame, FrameMark, GoAway, Grant, Moved, Open, Ping, Push, Reason, Reply,
+    ReplyClass, Request, RequestFlags, begin_reply, finish_reply, put_reply, put_reply_header,
+    reply_header,
 };
 pub use handshake::{
-    ClientHandshake, ClientStep, Hello, PeerKind, ServerHandshake, ServerStep, Welcome,
+    ClientHandshake, ClientStep, Features, Hello, PeerKind, ServerHandshake, ServerStep, Welcome,
 };
 
 /// The first bytes of a private link. What follows are frames.
@@ -46,6 +49,9 @@ pub const NO_GROUP: u32 = 0;
 /// First word of the error that says in which slot the keys of a script without
 /// declared ones are, of which nothing was executed (rule 14).
 pub const ELSEWHERE: &str = "ELSEWHERE";
+
+/// Bytes of a reply in pieces that a node may send before the first GRANT.
+pub const FIRST_GRANT: u32 = 256 << 10;
 
 /// Bytes of the header that every frame begins with.
 pub const HEADER_LEN: usize = 16;

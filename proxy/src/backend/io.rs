@@ -10,7 +10,7 @@ use crate::{pubsub, tracking};
 use bytes::{Bytes, BytesMut};
 use cairn_protocol::link::{
     ClientHandshake, ClientStep, Credit, Decoder, Frame, HANDSHAKE_MAX_FRAME, Hello, LinkError,
-    PeerKind, Ping, Push, Welcome,
+    PeerKind, Ping, Push, ReplyClass, Welcome,
 };
 use std::future::poll_fn;
 use std::io;
@@ -154,7 +154,7 @@ fn go_down(link: &Rc<Link>, thread: &Rc<Thread>) {
     for client in sessions {
         tracking::lose(thread, &client);
     }
-    retry::link_broke(thread, calls, written);
+    retry::link_broke(thread, &link.address, calls, written);
     wake_waiters(link);
     thread.flush_dirty();
 }
@@ -247,6 +247,9 @@ impl Pump<'_> {
 
     fn on_frame(&self, frame: Frame<'_>) -> Result<(), LinkError> {
         match frame {
+            Frame::Reply(reply) if reply.class == ReplyClass::More => {
+                retry::on_part(self.link, &reply)
+            }
             Frame::Reply(reply) => {
                 let call = self.link.inner.borrow_mut().calls.take(reply.request);
                 let call = call.ok_or(LinkError::Unexpected("reply to no request"))?;
@@ -267,7 +270,7 @@ impl Pump<'_> {
             }
             // Windows are only ever as WELCOME said in this version.
             Frame::Pong(_) | Frame::Credit(_) => Ok(()),
-            Frame::Request(_) | Frame::Open(_) | Frame::Close(_) => {
+            Frame::Request(_) | Frame::Open(_) | Frame::Close(_) | Frame::Grant(_) => {
                 Err(LinkError::Unexpected("a node may not ask"))
             }
         }

@@ -11,7 +11,7 @@ use super::slab::Slab;
 use crate::net::{Client, Thread};
 use crate::route::Lane;
 use crate::scripts::Sha;
-use cairn_protocol::link::{Close, NO_SLOT, Open, Request, RequestFlags, Welcome};
+use cairn_protocol::link::{Close, Features, Grant, NO_SLOT, Open, Request, RequestFlags, Welcome};
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::rc::{Rc, Weak};
@@ -195,7 +195,11 @@ impl Link {
         } else {
             RequestFlags::default()
         };
-        let (database, flags, wire) = (call.database, call.flags.with(resume), call.wire.clone());
+        let mut flags = call.flags.with(resume);
+        if !inner.welcome.features.has(Features::PIECES) {
+            flags = flags.without(RequestFlags::PIECES);
+        }
+        let (database, wire) = (call.database, call.wire.clone());
         let slot = call.lane.as_slot().unwrap_or(NO_SLOT);
         let logical = session.logical;
         call.offset = inner.outbox.end();
@@ -261,6 +265,16 @@ impl Link {
         if let Some(session) = sessions.iter_mut().find(mine) {
             session.requests = session.requests.saturating_sub(1);
             session.bytes = session.bytes.saturating_sub(wire_len as u64);
+        }
+    }
+
+    /// Lets the node send so much more of the reply to a request.
+    pub(crate) fn grant(&self, request: u64, bytes: u32) {
+        let mut inner = self.inner.borrow_mut();
+        if inner.up && inner.calls.get(request).is_some() {
+            Grant { request, bytes }.put(inner.outbox.buffer());
+            drop(inner);
+            self.ask_flush();
         }
     }
 

@@ -15,7 +15,7 @@
 
 use super::call::Call;
 use super::link::{Link, Sent};
-use crate::net::{Client, ClientState, Lent, Thread};
+use crate::net::{Client, ClientState, GivenUp, Lent, Thread};
 use crate::route::{Lane, Owner, SLOTS};
 use crate::timing;
 use bytes::Bytes;
@@ -23,6 +23,7 @@ use cairn_protocol::link::{ELSEWHERE, LinkError, Moved, Reason, Reply, ReplyClas
 use cairn_protocol::resp::number::parse_u64;
 use std::collections::{HashSet, VecDeque};
 use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 /// Waiting time before the first further try, in ms; doubled up to the longest.
@@ -176,6 +177,34 @@ fn forward(thread: &Rc<Thread>, state: &mut ClientState, call: Call) {
     park(thread, state, call, why);
 }
 
+/// Takes a part of a reply, and not the last.
+pub(super) fn on_part(link: &Rc<Link>, reply: &Reply<'_>) -> Result<(), LinkError> {
+    let (client, seq) = match link.inner.borrow().calls.get(reply.request) {
+        Some(call) if call.flags.has(RequestFlags::PIECES) => (call.client.clone(), call.seq),
+        _ => return Err(LinkError::Unexpected("a part of a reply to no request")),
+    };
+    let Some(thread) = link.thread.upgrade() else {
+        return Ok(());
+    };
+    let mut state = client.state.borrow_mut();
+    if !state.closed {
+        let part = Lent::from(&reply.payload);
+        state.part(link, reply.request, seq, part, thread.turn_us());
+    }
+    drop(state);
+    thread.mark_dirty(client);
+    Ok(())
+}
+
+/// Ends the connection of a client that was shown part of a reply which will have
+/// no rest.
+fn cut_short(thread: &Thread, client: &Client, node: &str, why: &[u8]) {
+    let why = String::from_utf8_lossy(why.trim_ascii_end());
+    tracing::warn!(client = client.id, node, %why, "closed in the middle of a large reply");
+    thread.shared.cut_short.fetch_add(1, Relaxed);
+    client.cut_short();
+}
+
 /// Takes the answer of a node to `call`.
 pub(super) fn on_reply(
     link: &Rc<Link>,
@@ -196,6 +225,18 @@ pub(super) fn on_reply(
         call.born_ms = thread.now_ms();
         client.end_waiting();
     }
+    if reply.class != ReplyClass::Ok {
+        // So long it was being answered, or was behind what was.
+        match state.give_up_pieces(call.seq) {
+            GivenUp::Begun => {
+                drop(state);
+                cut_short(&thread, &client, link.address(), &reply.payload);
+                return Ok(());
+            }
+            GivenUp::Held => call.born_ms = thread.now_ms(),
+            GivenUp::Nothing => call.born_ms = call.born_ms.max(state.pieces_over_ms),
+        }
+    }
     if reply.class == ReplyClass::Ok
         && let Some(slot) = elsewhere(&call, &reply.payload)
     {
@@ -213,6 +254,9 @@ pub(super) fn on_reply(
             if call.flags.has(RequestFlags::TRACK) {
                 state.tracking.iter_mut().for_each(|t| t.was_served());
             }
+            if call.flags.has(RequestFlags::PIECES) && state.is_in_pieces(call.seq) {
+                state.pieces_over_ms = thread.now_ms();
+            }
             complete(&thread, &mut state, &call, &reply.payload);
             if !state.lanes.is_empty() {
                 settle(&thread, &mut state, &call, true);
@@ -228,7 +272,8 @@ pub(super) fn on_reply(
             complete(&thread, &mut state, &call, &reply.payload);
             settle(&thread, &mut state, &call, false);
         }
-        ReplyClass::NotExecuted | ReplyClass::Unknown => {
+        // `More` is no answer, and does not come here.
+        ReplyClass::NotExecuted | ReplyClass::Unknown | ReplyClass::More => {
             let at = refused(&thread, &mut state, &call);
             hold(
                 &thread,
@@ -515,16 +560,30 @@ pub(crate) fn run_parked(thread: &Rc<Thread>) {
 
 /// Decides the fate of everything that was outstanding on a broken link:
 /// `written` bytes of its stream had been handed to the kernel.
-pub(super) fn link_broke(thread: &Rc<Thread>, mut calls: Vec<Call>, written: u64) {
+pub(super) fn link_broke(thread: &Rc<Thread>, node: &str, mut calls: Vec<Call>, written: u64) {
     thread.begin_turn(Instant::now());
     calls.sort_by_key(|call| (call.client.id, call.order()));
     let repeat = repeatable(&calls, written);
-    for (call, repeat) in calls.into_iter().zip(repeat) {
+    for (mut call, repeat) in calls.into_iter().zip(repeat) {
         let client = call.client.clone();
         client.end_waiting();
         let mut state = client.state.borrow_mut();
         if state.closed {
             continue;
+        }
+        match state.give_up_pieces(call.seq) {
+            GivenUp::Begun => {
+                drop(state);
+                cut_short(
+                    thread,
+                    &client,
+                    node,
+                    b"the connection to the node was lost",
+                );
+                continue;
+            }
+            GivenUp::Held => call.born_ms = thread.now_ms(),
+            GivenUp::Nothing => {}
         }
         if repeat {
             let at = refused(thread, &mut state, &call);

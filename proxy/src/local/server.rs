@@ -170,6 +170,10 @@ fn stats_section(to: &Connection) -> Vec<(&'static str, String)> {
             "rejected_connections",
             shared.rejected.load(Relaxed).to_string(),
         ),
+        (
+            "total_replies_cut_short",
+            shared.cut_short.load(Relaxed).to_string(),
+        ),
     ]
 }
 

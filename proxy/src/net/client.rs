@@ -5,6 +5,7 @@
 //! `queue`; an answer to the oldest goes straight to the output, any other
 //! waits in its place.
 
+use self::pieces::InPieces;
 use super::listening::{self, Listening, Reader};
 use super::registry::ClientInfo;
 use crate::backend::{Call, Link, ParkedLane, Session};
@@ -22,6 +23,10 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use tokio::net::TcpStream;
+
+mod pieces;
+
+pub(crate) use self::pieces::GivenUp;
 
 /// Replies of at least this many bytes are forwarded without a copy.
 const LARGE: usize = 16 * 1024;
@@ -71,6 +76,12 @@ pub(crate) struct ClientState {
     pub waits_for_replicas: bool,
     /// Replies go here instead of to the client: they are parts of one.
     captured: Option<ReplyWriter>,
+    in_pieces: Vec<InPieces>,
+    /// What came unasked while part of a reply was shown and its rest was not.
+    after_reply: ReplyWriter,
+    /// When the last reply in pieces had its end, in the thread's ms: what is
+    /// behind it in its lane was not begun before.
+    pub pieces_over_ms: u64,
 }
 
 struct Entry {
@@ -115,6 +126,9 @@ impl Client {
                 tracking: None,
                 waits_for_replicas: false,
                 captured: None,
+                in_pieces: Vec::new(),
+                after_reply: ReplyWriter::default(),
+                pieces_over_ms: 0,
             }),
             stream: RefCell::new(Some(stream)),
             dirty: Cell::new(false),
@@ -129,7 +143,6 @@ impl Client {
     /// Takes messages of a node.
     pub fn show(&self, messages: Bytes) {
         let mut state = self.state.borrow_mut();
-        let state = &mut *state;
         if state.closed {
             return;
         }
@@ -137,10 +150,9 @@ impl Client {
             return state.listening.hold(messages);
         }
         if let Some(earlier) = self.info.take_mail() {
-            state.out.raw(&earlier);
+            state.show_unasked(&earlier);
         }
-        let to = state.reader();
-        state.listening.show(messages, to, &mut state.out);
+        state.show_messages(messages);
     }
 
     /// What others have left for it, unless it is in the middle of a reply.
@@ -149,7 +161,7 @@ impl Client {
         if !state.captures()
             && let Some(mail) = self.info.take_mail()
         {
-            state.out.raw(&mail);
+            state.show_unasked(&mail);
         }
     }
 
@@ -230,6 +242,9 @@ impl Client {
                 Err(error) => return Err(error),
             }
         }
+        if !state.in_pieces.is_empty() {
+            state.grant();
+        }
         Ok(())
     }
 
@@ -268,6 +283,8 @@ impl Client {
             state.out = ReplyWriter::default();
             state.listening = Listening::default();
             state.tracking = None;
+            state.in_pieces.clear();
+            state.after_reply = ReplyWriter::default();
             let state = &mut *state;
             (
                 std::mem::take(&mut state.sessions),
@@ -302,7 +319,7 @@ impl ClientState {
 
     /// Bytes of replies that the client has yet to take.
     pub fn reply_bytes(&self) -> usize {
-        self.out.len() + self.held_bytes + self.listening.held_bytes()
+        self.out.len() + self.after_reply.len() + self.held_bytes + self.listening.held_bytes()
     }
 
     /// From now on replies are parts of another.
@@ -340,7 +357,11 @@ impl ClientState {
     pub fn release_messages(&mut self) {
         if !self.captures() {
             let to = self.reader();
-            self.listening.release(to, &mut self.out);
+            let out = match self.is_mid_reply() {
+                true => &mut self.after_reply,
+                false => &mut self.out,
+            };
+            self.listening.release(to, out);
         }
     }
 
@@ -431,6 +452,9 @@ impl ClientState {
         reply: impl Into<Lent<'a>>,
     ) -> Option<Finished> {
         let reply = reply.into();
+        if !self.in_pieces.is_empty() && self.is_in_pieces(seq) {
+            return self.complete_pieces(seq, &reply);
+        }
         let index = self.index(seq)?;
         let entry = &mut self.queue[index];
         if index == 0 && matches!(entry.kind, Kind::Waiting { .. }) {
@@ -495,6 +519,9 @@ impl ClientState {
                     self.release_messages();
                 }
             }
+        }
+        if !self.in_pieces.is_empty() {
+            self.begin_front();
         }
     }
 

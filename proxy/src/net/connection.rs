@@ -409,6 +409,10 @@ impl Connection {
             return false;
         }
         self.barrier = false;
+        // What is behind a reply in pieces would wait at its node.
+        if state.is_mid_reply() {
+            return false;
+        }
         state.outstanding() < self.settings.pipeline_limit
             && state.backlog.is_empty()
             && state.reply_bytes() < OUTPUT_SOFT

@@ -7,7 +7,7 @@ mod listening;
 mod registry;
 mod thread;
 
-pub(crate) use client::{Client, ClientState, Lent};
+pub(crate) use client::{Client, ClientState, GivenUp, Lent};
 pub(crate) use connection::{Connection, Silence};
 pub use listener::Proxy;
 pub(crate) use listening::{Kind, Listening, is_invalidation};

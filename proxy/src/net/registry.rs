@@ -374,6 +374,8 @@ pub(crate) struct Shared {
     pub rejected: AtomicU64,
     /// What threads had counted at CONFIG RESETSTAT: their counters are theirs alone.
     before: Stats,
+    /// Connections closed in the middle of a large reply, whose rest was lost.
+    pub cut_short: AtomicU64,
     /// The process is about to end: connections close once they are answered.
     pub draining: AtomicBool,
     /// Changed by CONFIG SET.
@@ -408,6 +410,7 @@ impl Shared {
             accepted: AtomicU64::new(0),
             rejected: AtomicU64::new(0),
             before: Stats::default(),
+            cut_short: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             stats: (0..threads).map(|_| Stats::default()).collect(),
             started: Instant::now(),

@@ -7,8 +7,8 @@
 
 use bytes::{Buf, BytesMut};
 use cairn_protocol::link::{
-    Decoder, Frame, MAGIC, Moved, NO_SLOT, Push, Reason, ReplyClass, RequestFlags, ServerHandshake,
-    ServerStep, Welcome, put_reply,
+    Decoder, Features, Frame, MAGIC, Moved, NO_SLOT, Push, Reason, ReplyClass, RequestFlags,
+    ServerHandshake, ServerStep, Welcome, put_reply,
 };
 use cairn_protocol::resp::{Limits, ReplyWriter, RequestParser, Requests, Version};
 use cairn_protocol::slot::key_slot;
@@ -59,6 +59,8 @@ pub enum Act {
     Refuse(Reason, u32, u32, String),
     /// Execute it, but answer only after [`FakeNode::release`].
     Hold,
+    /// Answer it when, and as, the test does: [`FakeNode::part`], [`FakeNode::end`].
+    Keep,
     /// Execute it, then break the link without an answer.
     RunAndDie,
     /// Break the link.
@@ -78,6 +80,12 @@ struct Inner {
     /// Bytes of pushes that were granted again.
     credit: u32,
     held: Vec<(TcpStream, BytesMut)>,
+    kept: Vec<(TcpStream, Asked)>,
+    /// Bytes granted of replies, by request.
+    granted: BTreeMap<u64, u64>,
+    /// What later links are told that it can do.
+    features: Features,
+    closed: usize,
 }
 
 /// A node on a port of its own.
@@ -103,6 +111,10 @@ impl FakeNode {
             users: BTreeMap::new(),
             credit: 0,
             held: Vec::new(),
+            kept: Vec::new(),
+            granted: BTreeMap::new(),
+            features: Features::PIECES,
+            closed: 0,
         }));
         let stopped = Arc::new(AtomicBool::new(false));
         let (shared, stop) = (inner.clone(), stopped.clone());
@@ -167,6 +179,57 @@ impl FakeNode {
         self.executed().into_iter().find(|a| a.name() == name)
     }
 
+    /// The first kept request of this name, once it is there.
+    pub fn kept(&self, name: &str) -> Asked {
+        let find = || {
+            let inner = self.inner.lock().unwrap();
+            let mut kept = inner.kept.iter().rev().map(|(_, asked)| asked);
+            kept.find(|asked| asked.name() == name).cloned()
+        };
+        until(&format!("{name} is kept"), || find().is_some());
+        find().expect("just seen")
+    }
+
+    /// Sends a part of the reply to a kept request, and not the last.
+    pub fn part(&self, request: u64, part: &[u8]) {
+        self.answer(request, ReplyClass::More, part);
+    }
+
+    /// Sends the last part, or whatever ends it.
+    pub fn end(&self, request: u64, class: ReplyClass, last: &[u8]) {
+        self.answer(request, class, last);
+        let kept = &mut self.inner.lock().unwrap().kept;
+        kept.retain(|(_, asked)| asked.request != request);
+    }
+
+    fn answer(&self, request: u64, class: ReplyClass, payload: &[u8]) {
+        let mut out = BytesMut::new();
+        put_reply(&mut out, request, class, payload);
+        let inner = self.inner.lock().unwrap();
+        let kept = inner
+            .kept
+            .iter()
+            .find(|(_, asked)| asked.request == request);
+        let mut link = &kept.expect("it is kept").0;
+        link.write_all(&out).expect("the link takes it");
+    }
+
+    /// Bytes granted of the reply to a request.
+    pub fn granted(&self, request: u64) -> u64 {
+        let inner = self.inner.lock().unwrap();
+        inner.granted.get(&request).copied().unwrap_or(0)
+    }
+
+    /// Sessions that were closed.
+    pub fn closed(&self) -> usize {
+        self.inner.lock().unwrap().closed
+    }
+
+    /// New links are told of nothing that it can do: it is of an earlier version.
+    pub fn grow_old(&self) {
+        self.inner.lock().unwrap().features = Features::default();
+    }
+
     /// Breaks all links, and takes new ones.
     pub fn break_links(&self) {
         for link in self.inner.lock().unwrap().links.drain(..) {
@@ -203,6 +266,7 @@ fn serve(mut stream: TcpStream, shared: &Mutex<Inner>, secret: &[u8]) {
     let welcome = Welcome {
         requests: 64,
         bytes: 1 << 20,
+        features: shared.lock().unwrap().features,
         ..Welcome::default()
     };
     if shake_hands(&mut stream, &mut input, secret, welcome).is_none() {
@@ -222,7 +286,14 @@ fn serve(mut stream: TcpStream, shared: &Mutex<Inner>, secret: &[u8]) {
                         let mut inner = shared.lock().unwrap();
                         inner.users.insert(open.logical, open.user.to_vec());
                     }
-                    Frame::Close(close) => assert!(sessions.remove(&close.logical)),
+                    Frame::Close(close) => {
+                        assert!(sessions.remove(&close.logical));
+                        shared.lock().unwrap().closed += 1;
+                    }
+                    Frame::Grant(grant) => {
+                        let mut inner = shared.lock().unwrap();
+                        *inner.granted.entry(grant.request).or_default() += u64::from(grant.bytes);
+                    }
                     Frame::Ping(ping) => ping.put_pong(&mut out),
                     Frame::Credit(credit) => shared.lock().unwrap().credit += credit.bytes,
                     Frame::Request(request) => {
@@ -279,6 +350,9 @@ fn serve(mut stream: TcpStream, shared: &Mutex<Inner>, secret: &[u8]) {
                                 let mut bytes = BytesMut::new();
                                 put_reply(&mut bytes, request.request, ReplyClass::Ok, &reply);
                                 inner.held.push((stream.try_clone().unwrap(), bytes));
+                            }
+                            Act::Keep => {
+                                inner.kept.push((stream.try_clone().unwrap(), asked));
                             }
                             Act::RunAndDie => {
                                 execute(&mut inner, &asked);

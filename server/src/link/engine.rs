@@ -19,6 +19,7 @@ use cairn_protocol::resp::{Limits, ReplyWriter, Requests, Version};
 use tokio::sync::mpsc;
 
 use self::answers::{Refusal, TOO_LATE};
+use self::pieces::InPieces;
 use self::pool::Pool;
 pub(super) use self::pool::{Reporter, Work};
 use super::place::Place;
@@ -32,6 +33,7 @@ use crate::server::Server;
 
 mod answers;
 mod begin;
+mod pieces;
 mod pool;
 mod settle;
 
@@ -68,6 +70,7 @@ pub(super) struct Engine {
     frame: BytesMut,
     pub(super) pool: Pool,
     pub(super) waiting: Waiting,
+    replies: InPieces,
     /// Sessions whose clients have messages; one entry for each at most.
     pub(super) relay: (
         mpsc::UnboundedSender<SessionKey>,
@@ -122,6 +125,7 @@ impl Engine {
             frame: BytesMut::new(),
             pool: Pool::default(),
             waiting: Waiting::default(),
+            replies: InPieces::default(),
             relay: mpsc::unbounded_channel(),
         }
     }
@@ -147,6 +151,7 @@ impl Engine {
                         self.deliver(key);
                     }
                 }
+                Frame::Grant(grant) => self.replies.grant(grant),
                 // GOAWAY: the peer closes when it has its answers.
                 Frame::Pong(_) | Frame::GoAway(_) => {}
                 Frame::Reply(_) | Frame::Push(_) => {
@@ -164,6 +169,7 @@ impl Engine {
     fn close(&mut self, logical: u64) -> Result<(), LinkError> {
         let key = self.sessions.find(logical)?;
         self.waiting.give_up(key);
+        self.replies.give_up(key);
         if let Some(own) = &self.sessions.get(key).own {
             own.session.client.end();
             self.server.forget(&own.session.client);
@@ -200,6 +206,8 @@ impl Engine {
             len,
             tries: 0,
             by_writer: false,
+            pieces: request.flags.has(RequestFlags::PIECES)
+                && !request.flags.has(RequestFlags::TRANSACTION),
             watch_count: 0,
         };
         let group = self.group(request.group);

@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use cairn_protocol::link::{LinkError, NO_SLOT, Open, Request, Welcome};
@@ -38,6 +38,8 @@ pub(super) struct Asked {
     pub tries: u8,
     /// A read that only the writer can answer.
     pub by_writer: bool,
+    /// Its reply may leave in pieces.
+    pub pieces: bool,
     /// Of an EXEC: how many WATCH requests it depends on.
     pub watch_count: u32,
 }
@@ -69,7 +71,7 @@ pub(super) enum Busy {
     Idle,
     /// It has commands in that round, which may still be gathering.
     Round(usize),
-    /// A cold read or a fetch is on the blocking pool.
+    /// A cold read or a fetch is on the blocking pool, or a reply leaves in pieces.
     Blocking,
 }
 
@@ -260,6 +262,15 @@ impl Sessions {
         }
     }
 
+    /// What waits in a lane has waited so long for a reply to be taken: that is no
+    /// time in which it could have been begun.
+    pub fn put_off(&mut self, asked: &Asked, waited: Duration) {
+        let lane = &mut self.get(asked.session).lanes[asked.lane as usize];
+        for held in &mut lane.waiting {
+            held.asked.begin_by = held.asked.begin_by.map(|at| at + waited);
+        }
+    }
+
     /// Frees a closed session that has nothing outstanding.
     fn reap(&mut self, key: SessionKey) {
         let session = &mut self.places[key as usize];
@@ -318,6 +329,7 @@ mod tests {
             len,
             tries: 0,
             by_writer: false,
+            pieces: false,
             watch_count: 0,
         }
     }

@@ -23,6 +23,7 @@ use tokio::sync::mpsc;
 mod ends;
 mod order;
 mod own;
+mod pieces;
 mod refusals;
 
 use super::{Hint, Identity, PeerPort, Place};
@@ -213,6 +214,7 @@ impl Bench {
                 max_frame: 1 << 20,
                 requests: 600,
                 bytes: 1 << 20,
+                ..Welcome::default()
             },
         };
         let place = Arc::new(TestPlace(group.clone()));
@@ -269,6 +271,8 @@ struct Link {
     pongs: Vec<u64>,
     /// Session, kind and payload.
     pushes: Vec<(u64, u8, Vec<u8>)>,
+    /// Request and payload of each part of a reply that was not the last.
+    parts: Vec<(u64, Vec<u8>)>,
     next: u64,
 }
 
@@ -296,6 +300,7 @@ impl Link {
                         away: None,
                         pongs,
                         pushes: Vec::new(),
+                        parts: Vec::new(),
                         next: 0,
                     });
                 }
@@ -366,6 +371,9 @@ impl Link {
         while let Some(batch) = Decoder::new(1 << 24).take(&mut self.input).unwrap() {
             for frame in batch.frames() {
                 match frame.unwrap() {
+                    Frame::Reply(reply) if reply.class == ReplyClass::More => {
+                        self.parts.push((reply.request, reply.payload.to_vec()));
+                    }
                     Frame::Reply(reply) => {
                         let text = || String::from_utf8_lossy(&reply.payload).into_owned();
                         let answer = match reply.class {
@@ -376,6 +384,7 @@ impl Link {
                                 let m = reply.moved().unwrap();
                                 Answer::Moved(m.reason, m.group, m.epoch, m.address.to_owned())
                             }
+                            ReplyClass::More => unreachable!("taken above"),
                         };
                         self.answers.push((reply.request, answer));
                     }

@@ -1130,7 +1130,7 @@ fn is_script(spec: &CommandSpec) -> bool {
     [id::EVAL, id::EVALSHA, id::EVAL_RO, id::EVALSHA_RO].contains(&spec.id)
 }
 
-fn dispatched(command: &QueuedCommand) -> Dispatched {
+pub(crate) fn dispatched(command: &QueuedCommand) -> Dispatched {
     let handler = Handler::Write(command.handler);
     Dispatched {
         spec: command.spec,

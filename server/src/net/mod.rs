@@ -16,7 +16,7 @@ pub mod sockets;
 mod turns;
 
 pub use connection::Debugging;
-pub(crate) use connection::warm;
+pub(crate) use connection::{dispatched, warm};
 pub use listener::{Network, start, start_node};
 pub use pieces::InPieces;
 pub use turns::Turns;

@@ -224,7 +224,7 @@ impl Engine {
             subject: subject.as_deref(),
             now: group.now(),
             disk: false,
-            pieces: false,
+            pieces: asked.pieces,
         };
         let outcome = job.run(&self.request.get(0), &mut self.reply);
         let failed = match outcome {
@@ -234,8 +234,13 @@ impl Engine {
                 true
             }
             ReadOutcome::ByWriter => return self.enqueue(asked, found, group, from),
-            ReadOutcome::Cold | ReadOutcome::Large => {
+            ReadOutcome::Cold => {
                 self.read_cold(asked, d, handler, group);
+                return Begun::Underway;
+            }
+            ReadOutcome::Large => {
+                let one = self.request.share(0);
+                self.read_large(asked, d, handler, group, one);
                 return Begun::Underway;
             }
         };
@@ -263,7 +268,7 @@ impl Engine {
                 subject: subject.as_deref(),
                 now: group.now(),
                 disk: true,
-                pieces: false,
+                pieces: asked.pieces,
             };
             let outcome = job.run(&one.get(0), &mut reply);
             let nanos = started.elapsed().as_nanos() as u64;
@@ -274,8 +279,16 @@ impl Engine {
                     reply.error(error.to_string());
                     true
                 }
-                ReadOutcome::ByWriter | ReadOutcome::Cold | ReadOutcome::Large => {
+                ReadOutcome::ByWriter | ReadOutcome::Cold => {
                     return report.send(Work::ByWriter(wire_of(&one, 0)));
+                }
+                ReadOutcome::Large => {
+                    return report.send(Work::Large {
+                        d,
+                        handler,
+                        group,
+                        one,
+                    });
                 }
             };
             let command = d.spec.id.index();
@@ -299,9 +312,9 @@ impl Engine {
         let OnData {
             d,
             handler,
+            is_read,
             watches,
             watch_count,
-            ..
         } = found;
         let asked = Asked {
             watch_count,
@@ -367,6 +380,7 @@ impl Engine {
             watcher: if watches { client } else { 0 },
             begin_by: asked.begin_by,
             roams: asked.head.slot == NO_SLOT && !is_transaction,
+            pieces: is_read && asked.pieces,
             ..QueuedCommand::new(round.commands.len() as u32, d.spec, handler)
         };
         round.push(command, asked);

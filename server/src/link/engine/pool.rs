@@ -4,9 +4,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use cairn_protocol::resp::ReplyWriter;
+use cairn_protocol::resp::{ReplyWriter, Requests};
 use tokio::sync::mpsc;
 
+use crate::commands::DataHandler;
+use crate::dispatch::Dispatched;
+use crate::group::Group;
 use crate::group::blocked::Waiter;
 use crate::link::sessions::Asked;
 use crate::link::waiting::Woken;
@@ -49,6 +52,17 @@ pub(in crate::link) enum Work {
     },
     /// A read that only the writer can answer.
     ByWriter(Bytes),
+    /// A read whose reply is to leave in pieces.
+    Large {
+        d: Dispatched,
+        handler: DataHandler,
+        group: Arc<Group>,
+        one: Requests,
+    },
+    /// A part of a reply, and not the last.
+    Part(ReplyWriter),
+    /// There is no rest of a reply that has begun, and why.
+    CutShort(&'static str),
     /// What a waiting command needs is in memory.
     Fetched,
     /// A command stopped waiting for its keys; its bytes, should it begin again.
@@ -80,6 +94,18 @@ impl Reporter {
 
     pub(in crate::link) fn send(&mut self, work: Work) {
         self.work = Some(work);
+    }
+
+    /// Hands over a part of the reply: work goes on.
+    pub(super) fn part(&self, reply: ReplyWriter) {
+        let (asked, work) = (self.asked, Work::Part(reply));
+        let _ = self.to.send(Report { asked, work });
+    }
+
+    /// The request is the writer's, which makes its reply whole.
+    pub(super) fn leave_whole(&mut self, wire: Bytes) {
+        self.asked.pieces = false;
+        self.work = Some(Work::ByWriter(wire));
     }
 }
 

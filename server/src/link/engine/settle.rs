@@ -16,6 +16,7 @@ use crate::group::submission::{Outcome, QueuedCommand};
 use crate::group::{Group, SlotVerdict};
 use crate::link::sessions::{Asked, Busy, Held};
 use crate::link::waiting::{Woken, wait};
+use crate::net::dispatched;
 use crate::net::session::Unblock;
 
 const UNKNOWN: &str = "UNKNOWN the outcome of the command is not known; it may have been executed";
@@ -69,6 +70,10 @@ impl Engine {
                 Outcome::Cold => {
                     self.put_back(asked, command.tries, wire_in(&round, at));
                     self.fetch(command, asked, &group, round.requests.share(at));
+                }
+                Outcome::Large => {
+                    let (d, one) = (dispatched(command), round.requests.share(at));
+                    self.read_large(*asked, d, command.handler, &group, one);
                 }
                 Outcome::Pending => {
                     self.put_back(asked, command.tries, wire_in(&round, at));
@@ -190,6 +195,10 @@ impl Engine {
     }
 
     pub(super) fn on_report(&mut self, Report { asked, work }: Report) {
+        let work = match work {
+            Work::Part(reply) => return self.send_part(&asked, reply),
+            work => self.end_pieces(&asked, work),
+        };
         self.set_busy(&asked, Busy::Idle);
         match work {
             Work::Woken {
@@ -217,7 +226,14 @@ impl Engine {
                 let lane = &mut self.sessions.get(asked.session).lanes[asked.lane as usize];
                 lane.waiting.push_front(Held { asked, wire });
             }
-            Work::Fetched => {}
+            Work::Large {
+                d,
+                handler,
+                group,
+                one,
+            } => self.read_large(asked, d, handler, &group, one),
+            Work::CutShort(line) => self.answer_line(&asked, ReplyClass::Unknown, line),
+            Work::Fetched | Work::Part(_) => {}
             Work::Broken => self.answer_error(&asked, b"ERR internal error"),
         }
         self.list(asked.session, asked.lane);

@@ -1,81 +1,6 @@
-//! Replies of large collections: they leave in pieces, so that a client costs the
-//! server one piece whatever it asked for and however slowly it reads.
-//!
-//! `CAIRN_BIG_FIELDS` sizes the largest hash (default a million).
+//! Clients that are connected directly to a server.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
-use std::time::Duration;
-
-use cairn_tests::resp::{Client, Value, encode};
-use cairn_tests::server::Server;
-use cairn_tests::{seed, wait};
-
-const FIELDS_PER_COMMAND: u64 = 1000;
-/// More than one piece, and more than the sockets of both sides hold.
-const LARGE: u64 = 200_000;
-/// What a slow reader may cost beside what was there before.
-const GROWTH: u64 = 64 << 20;
-const LIMIT: Duration = Duration::from_secs(120);
-
-/// The value of a field of 60 bytes.
-fn value_of(number: u64) -> String {
-    format!("{number:060}")
-}
-
-fn load(client: &mut Client, key: &str, fields: u64) {
-    for first in (0..fields).step_by(FIELDS_PER_COMMAND as usize) {
-        let mut words = vec!["HSET".to_owned(), key.to_owned()];
-        for number in first..(first + FIELDS_PER_COMMAND).min(fields) {
-            words.extend([number.to_string(), value_of(number)]);
-        }
-        let reply = client.command(&words);
-        assert!(!reply.is_error(), "{reply:?}");
-    }
-}
-
-fn info(client: &mut Client, name: &str) -> u64 {
-    let text = client.words("INFO everything").text();
-    let line = text.lines().find_map(|line| line.strip_prefix(name));
-    let value = line.and_then(|rest| rest.strip_prefix(':'));
-    value
-        .and_then(|n| n.trim().parse().ok())
-        .expect("a figure of INFO")
-}
-
-fn sent_pieces(client: &mut Client, clients: u64) {
-    let what = format!("{clients} clients to be sent pieces");
-    wait::until(&what, LIMIT, || {
-        (info(client, "clients_sent_pieces") == clients).then_some(())
-    });
-}
-
-/// A client that reads as it likes.
-struct Reader(BufReader<TcpStream>);
-
-impl Reader {
-    fn ask(server: &Server, line: &str) -> Reader {
-        let mut stream = TcpStream::connect(("127.0.0.1", server.port())).unwrap();
-        stream.set_read_timeout(Some(LIMIT)).unwrap();
-        stream.write_all(format!("{line}\r\n").as_bytes()).unwrap();
-        Reader(BufReader::new(stream))
-    }
-
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.0.read_line(&mut line).expect("a line");
-        line.trim_end().to_owned()
-    }
-
-    fn bulk(&mut self) -> String {
-        let length = self.line();
-        let length = length.strip_prefix('$').and_then(|n| n.parse().ok());
-        let mut bytes = vec![0; length.unwrap_or_else(|| panic!("no bulk string: {length:?}"))];
-        self.0.read_exact(&mut bytes).expect("the bulk");
-        assert_eq!(self.line(), "");
-        String::from_utf8(bytes).expect("text")
-    }
-}
+use super::*;
 
 #[test]
 fn a_slow_reader_of_a_million_fields_costs_the_server_next_to_nothing() {
@@ -86,7 +11,7 @@ fn a_slow_reader_of_a_million_fields_costs_the_server_next_to_nothing() {
     load(&mut client, "big", fields);
     assert_eq!(client.words("DEBUG COMPACT").text(), "OK");
     let before = info(&mut client, "allocator_allocated");
-    let mut reader = Reader::ask(&server, "HGETALL big");
+    let mut reader = Reader::ask(server.port(), "HGETALL big");
     assert_eq!(reader.line(), format!("*{}", fields * 2));
     let (mut seen, mut most) = (0_u64, 0);
     let mut sum = 0_u128;
@@ -218,7 +143,7 @@ fn a_client_that_goes_or_takes_nothing_gives_its_moment_back() {
     let server = Server::start(&[]);
     let mut client = server.client();
     load(&mut client, "h", LARGE);
-    let mut goes = Reader::ask(&server, "HGETALL h");
+    let mut goes = Reader::ask(server.port(), "HGETALL h");
     assert_eq!(goes.line(), format!("*{}", LARGE * 2));
     sent_pieces(&mut client, 1);
     drop(goes);
@@ -227,13 +152,10 @@ fn a_client_that_goes_or_takes_nothing_gives_its_moment_back() {
         client.words("CONFIG SET reply-pieces-timeout 1").text(),
         "OK"
     );
-    let mut idle = Reader::ask(&server, "HGETALL h");
+    let mut idle = Reader::ask(server.port(), "HGETALL h");
     sent_pieces(&mut client, 1);
     sent_pieces(&mut client, 0);
-    let mut rest = Vec::new();
-    // A reset counts as the end.
-    let _ = idle.0.read_to_end(&mut rest);
-    assert!((rest.len() as u64) < LARGE * 60, "{} bytes", rest.len());
+    assert!(idle.rest() < LARGE * 60);
     let log = server.log_text();
     assert!(log.contains("reply-pieces-timeout"), "{log}");
 }
@@ -243,9 +165,9 @@ fn only_so_many_clients_are_sent_pieces_at_a_time() {
     let server = Server::start(&["--reply-pieces-max-clients", "1"]);
     let mut client = server.client();
     load(&mut client, "h", LARGE);
-    let first = Reader::ask(&server, "HGETALL h");
+    let first = Reader::ask(server.port(), "HGETALL h");
     sent_pieces(&mut client, 1);
-    let mut second = Reader::ask(&server, "HLEN h\r\nHGETALL h");
+    let mut second = Reader::ask(server.port(), "HLEN h\r\nHGETALL h");
     assert_eq!(second.line(), format!(":{LARGE}"));
     // Others are served meanwhile, in whole replies.
     assert_eq!(client.words("HGET h 7").text(), value_of(7));
