@@ -158,7 +158,7 @@ pub(crate) fn serve(to: &mut Connection, spec: &'static CommandSpec, args: Args<
             Ok(change) => Order::Change(change),
             Err(line) => {
                 // As any command that was run: SLOWLOG has it, without its secrets.
-                to.reply.error(&line);
+                to.reply.error(line);
                 timing::answered(to, spec, args, 0);
                 to.reply.clear();
                 return refuse(to, line.into());

@@ -109,6 +109,13 @@ pub(crate) struct Reader {
     pub tracks: bool,
 }
 
+impl Reader {
+    /// Whether invalidations are shown to it.
+    fn hears_of_keys(self) -> bool {
+        self.version == Version::V3 && self.tracks
+    }
+}
+
 /// Writes RESP3 pushes for a client. In RESP2 a push is an array; invalidations
 /// are not shown there at all. What is no push is a line of MONITOR.
 fn write(messages: Bytes, to: Reader, out: &mut ReplyWriter) {
@@ -118,11 +125,7 @@ fn write(messages: Bytes, to: Reader, out: &mut ReplyWriter) {
         let (message, more) = rest.split_at(len);
         rest = more;
         match message[0] {
-            b'>' if is_invalidation(message) => {
-                if to.version == Version::V3 && to.tracks {
-                    out.raw(message);
-                }
-            }
+            b'>' if is_invalidation(message) && !to.hears_of_keys() => {}
             b'>' if to.version == Version::V3 => out.raw(message),
             b'>' => {
                 out.raw(b"*");

@@ -719,8 +719,11 @@ fn leading_number(word: &[u8]) -> i64 {
     }
 }
 
-/// A command as an array of bulk strings, and how many bytes it takes. `Err`: it is none.
-fn parse(input: &[u8]) -> Result<Option<(Vec<Vec<u8>>, usize)>, ()> {
+/// The words of a command, and how many bytes it takes.
+type Command = (Vec<Vec<u8>>, usize);
+
+/// A command as an array of bulk strings, once it is there. `Err`: it is none.
+fn parse(input: &[u8]) -> Result<Option<Command>, ()> {
     if input.is_empty() {
         return Ok(None);
     }
