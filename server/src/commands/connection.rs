@@ -77,8 +77,13 @@ fn hello(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Done 
         }
         at += 1;
     }
-    // A node may have learned only now that no password is needed.
-    if !session.may_run() {
+    // Redis asks whoever came while a password was needed, also when none is any more. A
+    // node may have learned only now that none ever was.
+    let is_in = match session.server.is_cluster() {
+        true => session.may_run(),
+        false => session.authenticated,
+    };
+    if !is_in {
         return Err(CommandError::fixed(
             "NOAUTH HELLO must be called with the client already authenticated, otherwise the \
              HELLO AUTH <user> <pass> option can be used to authenticate the client and select \
