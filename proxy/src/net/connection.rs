@@ -452,6 +452,7 @@ impl Connection {
 
     fn read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if self.client.state.borrow().reply_bytes() >= OUTPUT_SOFT {
+            self.client.stalled.set(true);
             return Poll::Pending;
         }
         let stream = self.client.stream.borrow();
@@ -476,6 +477,8 @@ impl Connection {
 
     /// Writes what is ready; ready itself when the connection is over.
     fn write(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        // Requests were left alone for what the client had not taken.
+        let mut held_up = self.client.state.borrow().reply_bytes() >= OUTPUT_SOFT;
         loop {
             if let Err(error) = self.client.write_ready() {
                 return Poll::Ready(End::Io(error));
@@ -487,6 +490,11 @@ impl Connection {
             }
             if state.reply_bytes() > self.settings.output_limit {
                 return Poll::Ready(End::Output);
+            }
+            if held_up && state.reply_bytes() < OUTPUT_SOFT {
+                // It has: no answer need come any more to have them looked at.
+                held_up = false;
+                cx.waker().wake_by_ref();
             }
             if state.out.is_empty() {
                 let ends = self.session.closing || self.eof;

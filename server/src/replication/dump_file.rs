@@ -100,7 +100,7 @@ pub(crate) fn import(server: &Arc<Server>) -> anyhow::Result<()> {
     let (path, marker) = (path(server), server.config.data_dir.join(MARKER));
     let interrupted = marker.exists();
     let is_new = group.store.position().index == 0;
-    if !interrupted && !(is_new && path.exists()) {
+    if !(interrupted || is_new && path.exists()) {
         return Ok(());
     }
     let what = format!(

@@ -802,7 +802,6 @@ impl Store {
     }
 
     /// What a compaction filter that begins now holds until it ends.
-
     #[cfg(test)]
     pub(crate) fn begin_filter(&self) -> Box<dyn Send> {
         Box::new(self.views.judgement())

@@ -94,6 +94,9 @@ impl Range {
     }
 }
 
+/// First key and end of a range of rows.
+type Keys = (Vec<u8>, Vec<u8>);
+
 impl Stream {
     /// Appends an entry; `pairs` are fields and values, alternating. The
     /// caller has checked that `id` is above the last.
@@ -214,11 +217,7 @@ impl Stream {
 
     /// First key and end of the rows that a range reaches, which lies
     /// [`Stream::within`] the stream; `None`: it reaches none.
-    pub fn nodes_of(
-        &self,
-        txn: &mut Txn<'_>,
-        range: Range,
-    ) -> Result<Option<(Vec<u8>, Vec<u8>)>, CommandError> {
+    pub fn nodes_of(&self, txn: &mut Txn<'_>, range: Range) -> Result<Option<Keys>, CommandError> {
         let Range { start, end, .. } = range;
         let (Some(rows), Some(nodes)) = (&self.rows_at, self.rows) else {
             return Ok(None);
