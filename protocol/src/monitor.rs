@@ -31,7 +31,7 @@ pub fn line<'a>(
 }
 
 /// As Redis prints strings that may hold anything.
-fn quote(bytes: &[u8], text: &mut String) {
+pub fn quote(bytes: &[u8], text: &mut String) {
     text.push('"');
     for byte in bytes {
         match byte {

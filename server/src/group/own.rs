@@ -2,6 +2,7 @@
 //! as a client's.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use cairn_protocol::command::{Resolved, resolve_own};
@@ -39,7 +40,6 @@ impl Group {
         requests: Requests,
         of_master: OfMaster,
     ) -> Result<(), String> {
-        use std::sync::atomic::Ordering;
         let epoch = of_master.epoch;
         let batch = OwnBatch::of(db, requests, Some(of_master))?;
         batch.run_while(self, || self.stream_epoch.load(Ordering::Acquire) == epoch);
@@ -114,7 +114,10 @@ impl OwnBatch {
                 return false;
             }
             for command in &mut self.0.lock().commands {
-                command.outcome = Outcome::Pending;
+                // What was done is never done again.
+                if command.outcome != Outcome::Done {
+                    command.outcome = Outcome::Pending;
+                }
             }
             std::thread::sleep(TRY_AGAIN);
         }

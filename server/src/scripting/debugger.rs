@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::time::{Duration, Instant};
 
+use cairn_protocol::monitor::quote;
 use cairn_protocol::resp::Args;
 use parking_lot::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -771,20 +772,9 @@ fn header(input: &[u8], at: usize) -> Option<(i64, usize)> {
 
 /// As Redis prints strings that may hold anything.
 fn write_quoted(text: &[u8], out: &mut Vec<u8>) {
-    out.push(b'"');
-    for byte in text {
-        match byte {
-            b'\\' | b'"' => out.extend([b'\\', *byte]),
-            b'\n' => out.extend(b"\\n"),
-            b'\r' => out.extend(b"\\r"),
-            b'\t' => out.extend(b"\\t"),
-            0x07 => out.extend(b"\\a"),
-            0x08 => out.extend(b"\\b"),
-            0x20..=0x7e => out.push(*byte),
-            _ => out.extend(format!("\\x{byte:02x}").bytes()),
-        }
-    }
-    out.push(b'"');
+    let mut quoted = String::new();
+    quote(text, &mut quoted);
+    out.extend(quoted.bytes());
 }
 
 unsafe fn write_value(state: State, at: c_int, depth: usize, out: &mut Vec<u8>) {
@@ -879,18 +869,19 @@ fn write_reply<'a>(reply: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
                 b'~' => (&b"~("[..], &b")"[..]),
                 _ => (&b"["[..], &b"]"[..]),
             };
-            return write_members(rest, (open, close), number, out);
+            return write_members(rest, (open, close), (number, false), out);
         }
-        Some(b'%') if number >= 0 => return write_pairs(rest, number, out),
+        Some(b'%') if number >= 0 => return write_members(rest, (b"{", b"}"), (number, true), out),
         _ => out.extend(b"NULL"),
     }
     rest
 }
 
+/// Replies in brackets; `pairs`: two and two belong together.
 fn write_members<'a>(
     mut rest: &'a [u8],
     (open, close): (&[u8], &[u8]),
-    count: i64,
+    (count, pairs): (i64, bool),
     out: &mut Vec<u8>,
 ) -> &'a [u8] {
     out.extend_from_slice(open);
@@ -902,25 +893,12 @@ fn write_members<'a>(
             break;
         }
         rest = write_reply(rest, out);
+        if pairs {
+            out.extend(b" => ");
+            rest = write_reply(rest, out);
+        }
     }
     out.extend_from_slice(close);
-    rest
-}
-
-fn write_pairs<'a>(mut rest: &'a [u8], count: i64, out: &mut Vec<u8>) -> &'a [u8] {
-    out.push(b'{');
-    for at in 0..count {
-        if at > 0 {
-            out.push(b',');
-        }
-        if rest.is_empty() || out.len() > MAX_TEXT {
-            break;
-        }
-        rest = write_reply(rest, out);
-        out.extend(b" => ");
-        rest = write_reply(rest, out);
-    }
-    out.push(b'}');
     rest
 }
 
