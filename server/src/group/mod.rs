@@ -24,7 +24,7 @@ pub(crate) mod watch;
 mod writer;
 
 use std::cell::Cell;
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -200,7 +200,9 @@ pub struct Group {
     pub evicted_keys: AtomicU64,
     /// Who owns which slot; `None`: all are ours (standalone).
     pub ownership: Option<Arc<dyn SlotGate>>,
-    /// Back-pressure on writes, ms each; see [`Group::write_delay`].
+    /// How strongly each move slows writes down, by its plan; not those that do not.
+    brakes: Mutex<HashMap<u64, u8>>,
+    /// What follows from them, ms each; see [`Group::write_delay`].
     write_delay_ms: AtomicU64,
     /// DEBUG SET-ACTIVE-EXPIRE 0: expired keys are hidden, not collected.
     pub expiry_paused: AtomicBool,
@@ -258,6 +260,7 @@ impl Group {
             ready: AtomicBool::new(ownership.is_none()),
             may_stage: AtomicBool::new(ownership.is_none()),
             ownership,
+            brakes: Mutex::default(),
             write_delay_ms: AtomicU64::new(0),
             expiry_paused: AtomicBool::new(false),
             follows: AtomicU8::new(Follows::Nobody as u8),
@@ -477,11 +480,19 @@ impl Group {
         !self.scheduled.swap(true, Ordering::AcqRel)
     }
 
-    /// Slows writes down while a move's increments do not catch up: 0 not at
-    /// all, 10 strongest.
-    pub fn slow_writes(&self, level: u8) {
+    /// Slows writes down while the increments of a move, which is this plan, do not
+    /// catch up: 0 not at all, 10 strongest. Of several moves the strongest counts.
+    pub fn slow_writes(&self, plan: u64, level: u8) {
+        let mut brakes = self.brakes.lock();
+        if level == 0 {
+            brakes.remove(&plan);
+        } else {
+            brakes.insert(plan, level);
+        }
+        let strongest = brakes.values().max().copied().map_or(0, u64::from);
+        // Under the lock: what is stored last follows from all of them.
         self.write_delay_ms
-            .store(u64::from(level) * u64::from(level), Ordering::Relaxed);
+            .store(strongest * strongest, Ordering::Relaxed);
     }
 
     /// How long a connection waits before it submits writes now.

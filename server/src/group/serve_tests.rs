@@ -379,6 +379,20 @@ fn flushes_and_lost_terms_touch_what_is_watched() {
     assert_eq!(bench.exec(&["set x 1"], 7), NIL);
 }
 
+/// Regression: the end of one move took the brake of another away.
+#[test]
+fn writes_are_as_slow_as_the_strongest_brake_of_all_moves() {
+    let bench = Bench::new();
+    let slow = |plan, level| {
+        bench.group.slow_writes(plan, level);
+        bench.group.write_delay().as_millis()
+    };
+    assert_eq!((slow(1, 3), slow(2, 5), slow(1, 4)), (9, 25, 25));
+    assert_eq!(slow(2, 0), 16, "the other move goes on");
+    assert_eq!(slow(2, 0), 16, "and nobody ends twice");
+    assert_eq!(slow(1, 0), 0);
+}
+
 /// Keys were counted out twice: by the command that met them and by the task.
 #[test]
 fn a_key_that_was_met_before_the_expiry_task_came_to_it_is_counted_once() {

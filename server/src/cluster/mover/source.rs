@@ -43,6 +43,13 @@ struct Task {
     done: bool,
 }
 
+impl Drop for Task {
+    /// However it ends, nobody waits for it any more.
+    fn drop(&mut self) {
+        self.hosted.group.slow_writes(self.spec.plan.0, 0);
+    }
+}
+
 /// Runs until the plan is over and everybody knows, or the group is led elsewhere.
 pub(super) async fn run(movers: Arc<Movers>, hosted: Arc<Hosted>, spec: PlanSpec) {
     // Bounded by what the driver has under way: windows of parts and batches.
@@ -106,7 +113,6 @@ pub(super) async fn run(movers: Arc<Movers>, hosted: Arc<Hosted>, spec: PlanSpec
             () = tokio::time::sleep(wait) => task.step(SourceEvent::Timer),
         }
     }
-    task.hosted.group.slow_writes(0);
 }
 
 /// The destination's next answer; `None` when the connection is lost.
@@ -207,7 +213,9 @@ impl Task {
                 );
             }
             SourceAction::WriteProgress(progress) => self.write_progress(progress),
-            SourceAction::SlowWrites(level) => self.hosted.group.slow_writes(level),
+            SourceAction::SlowWrites(level) => {
+                self.hosted.group.slow_writes(self.spec.plan.0, level);
+            }
             SourceAction::SetTimer(at) => self.timer = at,
             SourceAction::Notice(notice) => {
                 tracing::warn!(plan = self.spec.plan.0, ?notice, "move");
