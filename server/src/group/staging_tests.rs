@@ -14,6 +14,7 @@ use super::{Commit, CommitSink, Entry, Group};
 use crate::commands::{Handler, handler};
 use crate::storage::generations::GenerationMap;
 use crate::storage::{Log, MemoryPlan, Resources, Store};
+use crate::txn::effects::change_map;
 
 const CAP: usize = 8 << 20;
 
@@ -35,9 +36,10 @@ impl CommitSink for Sink {
         if self.left.fetch_update(order, order, took).is_err() {
             return Commit::Lost;
         }
-        self.seen
-            .lock()
-            .push(effects.encode(&store.maps().live).len());
+        // As a cluster's log has it: by the map as the entry leaves it.
+        let mut map = (*store.maps()).clone();
+        change_map(&mut map, &effects.maps);
+        self.seen.lock().push(effects.encode(&map.live).len());
         store.apply(&effects, position, Log::Wal, true).unwrap();
         // Whatever the filter takes for garbage goes.
         store.sync(Log::Wal).unwrap();
@@ -75,14 +77,7 @@ impl Bench {
     }
 
     fn run(&self, words: &[&str]) -> (Outcome, String) {
-        let submission = Arc::new(Submission::default());
-        {
-            let mut state = submission.lock();
-            state.requests.push_owned(words);
-            state.commands.push(queued(words[0]));
-            let base = state.replies.mark();
-            state.base = Some(base);
-        }
+        let submission = single(words);
         self.group.submit(submission.clone());
         self.group.turn();
         let state = submission.lock();
@@ -133,6 +128,13 @@ impl Bench {
         self.seen.lock().clear();
     }
 
+    /// What came since `seen` was cleared is several entries below the cap.
+    fn check_cut(&self) {
+        let seen = self.seen.lock().clone();
+        let is_below = seen.iter().all(|n| *n <= CAP + 1024);
+        assert!(seen.len() > 3 && is_below, "{seen:?}");
+    }
+
     /// Rows below records.
     fn rows(&self) -> usize {
         let engine = self.group.store.engine();
@@ -157,6 +159,23 @@ fn queued(name: &str) -> QueuedCommand {
         tries: 3,
         ..QueuedCommand::new(0, spec, handler)
     }
+}
+
+/// A submission of one command.
+fn single(words: &[&str]) -> Arc<Submission> {
+    let submission = Arc::new(Submission::default());
+    {
+        let mut state = submission.lock();
+        state.requests.push_owned(words);
+        state.commands.push(queued(words[0]));
+        let base = state.replies.mark();
+        state.base = Some(base);
+    }
+    submission
+}
+
+fn line(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
 }
 
 /// Commands that make a large value of what is there.
@@ -278,6 +297,51 @@ fn a_pipeline_above_the_cap_is_several_entries() {
         "{seen:?}"
     );
     assert_eq!(bench.reply(&["hlen", "h"]), ":40\r\n");
+}
+
+/// Regression: what is written behind a flush cannot go ahead of it, so both were one
+/// entry however large, and a cluster refused it.
+#[test]
+fn a_flush_is_the_last_command_of_its_entry() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = Bench::open(&dir, usize::MAX);
+    let value = "v".repeat(20 << 20);
+    for flush in ["flushall", "flushdb"] {
+        bench.reply(&["set", "old", "v"]);
+        bench.seen.lock().clear();
+        bench.pipeline(&[
+            line(&["set", "before", "v"]),
+            line(&[flush]),
+            line(&["set", "k", &value]),
+        ]);
+        bench.check_cut();
+        assert_eq!(bench.reply(&["exists", "old", "before"]), ":0\r\n");
+        assert!(bench.reply(&["get", "k"]).contains(&value));
+        bench.seen.lock().clear();
+        bench.pipeline(&[line(&["set", "l", &value]), line(&[flush])]);
+        bench.check_cut();
+        assert_eq!(bench.reply(&["exists", "k", "l"]), ":0\r\n");
+    }
+}
+
+/// As above, with the flush of one client and the write of another.
+#[test]
+fn nobody_writes_behind_a_flush_in_its_entry() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = Bench::open(&dir, usize::MAX);
+    let value = "v".repeat(20 << 20);
+    bench.reply(&["set", "old", "v"]);
+    bench.seen.lock().clear();
+    let both = [single(&["flushall"]), single(&["set", "k", &value])];
+    for submission in &both {
+        bench.group.submit(submission.clone());
+    }
+    bench.group.turn();
+    bench.check_cut();
+    for submission in &both {
+        assert_eq!(submission.lock().replies.to_vec(), b"+OK\r\n");
+    }
+    assert_eq!(bench.reply(&["exists", "old", "k"]), ":1\r\n");
 }
 
 #[test]

@@ -32,7 +32,7 @@ use crate::txn::{
 
 /// Commands evaluated in one turn at most.
 const MAX_COMMANDS: usize = 8192;
-/// Bytes of effects after which a turn ends (the entry's cap).
+/// Bytes of effects after which a turn ends (the entry's cap); see `Writer::is_full`.
 const MAX_ENTRY_BYTES: usize = 8 << 20;
 /// A list of events that grew beyond this is given back to the allocator.
 const MAX_KEPT_EVENTS: usize = 4 * MAX_COMMANDS;
@@ -119,6 +119,13 @@ impl Writer {
             self.overlay.sweep(&staging);
         }
     }
+
+    /// Whether the entry takes no more commands. One that changes the map is its last:
+    /// what is written into generations that the entry itself makes cannot go ahead of
+    /// it (`staging::cut`), however large it is.
+    fn is_full(&self) -> bool {
+        self.overlay.bytes() >= MAX_ENTRY_BYTES || !self.overlay.map_changes().is_empty()
+    }
 }
 
 impl Group {
@@ -182,7 +189,7 @@ impl Group {
         let mut turn = Turn::default();
         let mut now = self.now();
         let mut commands = 0;
-        while commands < MAX_COMMANDS && writer.overlay.bytes() < MAX_ENTRY_BYTES {
+        while commands < MAX_COMMANDS && !writer.is_full() {
             let Some(job) = self.next_job(commands == 0, scripts) else {
                 break;
             };
@@ -331,8 +338,7 @@ impl Group {
             if command.outcome != Outcome::Pending || stopped.contains(&command.stream) {
                 continue;
             }
-            let is_full = evaluated > 0 && writer.overlay.bytes() >= MAX_ENTRY_BYTES;
-            if is_full && state.of_master.is_none() {
+            if evaluated > 0 && writer.is_full() && state.of_master.is_none() {
                 // The owner submits the rest anew.
                 break;
             }

@@ -10,7 +10,10 @@
 //!   and goes on above them: a version is never used again.
 //!
 //! Only rows of such versions can go ahead. A batch that is larger even without them
-//! (a transaction of many large writes to what is there) is one entry.
+//! (a transaction of many large writes to what is there) is one entry. So is one that
+//! changes the map: a generation that it makes is not there before it. A command that
+//! does is therefore the last of its entry, and only a transaction or a script that
+//! flushes and then writes much itself is as large as it is.
 
 use super::effects::{Effects, RowEffect};
 use crate::storage::Version;
