@@ -41,8 +41,13 @@ impl Tracking {
         self.holds = true;
     }
 
-    /// Whether to tell it that everything may have changed: each node says so
-    /// of one FLUSHALL, and once is enough.
+    /// Whether to tell it that everything may have changed: each group says so of one
+    /// FLUSHALL, and once is enough unless it was served something in between.
+    ///
+    /// With BCAST each counts. What it holds may be what other connections read, between
+    /// the flush of one group and that of the next, so only the last could stand for all;
+    /// and which is the last nobody knows: the flush may be another proxy's, or a
+    /// client's of one node alone. To wait for more would be to leave it stale meanwhile.
     fn drops_all(&mut self) -> bool {
         std::mem::take(&mut self.holds) || self.kind == Kind::Broadcast
     }
