@@ -54,6 +54,28 @@ pub(crate) enum Begun {
     InPieces(Box<Pieces>),
 }
 
+impl<'a> ReadJob<'a> {
+    /// One for [`ReadJob::begin_pieces`].
+    pub(crate) fn in_pieces(
+        group: &'a Group,
+        db: usize,
+        slot: Option<u16>,
+        handler: DataHandler,
+        subject: Option<&'a Subject>,
+    ) -> ReadJob<'a> {
+        ReadJob {
+            group,
+            db,
+            slot,
+            handler,
+            subject,
+            now: group.now(),
+            disk: true,
+            pieces: true,
+        }
+    }
+}
+
 impl ReadJob<'_> {
     pub(crate) fn run(&self, args: &Args<'_>, out: &mut ReplyWriter) -> ReadOutcome {
         let delivery = match self.pieces {

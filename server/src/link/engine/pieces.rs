@@ -225,16 +225,7 @@ impl Large {
         let bytes = self.room.next();
         let (mut reply, (one, begun)) = self
             .make(move |out| {
-                let job = ReadJob {
-                    group: &group,
-                    db,
-                    slot,
-                    handler,
-                    subject: subject.as_deref(),
-                    now: group.now(),
-                    disk: true,
-                    pieces: true,
-                };
+                let job = ReadJob::in_pieces(&group, db, slot, handler, subject.as_deref());
                 let begun = match job.begin_pieces(&one.get(0), out) {
                     Begun::InPieces(pieces) => Ok(next(*pieces, out, bytes)),
                     Begun::Whole(outcome) => Err(outcome),

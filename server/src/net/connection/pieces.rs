@@ -50,16 +50,7 @@ impl Connection {
         let subject = self.session.subject().cloned();
         let (nanos, begun) = self
             .make(move |out| {
-                let job = ReadJob {
-                    group: &group,
-                    db,
-                    slot,
-                    handler,
-                    subject: subject.as_deref(),
-                    now: group.now(),
-                    disk: true,
-                    pieces: true,
-                };
+                let job = ReadJob::in_pieces(&group, db, slot, handler, subject.as_deref());
                 match job.begin_pieces(&one.get(0), out) {
                     Begun::InPieces(pieces) => Ok(next(*pieces, out)),
                     Begun::Whole(outcome) => Err(outcome),
