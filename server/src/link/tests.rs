@@ -101,6 +101,13 @@ impl Fate {
             group.committed(Commit::Applied);
         }
     }
+
+    /// Waits until an entry is held.
+    async fn holds_one(&self) {
+        while self.held.lock().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    }
 }
 
 struct TestSink(Arc<Fate>);
@@ -177,6 +184,13 @@ fn open_store(dir: &TempDir, map: GenerationMap) -> (Arc<Resources>, Store) {
 impl Bench {
     async fn start(dir: &TempDir) -> Bench {
         Bench::with(dir, GenerationMap::all_slots()).await
+    }
+
+    /// A node, and a link to it.
+    async fn linked(dir: &TempDir) -> (Bench, Link) {
+        let bench = Bench::start(dir).await;
+        let link = bench.link().await;
+        (bench, link)
     }
 
     async fn with(dir: &TempDir, map: GenerationMap) -> Bench {

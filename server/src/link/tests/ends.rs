@@ -5,8 +5,7 @@ use super::*;
 #[test]
 fn a_closed_session_is_still_answered() {
     test(async |dir| {
-        let bench = Bench::start(dir).await;
-        let mut link = bench.link().await;
+        let (_bench, mut link) = Bench::linked(dir).await;
         let (set, keys) = (link.ask(0, "SET k v"), link.ask_group(0, "KEYS *"));
         Close { logical: 0 }.put(&mut link.output);
         link.open(1 << 32);
@@ -34,8 +33,7 @@ fn protocol_errors_end_the_link_with_goaway() {
     ];
     for wrong in wrongs {
         test(async |dir| {
-            let bench = Bench::start(dir).await;
-            let mut link = bench.link().await;
+            let (_bench, mut link) = Bench::linked(dir).await;
             wrong(&mut link);
             assert_eq!(link.end().await, Some(1));
         });
@@ -112,8 +110,7 @@ fn http2_is_handed_on_from_its_first_byte() {
 #[test]
 fn a_stopping_node_says_goodbye_and_answers_what_comes() {
     test(async |dir| {
-        let bench = Bench::start(dir).await;
-        let mut link = bench.link().await;
+        let (bench, mut link) = Bench::linked(dir).await;
         let before = link.ask(0, "SET k v");
         assert_eq!(link.ok(before).await, OK);
         assert_eq!(bench.server.connected.load(SeqCst), 1);

@@ -5,8 +5,7 @@ use super::*;
 #[test]
 fn commands_of_a_session_keep_their_order() {
     test(async |dir| {
-        let bench = Bench::start(dir).await;
-        let mut link = bench.link().await;
+        let (_bench, mut link) = Bench::linked(dir).await;
         let ids = [
             "GET k",
             "SET k a",
@@ -33,8 +32,7 @@ fn commands_of_a_session_keep_their_order() {
 #[test]
 fn versions_databases_and_errors_come_with_the_request() {
     test(async |dir| {
-        let bench = Bench::start(dir).await;
-        let mut link = bench.link().await;
+        let (_bench, mut link) = Bench::linked(dir).await;
         let set = link.put(
             Request {
                 database: 5,
@@ -108,8 +106,7 @@ fn versions_databases_and_errors_come_with_the_request() {
 #[test]
 fn a_cold_read_delays_its_own_session_alone() {
     test(async |dir| {
-        let bench = Bench::start(dir).await;
-        let mut link = bench.link().await;
+        let (_bench, mut link) = Bench::linked(dir).await;
         let set = link.ask(0, "SET k v");
         assert_eq!(link.ok(set).await, OK);
         let keys = link.ask_group(0, "KEYS *");
@@ -133,8 +130,7 @@ fn a_cold_write_is_fetched_and_keeps_its_place() {
         .build()
         .unwrap();
     tokio::task::LocalSet::new().block_on(&runtime, async {
-        let bench = Bench::start(&dir).await;
-        let mut link = bench.link().await;
+        let (bench, mut link) = Bench::linked(&dir).await;
         let ids: Vec<u64> = (0..500)
             .map(|i| link.ask(0, &format!("SET key{i} {i}")))
             .collect();
@@ -145,8 +141,7 @@ fn a_cold_write_is_fetched_and_keeps_its_place() {
     });
     drop(runtime);
     test(async |_| {
-        let bench = Bench::start(&dir).await;
-        let mut link = bench.link().await;
+        let (bench, mut link) = Bench::linked(&dir).await;
         let lines = [
             "APPEND key7 a",
             "APPEND key8 a",
@@ -214,8 +209,7 @@ fn many_sessions_keep_their_orders_while_entries_are_slow() {
 #[test]
 fn large_values_pass_in_both_directions() {
     test(async |dir| {
-        let bench = Bench::start(dir).await;
-        let mut link = bench.link().await;
+        let (_bench, mut link) = Bench::linked(dir).await;
         let value = "v".repeat(300_000);
         let set = link.ask(0, &format!("SET big {value}"));
         let behind = link.ask(0, &format!("APPEND big {value}"));

@@ -60,8 +60,7 @@ async fn listening_link(bench: &Bench) -> Link {
 #[test]
 fn an_exec_depends_on_what_its_session_watches() {
     test(async |dir| {
-        let bench = Bench::start(dir).await;
-        let mut link = bench.link().await;
+        let (_bench, mut link) = Bench::linked(dir).await;
         let run = ["WATCH 1", "MULTI", "SET k 2", "EXEC"];
         let watch = link.ask(0, "WATCH k");
         let done = exec(&mut link, 0, "k", &run);
@@ -82,8 +81,7 @@ fn an_exec_depends_on_what_its_session_watches() {
 #[test]
 fn an_exec_whose_watches_are_not_here_is_nil() {
     test(async |dir| {
-        let bench = Bench::start(dir).await;
-        let mut link = bench.link().await;
+        let (bench, mut link) = Bench::linked(dir).await;
         let run = ["WATCH 1", "MULTI", "SET k 2", "EXEC"];
         // As after a link that broke, or a slot that moved here.
         let never = exec(&mut link, 0, "k", &run);
@@ -107,8 +105,7 @@ fn an_exec_whose_watches_are_not_here_is_nil() {
 #[test]
 fn a_watch_that_was_refused_does_not_count() {
     test(async |dir| {
-        let bench = Bench::start(dir).await;
-        let mut link = bench.link().await;
+        let (bench, mut link) = Bench::linked(dir).await;
         bench.gate.set("k", SlotVerdict::Frozen);
         let frozen = link.ask(0, "WATCH k");
         assert_eq!(link.answer(frozen).await.reason(), Some(Reason::Frozen));
@@ -123,8 +120,7 @@ fn a_watch_that_was_refused_does_not_count() {
 #[test]
 fn a_closed_session_leaves_no_watches() {
     test(async |dir| {
-        let bench = Bench::start(dir).await;
-        let mut link = bench.link().await;
+        let (_bench, mut link) = Bench::linked(dir).await;
         let watch = link.ask(0, "WATCH k");
         assert_eq!(link.ok(watch).await, OK);
         Close { logical: 0 }.put(&mut link.output);
@@ -188,8 +184,7 @@ fn messages_that_were_published_elsewhere_are_not_for_proxies() {
 #[test]
 fn messages_stop_where_the_credit_ends_and_go_on_with_more() {
     test(async |dir| {
-        let bench = Bench::start(dir).await;
-        let mut link = bench.link().await;
+        let (_bench, mut link) = Bench::linked(dir).await;
         Credit {
             logical: 0,
             requests: 0,
@@ -218,8 +213,7 @@ fn messages_stop_where_the_credit_ends_and_go_on_with_more() {
 #[test]
 fn a_waiting_command_is_announced_and_can_be_unblocked() {
     test(async |dir| {
-        let bench = Bench::start(dir).await;
-        let mut link = bench.link().await;
+        let (_bench, mut link) = Bench::linked(dir).await;
         for (how, reply) in [
             ("TIMEOUT", "*-1\r\n"),
             (
@@ -266,8 +260,7 @@ fn what_a_session_reads_with_track_is_invalidated() {
 #[test]
 fn the_connections_own_commands_are_not_served_over_a_link() {
     test(async |dir| {
-        let bench = Bench::start(dir).await;
-        let mut link = bench.link().await;
+        let (_bench, mut link) = Bench::linked(dir).await;
         for line in ["PING", "HELLO 3", "MULTI", "CLIENT LIST"] {
             let asked = ask_node(&mut link, 0, line);
             assert!(

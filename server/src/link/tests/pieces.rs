@@ -7,8 +7,9 @@ use super::*;
 /// Fields of the hash `h`, whose whole reply is several times what needs no grant.
 const FIELDS: usize = 20_000;
 
-/// Fills `h`; what HGETALL answers whole.
-async fn fill(link: &mut Link) -> String {
+/// A node with the hash, a link to it, and what HGETALL answers whole.
+async fn filled(dir: &TempDir) -> (Bench, Link, String) {
+    let (bench, mut link) = Bench::linked(dir).await;
     for first in (0..FIELDS).step_by(1000) {
         let pairs = (first..first + 1000).map(|n| format!("f{n} {n:060}"));
         let line = format!("HSET h {}", pairs.collect::<Vec<_>>().join(" "));
@@ -19,7 +20,7 @@ async fn fill(link: &mut Link) -> String {
     let whole = link.ok(id).await;
     assert!(link.parts.is_empty(), "nobody said that it takes pieces");
     assert!(whole.len() > 3 * FIRST_GRANT as usize);
-    whole
+    (bench, link, whole)
 }
 
 impl Link {
@@ -43,6 +44,13 @@ impl Link {
         parts.map(|(_, part)| part.len()).sum()
     }
 
+    /// Takes what needs no grant; more does not come without one.
+    async fn read_until_it_waits(&mut self, request: u64) {
+        while self.came(request) < FIRST_GRANT as usize {
+            assert!(self.read().await);
+        }
+    }
+
     /// All of a reply, whose parts are granted as they come.
     async fn take_all(&mut self, request: u64) -> String {
         let mut whole = Vec::new();
@@ -59,25 +67,21 @@ impl Link {
     }
 }
 
-async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    while !is_so() {
+/// Waits until no moment is kept for a reply.
+async fn given_back(bench: &Bench) {
+    while bench.server.pieces.now() > 0 {
         // The test's own bound ends what never comes.
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    assert!(is_so(), "{what}");
 }
 
 #[test]
 fn a_large_reply_comes_in_parts_as_they_are_granted() {
     test(async |dir| {
-        let bench = Bench::start(dir).await;
-        let mut link = bench.link().await;
-        let whole = fill(&mut link).await;
+        let (bench, mut link, whole) = filled(dir).await;
         let big = link.ask_in_pieces(0, "HGETALL h");
         let behind = link.ask(0, "HSET h f1 other");
-        while link.came(big) < FIRST_GRANT as usize {
-            assert!(link.read().await);
-        }
+        link.read_until_it_waits(big).await;
         // Nothing more comes, and others are served meanwhile.
         for n in 0..50 {
             let id = link.ask(1, &format!("SET h{n} v"));
@@ -99,10 +103,7 @@ fn a_large_reply_comes_in_parts_as_they_are_granted() {
         reply.extend(link.take_all(big).await.into_bytes());
         assert!(reply == whole.as_bytes(), "as it was when it began");
         assert_eq!(link.ok(behind).await, ":0\r\n");
-        until("its moment is given back", || {
-            bench.server.pieces.now() == 0
-        })
-        .await;
+        given_back(&bench).await;
         assert_eq!(bench.server.pieces.all(), 1);
         // What is answered may be granted.
         link.grant(big, 5);
@@ -118,15 +119,13 @@ fn a_large_reply_comes_in_parts_as_they_are_granted() {
 #[test]
 fn a_large_reply_behind_a_write_of_its_session_comes_after_it() {
     test(async |dir| {
-        let bench = Bench::start(dir).await;
-        let mut link = bench.link().await;
-        fill(&mut link).await;
+        let (bench, mut link, _) = filled(dir).await;
         bench.fate.becomes(None);
         let write = link.ask(0, "HSET h f2 new");
         let big = link.ask_in_pieces(0, "HGETALL h");
         let count = link.ask(0, "HLEN h");
         link.flush().await;
-        until("an entry is held", || !bench.fate.held.lock().is_empty()).await;
+        bench.fate.holds_one().await;
         bench.fate.release();
         assert_eq!(link.ok(write).await, ":0\r\n");
         let reply = link.take_all(big).await;
@@ -139,9 +138,7 @@ fn a_large_reply_behind_a_write_of_its_session_comes_after_it() {
 #[test]
 fn transactions_and_those_who_cannot_take_parts_are_answered_whole() {
     test(async |dir| {
-        let bench = Bench::start(dir).await;
-        let mut link = bench.link().await;
-        let whole = fill(&mut link).await;
+        let (bench, mut link, whole) = filled(dir).await;
         let mut wire = BytesMut::new();
         for line in ["MULTI", "HGETALL h", "EXEC"] {
             encode_request(&mut wire, line.split(' ').collect::<Vec<_>>());
@@ -160,20 +157,13 @@ fn transactions_and_those_who_cannot_take_parts_are_answered_whole() {
 #[test]
 fn a_session_that_is_closed_gives_its_moment_back_at_once() {
     test(async |dir| {
-        let bench = Bench::start(dir).await;
-        let mut link = bench.link().await;
-        fill(&mut link).await;
+        let (bench, mut link, _) = filled(dir).await;
         let big = link.ask_in_pieces(1, "HGETALL h");
-        while link.came(big) < FIRST_GRANT as usize {
-            assert!(link.read().await);
-        }
+        link.read_until_it_waits(big).await;
         Close { logical: 1 }.put(&mut link.output);
         // Every request has one answer, also then.
         assert!(matches!(link.answer(big).await, Answer::Unknown(_)));
-        until("its moment is given back", || {
-            bench.server.pieces.now() == 0
-        })
-        .await;
+        given_back(&bench).await;
         // Before its turn comes, too.
         bench.server.live.reply_pieces_clients.store(1, SeqCst);
         let first = link.ask_in_pieces(2, "HGETALL h");
@@ -188,16 +178,14 @@ fn a_session_that_is_closed_gives_its_moment_back_at_once() {
         assert_eq!(link.came(second), 0);
         assert_eq!(bench.server.pieces.all(), 2);
         drop(link);
-        until("the link's end", || bench.server.pieces.now() == 0).await;
+        given_back(&bench).await;
     });
 }
 
 #[test]
 fn what_nobody_grants_is_given_up_in_time() {
     test(async |dir| {
-        let bench = Bench::start(dir).await;
-        let mut link = bench.link().await;
-        fill(&mut link).await;
+        let (bench, mut link, _) = filled(dir).await;
         bench.server.live.reply_pieces_timeout.store(1, SeqCst);
         let big = link.ask_in_pieces(0, "HGETALL h");
         let behind = Request {
@@ -221,13 +209,9 @@ fn what_nobody_grants_is_given_up_in_time() {
 #[test]
 fn a_slot_that_moves_does_not_touch_a_reply_that_has_begun() {
     test(async |dir| {
-        let bench = Bench::start(dir).await;
-        let mut link = bench.link().await;
-        let whole = fill(&mut link).await;
+        let (bench, mut link, whole) = filled(dir).await;
         let big = link.ask_in_pieces(0, "HGETALL h");
-        while link.came(big) < FIRST_GRANT as usize {
-            assert!(link.read().await);
-        }
+        link.read_until_it_waits(big).await;
         bench.gate.set("h", SlotVerdict::Moved);
         let late = link.ask_in_pieces(1, "HGETALL h");
         assert_eq!(link.answer(late).await.reason(), Some(Reason::Moved));

@@ -5,8 +5,7 @@ use super::*;
 #[test]
 fn a_frozen_slot_raises_the_fence_until_resume() {
     test(async |dir| {
-        let bench = Bench::start(dir).await;
-        let mut link = bench.link().await;
+        let (bench, mut link) = Bench::linked(dir).await;
         bench.gate.set("k", SlotVerdict::Frozen);
         let first = link.ask(0, "SET k 1");
         let free = link.ask(0, "SET free 1");
@@ -33,14 +32,11 @@ fn a_frozen_slot_raises_the_fence_until_resume() {
 #[test]
 fn what_the_writer_refuses_is_fenced_too() {
     test(async |dir| {
-        let bench = Bench::start(dir).await;
-        let mut link = bench.link().await;
+        let (bench, mut link) = Bench::linked(dir).await;
         bench.fate.becomes(None);
         let blocking = link.ask(1, "SET x 1");
         link.flush().await;
-        while bench.fate.held.lock().is_empty() {
-            tokio::task::yield_now().await;
-        }
+        bench.fate.holds_one().await;
         // These wait for the writer while their slot freezes, and thaws again
         // before the last of them comes.
         let gathered = [
@@ -74,8 +70,7 @@ fn what_the_writer_refuses_is_fenced_too() {
 #[test]
 fn a_slot_that_moved_is_answered_with_a_hint() {
     test(async |dir| {
-        let bench = Bench::start(dir).await;
-        let mut link = bench.link().await;
+        let (bench, mut link) = Bench::linked(dir).await;
         bench.gate.set("k", SlotVerdict::Moved);
         let id = link.ask(0, "GET k");
         let hint = Answer::Moved(Reason::Moved, 2, 7, "other:1".into());
@@ -108,8 +103,7 @@ fn a_slot_that_moved_is_answered_with_a_hint() {
 #[test]
 fn a_node_that_does_not_lead_says_who_does() {
     test(async |dir| {
-        let bench = Bench::start(dir).await;
-        let mut link = bench.link().await;
+        let (bench, mut link) = Bench::linked(dir).await;
         bench.group.set_ready(false);
         let ids = [link.ask(0, "SET k v"), link.ask(1, "GET k")];
         for id in ids {
@@ -124,8 +118,7 @@ fn a_node_that_does_not_lead_says_who_does() {
 #[test]
 fn lost_and_refused_entries_are_told_apart() {
     test(async |dir| {
-        let bench = Bench::start(dir).await;
-        let mut link = bench.link().await;
+        let (bench, mut link) = Bench::linked(dir).await;
         bench.fate.becomes(Commit::Lost);
         let ids = [link.ask(0, "SET k 1"), link.ask(0, "GET k")];
         for id in ids {
@@ -154,14 +147,11 @@ fn lost_and_refused_entries_are_told_apart() {
 #[test]
 fn what_is_not_begun_by_its_deadline_is_not_executed() {
     test(async |dir| {
-        let bench = Bench::start(dir).await;
-        let mut link = bench.link().await;
+        let (bench, mut link) = Bench::linked(dir).await;
         bench.fate.becomes(None);
         let first = link.ask(0, "SET k 1");
         link.flush().await;
-        while bench.fate.held.lock().is_empty() {
-            tokio::task::yield_now().await;
-        }
+        bench.fate.holds_one().await;
         let soon = |logical| Request {
             deadline_ms: 50,
             ..request(logical, "SET k 1")
