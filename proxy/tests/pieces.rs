@@ -35,15 +35,6 @@ fn part(n: usize) -> Vec<u8> {
     part
 }
 
-fn figure(cluster: &Cluster, name: &str) -> String {
-    let mut client = cluster.client();
-    client.send(command("INFO stats"));
-    let len: usize = client.line()[1..].parse().expect("a bulk string");
-    let text = client.take(len + 2);
-    let line = text.lines().find_map(|line| line.strip_prefix(name));
-    line.expect("a field of INFO")[1..].to_owned()
-}
-
 #[test]
 fn parts_are_passed_on_as_they_come_and_granted_as_they_are_taken() {
     let cluster = cluster();
@@ -154,7 +145,7 @@ fn begun(cluster: &Cluster) -> (Client, u64) {
 #[test]
 fn a_reply_that_has_begun_and_cannot_end_closes_its_connection() {
     let cluster = cluster();
-    let before = figure(&cluster, "total_replies_cut_short");
+    let before = cluster.client().figure("total_replies_cut_short");
     assert_eq!(before, "0");
     let (mut told, request) = begun(&cluster);
     let line = b"-UNKNOWN a large reply was not taken within reply-pieces-timeout\r\n";
@@ -163,7 +154,7 @@ fn a_reply_that_has_begun_and_cannot_end_closes_its_connection() {
     let (mut broken, _) = begun(&cluster);
     cluster.nodes[A].break_links();
     broken.expect_close();
-    let after = figure(&cluster, "total_replies_cut_short");
+    let after = cluster.client().figure("total_replies_cut_short");
     assert_eq!(after, "2");
     cluster.client().ask("SET {a} 1", "+OK\r\n");
 }
@@ -204,7 +195,7 @@ fn a_client_that_goes_closes_its_session() {
     });
     node.end(request, ReplyClass::Unknown, b"-UNKNOWN nobody\r\n");
     cluster.client().ask("SET {a} 1", "+OK\r\n");
-    assert_eq!(figure(&cluster, "total_replies_cut_short"), "0");
+    assert_eq!(cluster.client().figure("total_replies_cut_short"), "0");
 }
 
 #[test]
@@ -246,8 +237,7 @@ fn what_comes_unasked_waits_for_the_end_of_a_reply() {
 
 /// Skips the reply of HELLO 3.
 fn read_map(client: &mut Client) {
-    let fields: usize = client.line()[1..].parse().expect("a map");
-    for _ in 0..fields * 2 {
+    for _ in 0..client.number('%') * 2 {
         let line = client.line();
         match line.as_bytes()[0] {
             b'$' => drop(client.line()),

@@ -16,37 +16,22 @@ struct Entry {
     name: String,
 }
 
-fn number(client: &mut Client, kind: char) -> u64 {
-    let line = client.line();
-    let number = line.strip_prefix(kind).and_then(|n| n.parse().ok());
-    number.unwrap_or_else(|| panic!("{line:?} is no {kind}"))
-}
-
-fn bulk(client: &mut Client) -> String {
-    number(client, '$');
-    client.line()
-}
-
 fn slow_log(client: &mut Client, ask: &str) -> Vec<Entry> {
     client.send(command(ask));
-    let entries = number(client, '*');
+    let entries = client.number('*');
     (0..entries).map(|_| entry(client)).collect()
 }
 
 fn entry(client: &mut Client) -> Entry {
-    assert_eq!(number(client, '*'), 6);
-    let (id, _, micros) = (
-        number(client, ':'),
-        number(client, ':'),
-        number(client, ':'),
-    );
-    let words: Vec<String> = (0..number(client, '*')).map(|_| bulk(client)).collect();
+    assert_eq!(client.number('*'), 6);
+    let (id, _, micros) = (client.number(':'), client.number(':'), client.number(':'));
+    let words: Vec<String> = (0..client.number('*')).map(|_| client.bulk()).collect();
     Entry {
         id,
         micros,
         command: words.join(" "),
-        client: bulk(client),
-        name: bulk(client),
+        client: client.bulk(),
+        name: client.bulk(),
     }
 }
 
@@ -179,10 +164,7 @@ fn the_time_is_that_of_the_client_without_the_wait_for_keys() {
             cluster.nodes[1].push(asked.logical, Push::WAITS, &request);
             let mut other = cluster.client();
             until("it is known to wait", || {
-                other.send(command("CLIENT LIST"));
-                let len = number(&mut other, '$');
-                let text = other.take(len as usize + 2);
-                text.contains("flags=b")
+                other.text("CLIENT LIST").contains("flags=b")
             });
         }
         let begin = Instant::now();
@@ -206,11 +188,11 @@ fn the_time_is_that_of_the_client_without_the_wait_for_keys() {
     client.send(command("GET foo"));
     held(&mut client, false);
     client.send(command("LATENCY LATEST"));
-    assert_eq!(number(&mut client, '*'), 1, "{waited}");
-    assert_eq!(number(&mut client, '*'), 4);
-    assert_eq!(bulk(&mut client), "fast-command");
-    let (at, last) = (number(&mut client, ':'), number(&mut client, ':'));
-    assert!(last >= 30 && number(&mut client, ':') == last);
+    assert_eq!(client.number('*'), 1, "{waited}");
+    assert_eq!(client.number('*'), 4);
+    assert_eq!(client.bulk(), "fast-command");
+    let (at, last) = (client.number(':'), client.number(':'));
+    assert!(last >= 30 && client.number(':') == last);
     let history = format!("*1\r\n*2\r\n:{at}\r\n:{last}\r\n");
     client.ask("LATENCY HISTORY fast-command", &history);
     client.ask("LATENCY HISTORY command", "*0\r\n");
@@ -245,16 +227,16 @@ fn a_transaction_shows_as_its_exec_beside_what_the_proxy_answered() {
 /// The names and numbers of calls of LATENCY HISTOGRAM.
 fn histogram(client: &mut Client, ask: &str) -> Vec<(String, u64)> {
     client.send(command(ask));
-    let names = number(client, '*') / 2;
+    let names = client.number('*') / 2;
     let mut found = Vec::new();
     for _ in 0..names {
-        let name = bulk(client);
-        assert_eq!(number(client, '*'), 4);
-        assert_eq!(bulk(client), "calls");
-        let calls = number(client, ':');
-        assert_eq!(bulk(client), "histogram_usec");
-        let steps: Vec<u64> = (0..number(client, '*'))
-            .map(|_| number(client, ':'))
+        let name = client.bulk();
+        assert_eq!(client.number('*'), 4);
+        assert_eq!(client.bulk(), "calls");
+        let calls = client.number(':');
+        assert_eq!(client.bulk(), "histogram_usec");
+        let steps: Vec<u64> = (0..client.number('*'))
+            .map(|_| client.number(':'))
             .collect();
         assert_eq!(steps.last(), Some(&calls));
         found.push((name, calls));
@@ -288,15 +270,8 @@ fn figures_begin_anew_after_resetstat() {
         client.ask("PING", "+PONG\r\n");
     }
     let processed = |client: &mut Client| {
-        client.send(command("INFO stats"));
-        let len = number(client, '$') as usize;
-        let text = client.take(len + 2);
-        let line = text
-            .lines()
-            .find_map(|l| l.strip_prefix("total_commands_processed:"));
-        line.unwrap_or_else(|| panic!("{text}"))
-            .parse::<u64>()
-            .unwrap()
+        let figure = client.figure("total_commands_processed");
+        figure.parse::<u64>().unwrap()
     };
     assert!(processed(&mut client) >= 100);
     client.ask("CONFIG RESETSTAT", "+OK\r\n");

@@ -605,11 +605,7 @@ impl Cluster {
         };
         until("the links are up", || {
             client.send(command(&format!("AUTH default {pass}"))).line();
-            client.send(command("INFO cairn"));
-            let len: usize = client.line()[1..].parse().expect("a bulk string");
-            let mut text = vec![0; len + 2];
-            client.stream.read_exact(&mut text).unwrap();
-            String::from_utf8_lossy(&text).contains("nodes_linked:2")
+            client.text("INFO cairn").contains("nodes_linked:2")
         });
     }
 
@@ -702,6 +698,34 @@ impl Client {
         let mut bytes = vec![0; len];
         self.stream.read_exact(&mut bytes).expect("they come");
         String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// The next line's number: an integer, or a length.
+    pub fn number(&mut self, kind: char) -> u64 {
+        let line = self.line();
+        let number = line.strip_prefix(kind).and_then(|n| n.parse().ok());
+        number.unwrap_or_else(|| panic!("{line:?} is no {kind}"))
+    }
+
+    /// The next bulk string.
+    pub fn bulk(&mut self) -> String {
+        let len = self.number('$') as usize;
+        let text = self.take(len);
+        self.expect("\r\n");
+        text
+    }
+
+    /// A bulk string that is asked for.
+    pub fn text(&mut self, line: &str) -> String {
+        self.send(command(line)).bulk()
+    }
+
+    /// A field of INFO stats.
+    pub fn figure(&mut self, name: &str) -> String {
+        let text = self.text("INFO stats");
+        let mut fields = text.lines().filter_map(|line| line.split_once(':'));
+        let field = fields.find(|(field, _)| *field == name);
+        field.expect("a field of INFO").1.to_owned()
     }
 
     /// Nothing but the end may come.
