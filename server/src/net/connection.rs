@@ -8,10 +8,10 @@
 mod blocking;
 mod debugging;
 mod pieces;
+mod socket;
 mod sync;
 mod transaction;
 
-use std::io::ErrorKind;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -22,10 +22,9 @@ use cairn_protocol::acl::Subject;
 use cairn_protocol::command::{
     AclCategories, CommandSpec, Flags, Resolved, id, lookup_called, resolve,
 };
-use cairn_protocol::resp::{Args, Limits, ProtocolError, ReplyWriter, RequestParser, Requests};
+use cairn_protocol::resp::{Args, Limits, ReplyWriter, RequestParser, Requests};
 use cairn_protocol::timing::Tally;
 use parking_lot::Mutex;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use self::blocking::BlockedClient;
@@ -49,15 +48,10 @@ use crate::server::{Home, Route, Server};
 use crate::tracking::Kind;
 use crate::txn::{Call, CommandError, InnerRun, Nested, Txn, TxnContext};
 
-const READ_CHUNK: usize = 20 << 10;
-/// Room for input that a client keeps while clients are counted.
-const KEPT_ROOM: usize = 64 << 10;
 /// Requests parsed at a time.
 const MAX_REQUESTS: usize = 1024;
 /// Replies are sent once this many bytes wait, even amid a pipeline.
 const FLUSH_AT: usize = 64 << 10;
-/// A client that does not read is looked at again after so long.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// A stopping server waits so long for its connections.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -233,178 +227,6 @@ impl Connection {
             .proto_max_bulk_len
             .load(Ordering::Relaxed);
         Limits { max_bulk, ..limits }
-    }
-
-    async fn read(&mut self) -> Result<(), End> {
-        if self.session.client.is_killed() {
-            return Err(End::Closed);
-        }
-        if self.session.client.take_idle() && self.input.is_empty() {
-            self.input = BytesMut::new();
-            self.requests = Requests::default();
-            self.note_query_buffer();
-            return self.idle_read().await;
-        }
-        if self.input.capacity() - self.input.len() < READ_CHUNK / 4 {
-            self.input.reserve(READ_CHUNK);
-        }
-        let n = tokio::select! {
-            biased;
-            // Cancelling a read loses nothing: bytes are taken only on success.
-            n = self.stream.read_buf(&mut self.input) => n?,
-            () = self.session.client.disturbed() => {
-                // A message, or an idle hour: the caller sees to it.
-                return match self.session.client.is_killed() {
-                    true => Err(End::Closed),
-                    false => Ok(()),
-                };
-            }
-        };
-        if n == 0 {
-            return Err(End::Closed);
-        }
-        self.note_query_buffer();
-        self.count_memory()?;
-        let client = &self.session.client;
-        let limit = &self.session.server.live.query_buffer_limit;
-        if self.input.len() > limit.load(Ordering::Relaxed) {
-            tracing::warn!(client = client.id, "closed: its request is too long");
-            return Err(End::Closed);
-        }
-        self.session
-            .server
-            .stats
-            .net_input_bytes
-            .fetch_add(n as u64, Ordering::Relaxed);
-        Ok(())
-    }
-
-    async fn flush(&mut self) -> Result<(), End> {
-        // Whoever has a reply finds it counted.
-        self.tally.settle(&self.session.server.stats.commands);
-        self.pace = Pace::default();
-        if self.out.is_empty() {
-            return Ok(());
-        }
-        if self.session.client.is_cut_off() {
-            return Err(End::Closed);
-        }
-        let total = self.out.len();
-        while !self.out.is_empty() {
-            let mut slices = [std::io::IoSlice::new(&[]); 16];
-            let n = self.out.io_slices(&mut slices);
-            let sent = match n {
-                1 => self.stream.try_write(&slices[0]),
-                _ => self.stream.try_write_vectored(&slices[..n]),
-            };
-            match sent {
-                Ok(0) => return Err(End::Closed),
-                Ok(sent) => self.out.advance(sent),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => self.room().await?,
-                Err(error) => return Err(End::Io(error)),
-            }
-        }
-        let unsent = &self.session.client.output_buffer;
-        if unsent.load(Ordering::Relaxed) != 0 {
-            unsent.store(0, Ordering::Relaxed);
-        }
-        self.session
-            .server
-            .stats
-            .net_output_bytes
-            .fetch_add(total as u64, Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// Waits until the client has read something, within its output limits.
-    async fn room(&mut self) -> Result<(), End> {
-        let client = &self.session.client;
-        loop {
-            let unsent = self.out.len();
-            client.output_buffer.store(unsent, Ordering::Relaxed);
-            if client.exceeds(unsent) {
-                client.cut_off();
-                return Err(End::Closed);
-            }
-            client.count_memory();
-            self.session.server.evict_clients();
-            tokio::select! {
-                room = self.stream.writable() => return Ok(room?),
-                // Killed: what the socket does not take is lost.
-                () = client.killed() => return Err(End::Closed),
-                // The soft limit is a matter of time.
-                () = tokio::time::sleep(LOOK_AGAIN) => {}
-            }
-        }
-    }
-
-    /// Waits without a buffer until there is something to read.
-    async fn idle_read(&mut self) -> Result<(), End> {
-        tokio::select! {
-            ready = self.stream.readable() => Ok(ready?),
-            () = self.session.client.disturbed() => Ok(()),
-        }
-    }
-
-    fn note_query_buffer(&self) {
-        let (len, room) = (self.input.len(), self.input.capacity());
-        let client = &self.session.client;
-        client.query_buffer.store(len, Ordering::Relaxed);
-        client.query_free.store(room - len, Ordering::Relaxed);
-    }
-
-    /// `maxmemory-clients`: it may be this client that must go.
-    fn count_memory(&mut self) -> Result<(), End> {
-        if !self.session.server.live.client_memory.is_limited() {
-            return Ok(());
-        }
-        // Room that one long request needed is not kept for the next.
-        if self.input.is_empty() && self.input.capacity() > KEPT_ROOM {
-            self.input = BytesMut::new();
-            self.note_query_buffer();
-        }
-        let (client, server) = (&self.session.client, &self.session.server);
-        client.count_memory();
-        server.evict_clients();
-        match client.is_evicted() {
-            true => Err(End::Closed),
-            false => Ok(()),
-        }
-    }
-
-    /// Puts what others sent behind the replies so far.
-    fn take_messages(&mut self) {
-        let client = &self.session.client;
-        if !client.has_messages() {
-            return;
-        }
-        client.take_messages(&mut self.out);
-        // Counted until they are sent.
-        client
-            .output_buffer
-            .store(self.out.len(), Ordering::Relaxed);
-    }
-
-    /// Ends a client whose replies are more than it may have unread.
-    fn check_output(&self) -> Result<(), End> {
-        let client = &self.session.client;
-        if client
-            .limit()
-            .hard()
-            .is_some_and(|hard| self.out.len() > hard)
-        {
-            client.cut_off();
-            return Err(End::Closed);
-        }
-        Ok(())
-    }
-
-    async fn refuse(&mut self, error: ProtocolError) -> Result<(), End> {
-        self.out.error(error.line());
-        self.flush().await?;
-        // Let the client read the line before the reset that unread input causes.
-        let _ = self.stream.shutdown().await;
-        Err(End::Closed)
     }
 
     async fn execute(&mut self, n: usize) -> Result<(), End> {
