@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use tokio::io::AsyncReadExt;
 
-use super::{Connection, End, Pace, UNKNOWN, dispatched};
+use super::submit::{UNKNOWN, dispatched};
+use super::{Connection, End, Pace};
 use crate::group::Group;
 use crate::group::blocked::{Release, Waiter};
 use crate::group::submission::QueuedCommand;
