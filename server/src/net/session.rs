@@ -6,12 +6,14 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use cairn_protocol::acl::{Account, Context, Subject};
 use cairn_protocol::command::{CommandSpec, id, subscriber_error};
 use cairn_protocol::resp::{ReplyWriter, Version};
+use futures::task::AtomicWaker;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
 
@@ -76,8 +78,9 @@ pub struct Client {
     cut_off: AtomicBool,
     /// The connection is gone.
     gone: AtomicBool,
-    /// Wakes the connection: it was killed, or its outbox is not empty.
-    signal: Notify,
+    /// Wakes the connection: it was killed, or its outbox is not empty. One task alone
+    /// waits, at one place at a time.
+    signal: AtomicWaker,
     /// It is behind a proxy: the link that is to be told of the same.
     relay: Option<Relay>,
 }
@@ -153,7 +156,7 @@ impl Client {
             evicted: AtomicBool::new(false),
             cut_off: AtomicBool::new(false),
             gone: AtomicBool::new(false),
-            signal: Notify::new(),
+            signal: AtomicWaker::new(),
             relay: None,
         }
     }
@@ -170,7 +173,7 @@ impl Client {
     }
 
     fn wake(&self) {
-        self.signal.notify_one();
+        self.signal.wake();
         if let Some(relay) = &self.relay {
             // The link may be gone.
             let _ = relay.wake.send(relay.key);
@@ -345,15 +348,13 @@ impl Client {
     /// Waits until [`Client::kill`]. Cancel safe, as `Client::disturbed`:
     /// what the signal stood for is looked at before it is waited for.
     pub async fn killed(&self) {
-        while !self.is_killed() {
-            self.signal.notified().await;
-        }
+        self.signalled(|| self.is_killed()).await;
     }
 
     /// Has the connection give back what an idle client need not have.
     pub fn save_memory(&self) {
         self.idle.store(true, Ordering::Release);
-        self.signal.notify_one();
+        self.signal.wake();
     }
 
     /// Whether it was asked to since the last time.
@@ -364,9 +365,25 @@ impl Client {
     /// Waits until [`Client::kill`], a message to send, or
     /// [`Client::save_memory`].
     pub(crate) async fn disturbed(&self) {
-        while !self.is_killed() && self.outbox.is_empty() && !self.idle.load(Ordering::Acquire) {
-            self.signal.notified().await;
-        }
+        let is_idle = || self.idle.load(Ordering::Acquire);
+        self.signalled(|| self.is_killed() || self.has_messages() || is_idle())
+            .await;
+    }
+
+    /// Waits until `seen`. Every read of the connection does, so that it costs little.
+    async fn signalled(&self, seen: impl Fn() -> bool) {
+        std::future::poll_fn(|cx| {
+            if seen() {
+                return Poll::Ready(());
+            }
+            self.signal.register(cx.waker());
+            // The signal may have been given just before.
+            match seen() {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        })
+        .await;
     }
 }
 
