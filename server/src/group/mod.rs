@@ -420,8 +420,17 @@ impl Group {
 
     /// Log time now, unix ms.
     pub fn now(&self) -> u64 {
-        let mono = self.started.elapsed().as_millis() as u64;
-        self.clock.lock().advance(wall_ms(), mono)
+        self.now_at(Instant::now())
+    }
+
+    /// The same where the clock was read just before.
+    pub fn now_at(&self, at: Instant) -> u64 {
+        let mono = at.saturating_duration_since(self.started).as_millis() as u64;
+        let mut clock = self.clock.lock();
+        match clock.known(mono) {
+            Some(now) => now,
+            None => clock.advance(wall_ms(), mono),
+        }
     }
 
     /// Puts a submission in the queue. The caller then sees to a turn

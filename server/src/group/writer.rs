@@ -187,7 +187,9 @@ impl Group {
     /// One batch. False if there was nothing to do.
     fn run(self: &Arc<Self>, writer: &mut Writer, scripts: bool) -> bool {
         let mut turn = Turn::default();
-        let mut now = self.now();
+        // The end of one command is the beginning of the next.
+        let mut started = Instant::now();
+        let mut now = self.now_at(started);
         let mut commands = 0;
         while commands < MAX_COMMANDS && !writer.is_full() {
             let Some(job) = self.next_job(commands == 0, scripts) else {
@@ -195,7 +197,8 @@ impl Group {
             };
             commands += match job {
                 Job::Client(submission) => {
-                    let n = self.evaluate(writer, &submission, &mut turn.served, &mut now);
+                    let served = &mut turn.served;
+                    let n = self.evaluate(writer, &submission, served, &mut now, &mut started);
                     turn.submissions.push(submission);
                     n
                 }
@@ -226,6 +229,7 @@ impl Group {
                         self.observe(writer, seen, &mut turn.served, now);
                     }
                     turn.flags.push(done);
+                    started = Instant::now();
                     due.len()
                 }
                 Job::Evict(keys, done) => {
@@ -235,6 +239,7 @@ impl Group {
                         self.observe(writer, seen, &mut turn.served, now);
                     }
                     turn.flags.push(done);
+                    started = Instant::now();
                     keys.len()
                 }
             }
@@ -316,6 +321,7 @@ impl Group {
         submission: &Submission,
         served: &mut Vec<Arc<Waiter>>,
         now: &mut u64,
+        started: &mut Instant,
     ) -> usize {
         let mut state = submission.lock();
         let state = &mut *state;
@@ -331,8 +337,6 @@ impl Group {
         }
         // Nothing is applied while the writer evaluates: one look serves all.
         let maps = self.store.maps();
-        // The end of one command is the beginning of the next.
-        let mut started = Instant::now();
         for at in 0..state.commands.len() {
             let command = state.commands[at];
             if command.outcome != Outcome::Pending || stopped.contains(&command.stream) {
@@ -343,7 +347,7 @@ impl Group {
                 break;
             }
             evaluated += 1;
-            let late = command.begin_by.is_some_and(|at| at <= started);
+            let late = command.begin_by.is_some_and(|at| at <= *started);
             let seen = Progress::of(&writer.overlay);
             let (outcome, failed) = match self.refusal(&command) {
                 _ if late => (Outcome::NotExecuted, false),
@@ -370,8 +374,8 @@ impl Group {
             let ended = Instant::now();
             let command = &mut state.commands[at];
             (command.outcome, command.failed) = (outcome, failed);
-            command.nanos = (ended - started).as_nanos().min(u32::MAX as u128) as u32;
-            started = ended;
+            command.nanos = (ended - *started).as_nanos().min(u32::MAX as u128) as u32;
+            *started = ended;
             command.reply_end = Some(state.replies.mark());
             if outcome != Outcome::Done {
                 command.tries += 1;

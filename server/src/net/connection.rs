@@ -124,11 +124,12 @@ impl Pace {
         (now - started).as_nanos() as u64
     }
 
-    fn log_time(&mut self, group: &Group) -> u64 {
+    /// `at`: when the command started.
+    fn log_time(&mut self, group: &Group, at: Instant) -> u64 {
         match self.now {
             Some((id, now)) if id == group.id => now,
             _ => {
-                let now = group.now();
+                let now = group.now_at(at);
                 self.now = Some((group.id, now));
                 now
             }
@@ -592,7 +593,7 @@ impl Connection {
             slot: d.slot,
             handler,
             subject: self.session.subject().map(|subject| &**subject),
-            now: self.pace.log_time(&group),
+            now: self.pace.log_time(&group, started),
             disk: false,
             pieces: self.takes_pieces(),
         };

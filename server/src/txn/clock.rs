@@ -31,12 +31,18 @@ impl LogClock {
         }
     }
 
+    /// Log time now, if it has come as far as `mono` already; else [`LogClock::advance`]
+    /// is to be told the wall clock's time.
+    pub fn known(&self, mono: u64) -> Option<u64> {
+        (mono <= self.mono).then_some(self.time)
+    }
+
     /// Log time now; never below what was returned before.
     pub fn advance(&mut self, wall: u64, mono: u64) -> u64 {
-        let elapsed = mono.saturating_sub(self.mono);
-        if elapsed == 0 {
-            return self.time;
+        if let Some(time) = self.known(mono) {
+            return time;
         }
+        let elapsed = mono - self.mono;
         self.mono = mono;
         let target = self.time + elapsed;
         let offset = wall as i128 - target as i128;
@@ -77,6 +83,16 @@ mod tests {
             last = now;
         }
         assert!(last >= 10_000);
+    }
+
+    #[test]
+    fn the_wall_clock_is_asked_once_a_millisecond() {
+        let mut clock = LogClock::start(0, 1_000, 0);
+        assert_eq!(clock.known(0), Some(1_000));
+        assert_eq!(clock.known(1), None);
+        let time = clock.advance(1_001, 1);
+        assert_eq!((clock.known(0), clock.known(1)), (Some(time), Some(time)));
+        assert_eq!(clock.advance(9_000, 1), time);
     }
 
     #[test]
