@@ -5,7 +5,8 @@
 //! The commands of a pipeline are known together. A lone command is one of many too
 //! when many clients are ready at once: each asks for its places in the table, lets
 //! the others that are ready do the same, and whoever goes on first asks for the
-//! records of all of them.
+//! records of all of them. A read waits for that; what the writer evaluates waits for
+//! its turn in any case, and the turn asks.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -34,41 +35,74 @@ struct Shared {
 }
 
 /// One connection's share of it.
-pub(super) struct Announcer(Rc<Shared>);
+pub(super) struct Announcer {
+    shared: Rc<Shared>,
+    /// Its keys are announced, and it has not let the others announce theirs.
+    announced: bool,
+}
 
 impl Ahead {
     pub fn join(&self) -> Announcer {
         let connections = &self.0.connections;
         connections.set(connections.get() + 1);
-        Announcer(self.0.clone())
+        Announcer {
+            shared: self.0.clone(),
+            announced: false,
+        }
+    }
+
+    /// Asks for the records of all that was announced.
+    pub fn ask(&self, store: &Store) {
+        self.0.ask(store);
+    }
+}
+
+impl Shared {
+    fn ask(&self, store: &Store) {
+        let mut hashes = self.hashes.borrow_mut();
+        store.prefetch_records(&hashes);
+        hashes.clear();
     }
 }
 
 impl Drop for Announcer {
     fn drop(&mut self) {
-        let connections = &self.0.connections;
+        let connections = &self.shared.connections;
         connections.set(connections.get() - 1);
     }
 }
 
 impl Announcer {
     /// Announces the keys of the first `n` requests to the record cache. A guess by
-    /// the commands' shape: a wrong one costs some nanoseconds. Cancelling it
-    /// loses only the hint.
-    pub async fn announce(&self, store: &Store, db: usize, requests: &Requests, n: usize) {
+    /// the commands' shape: a wrong one costs some nanoseconds.
+    pub fn announce(&mut self, store: &Store, db: usize, requests: &Requests, n: usize) {
+        self.announced = false;
         if announce_together(store, db, (0..n).map(|at| requests.get(at))) {
             return;
         }
         let names = || (0..n).flat_map(|at| likely_keys(requests.get(at)));
         // Whoever is alone gains nothing.
-        if self.0.connections.get() < 2 || names().next().is_none() {
+        if self.shared.connections.get() < 2 || names().next().is_none() {
             return;
         }
-        store.prefetch_places(db, names(), &mut self.0.hashes.borrow_mut());
+        // It may be that nothing of this was looked up after all.
+        if self.shared.hashes.borrow().len() >= MOST {
+            self.shared.ask(store);
+        }
+        store.prefetch_places(db, names(), &mut self.shared.hashes.borrow_mut());
+        self.announced = true;
+    }
+
+    /// Before a look-up: lets the others that are ready announce theirs, once for what
+    /// was announced last. True if it had to wait for that. Cancelling it loses only
+    /// the hint.
+    pub async fn gather(&mut self, store: &Store) -> bool {
+        if !std::mem::take(&mut self.announced) {
+            return false;
+        }
         behind_the_others().await;
-        let mut hashes = self.0.hashes.borrow_mut();
-        store.prefetch_records(&hashes);
-        hashes.clear();
+        self.shared.ask(store);
+        true
     }
 }
 
@@ -141,17 +175,19 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (store, get) = (store(&dir), requests(b"GET k\r\n"));
         let ahead = Ahead::default();
-        let (first, second) = (ahead.join(), ahead.join());
-        let mut cx = Context::from_waker(Waker::noop());
-        let mut first = pin!(first.announce(&store, 0, &get, 1));
-        let mut second = pin!(second.announce(&store, 0, &get, 1));
+        let (mut first, mut second) = (ahead.join(), ahead.join());
+        first.announce(&store, 0, &get, 1);
+        second.announce(&store, 0, &get, 1);
         let waiting = || ahead.0.hashes.borrow().len();
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut first = pin!(first.gather(&store));
+        let mut second = pin!(second.gather(&store));
         assert!(first.as_mut().poll(&mut cx).is_pending());
         assert!(second.as_mut().poll(&mut cx).is_pending());
         assert_eq!(waiting(), 2);
-        assert!(first.as_mut().poll(&mut cx).is_ready());
+        assert_eq!(first.as_mut().poll(&mut cx), Poll::Ready(true));
         assert_eq!(waiting(), 0, "the first to go on asks for all");
-        assert!(second.as_mut().poll(&mut cx).is_ready());
+        assert_eq!(second.as_mut().poll(&mut cx), Poll::Ready(true));
     }
 
     #[test]
@@ -159,18 +195,33 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = store(&dir);
         let ahead = Ahead::default();
-        let alone = ahead.join();
-        let goes_on = |announcer: &Announcer, wire: &[u8]| {
+        let mut alone = ahead.join();
+        let mut goes_on = |wire: &[u8]| {
             let requests = requests(wire);
             let n = wire.iter().filter(|byte| **byte == b'\n').count();
-            let announced = pin!(announcer.announce(&store, 0, &requests, n));
+            alone.announce(&store, 0, &requests, n);
+            let gathering = pin!(alone.gather(&store));
             let mut cx = Context::from_waker(Waker::noop());
-            announced.poll(&mut cx).is_ready()
+            gathering.poll(&mut cx).is_ready()
         };
-        assert!(goes_on(&alone, b"GET k\r\n"));
+        assert!(goes_on(b"GET k\r\n"));
         let _other = ahead.join();
-        assert!(goes_on(&alone, b"PING\r\n"));
-        assert!(goes_on(&alone, b"GET a\r\nGET b\r\nGET c\r\nGET d\r\n"));
-        assert!(!goes_on(&alone, b"GET k\r\n"));
+        assert!(goes_on(b"PING\r\n"));
+        assert!(goes_on(b"GET a\r\nGET b\r\nGET c\r\nGET d\r\n"));
+        assert!(!goes_on(b"GET k\r\n"));
+    }
+
+    #[test]
+    fn what_is_announced_and_never_looked_up_does_not_pile_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, publish) = (store(&dir), requests(b"PUBLISH channel message\r\n"));
+        let ahead = Ahead::default();
+        let (mut publisher, _other) = (ahead.join(), ahead.join());
+        for _ in 0..2 * MOST {
+            publisher.announce(&store, 0, &publish, 1);
+        }
+        assert_eq!(ahead.0.hashes.borrow().len(), MOST);
+        ahead.ask(&store);
+        assert!(ahead.0.hashes.borrow().is_empty());
     }
 }

@@ -143,7 +143,6 @@ pub(super) async fn serve(
     client: Arc<Client>,
     stream: TcpStream,
     turns: Turns,
-    ahead: Announcer,
 ) {
     let session = Session::new(server.clone(), client.clone());
     let out = ReplyWriter::new(session.version);
@@ -170,8 +169,8 @@ pub(super) async fn serve(
         submission: Arc::default(),
         pending: Vec::new(),
         pending_group: None,
+        ahead: turns.ahead.join(),
         turns,
-        ahead,
     };
     if let Err(End::Io(error)) = connection.run().await {
         tracing::debug!(client = client.id, %error, "connection ended");
@@ -236,10 +235,8 @@ impl Connection {
         client.last_active_ms.store(now, Ordering::Relaxed);
         self.pace = Pace::default();
         if let Some(home) = &self.home {
-            let ahead = self
-                .ahead
+            self.ahead
                 .announce(&home.store, self.session.db, &self.requests, n);
-            ahead.await;
         }
         for request in 0..n {
             self.execute_one(request).await?;
@@ -581,6 +578,9 @@ impl Connection {
         handler: DataHandler,
         group: GroupHandle,
     ) -> Result<(), End> {
+        if self.ahead.gather(&group.store).await {
+            self.pace = Pace::default();
+        }
         if self.session.tracking != Kind::Off {
             self.remember(request, &d);
         }

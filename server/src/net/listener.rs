@@ -8,7 +8,6 @@ use std::thread::JoinHandle;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::LocalSet;
 
-use super::ahead::Ahead;
 use super::connection;
 use super::session::Client;
 use super::sockets::{addresses, bind_all, clones};
@@ -94,7 +93,7 @@ fn network_thread(server: Arc<Server>, peers: Vec<std::net::TcpListener>, http2:
     local.block_on(&runtime, async move {
         let turns = Turns::default();
         tokio::task::spawn_local(turns.clone().run());
-        tokio::task::spawn_local(accept_all(server.clone(), turns.clone(), Ahead::default()));
+        tokio::task::spawn_local(accept_all(server.clone(), turns.clone()));
         if let Home::Node(node) = &server.home {
             let identity = Identity::of(node);
             let port = PeerPort::new(server.clone(), node.clone(), identity, http2, turns);
@@ -113,7 +112,7 @@ fn network_thread(server: Arc<Server>, peers: Vec<std::net::TcpListener>, http2:
 }
 
 /// Accepts on all sockets, also after they were exchanged.
-async fn accept_all(server: Arc<Server>, turns: Turns, ahead: Ahead) {
+async fn accept_all(server: Arc<Server>, turns: Turns) {
     let mut sockets = server.sockets.subscribe();
     loop {
         let listeners = clones(sockets.borrow_and_update().iter());
@@ -121,7 +120,7 @@ async fn accept_all(server: Arc<Server>, turns: Turns, ahead: Ahead) {
         for socket in listeners.unwrap_or_default() {
             match TcpListener::from_std(socket) {
                 Ok(listener) => {
-                    let task = accept(server.clone(), listener, turns.clone(), ahead.clone());
+                    let task = accept(server.clone(), listener, turns.clone());
                     accepting.push(tokio::task::spawn_local(task));
                 }
                 Err(error) => tracing::error!(%error, "a listening socket cannot be used"),
@@ -138,7 +137,7 @@ async fn accept_all(server: Arc<Server>, turns: Turns, ahead: Ahead) {
     }
 }
 
-async fn accept(server: Arc<Server>, listener: TcpListener, turns: Turns, ahead: Ahead) {
+async fn accept(server: Arc<Server>, listener: TcpListener, turns: Turns) {
     loop {
         // Cancelled only with the whole thread.
         let accepted = tokio::select! {
@@ -146,7 +145,7 @@ async fn accept(server: Arc<Server>, listener: TcpListener, turns: Turns, ahead:
             () = server.stopped() => return,
         };
         match accepted {
-            Ok((stream, peer)) => admit(&server, stream, peer, &turns, &ahead),
+            Ok((stream, peer)) => admit(&server, stream, peer, &turns),
             // The socket was closed under it.
             Err(_) if server.is_stopping() => return,
             Err(error) => {
@@ -158,7 +157,7 @@ async fn accept(server: Arc<Server>, listener: TcpListener, turns: Turns, ahead:
     }
 }
 
-fn admit(server: &Arc<Server>, stream: TcpStream, peer: SocketAddr, turns: &Turns, ahead: &Ahead) {
+fn admit(server: &Arc<Server>, stream: TcpStream, peer: SocketAddr, turns: &Turns) {
     server
         .stats
         .connections_received
@@ -199,7 +198,6 @@ fn admit(server: &Arc<Server>, stream: TcpStream, peer: SocketAddr, turns: &Turn
         client,
         stream,
         turns.clone(),
-        ahead.join(),
     ));
 }
 

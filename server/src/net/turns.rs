@@ -11,12 +11,15 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
+use super::ahead::Ahead;
 use crate::group::Group;
 
 /// The list of one thread.
 #[derive(Clone, Default)]
 pub struct Turns {
     inner: Rc<Inner>,
+    /// What the thread's connections are about to look up.
+    pub(super) ahead: Ahead,
 }
 
 #[derive(Default)]
@@ -31,6 +34,9 @@ impl Turns {
         if group.claim_turn() {
             self.inner.groups.borrow_mut().push_back(group.clone());
             self.inner.wake.notify_one();
+        } else if self.inner.groups.borrow().is_empty() {
+            // The turn is another thread's, which does not know what was announced here.
+            self.ahead.ask(&group.store);
         }
     }
 
@@ -41,6 +47,7 @@ impl Turns {
             loop {
                 let group = self.inner.groups.borrow_mut().pop_front();
                 let Some(group) = group else { break };
+                self.ahead.ask(&group.store);
                 group.turn();
             }
         }
