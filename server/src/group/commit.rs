@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::{Commit, CommitSink, Entry, Group};
 use crate::config::{AppendFsync, LiveSettings};
-use crate::storage::{Log, Position, Store, StoreError};
+use crate::storage::{Log, Position, Store, StoreError, count_nothing};
 use crate::txn::effects::Effects;
 
 /// How often the log is synced and the filter's view published.
@@ -65,6 +65,7 @@ impl CommitSink for WalSink {
 }
 
 fn commit_thread(entries: &Receiver<Queued>, live: &LiveSettings) {
+    count_nothing();
     while let Ok((group, effects, position)) = entries.recv() {
         let log = match live.appendfsync() {
             AppendFsync::Always => Log::WalSynced,

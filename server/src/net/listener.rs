@@ -14,6 +14,7 @@ use super::sockets::{addresses, bind_all, clones};
 use super::turns::Turns;
 use crate::link::{Http2, Identity, PeerPort, peer_addresses};
 use crate::server::{Home, Server};
+use crate::storage::count_nothing;
 
 /// Threads for cold reads and other blocking work, per network thread.
 const BLOCKING_THREADS: usize = 16;
@@ -83,6 +84,7 @@ fn start_all(
 }
 
 fn network_thread(server: Arc<Server>, peers: Vec<std::net::TcpListener>, http2: Option<Http2>) {
+    count_nothing();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)

@@ -20,7 +20,7 @@ mod store;
 mod view;
 pub mod weight;
 
-pub use engine::{Engine, FamilyHandle, MemoryPlan, Resources};
+pub use engine::{Engine, FamilyHandle, MemoryPlan, Resources, count_nothing};
 pub use followed::{Followed, ID_LEN};
 pub use header::{Header, KeyType, Spread};
 pub use keys::{MetaKey, Version};
