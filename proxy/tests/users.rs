@@ -89,6 +89,46 @@ fn the_log_tells_what_was_refused_and_to_whom() {
 }
 
 #[test]
+fn exec_does_nothing_after_a_command_that_was_not_permitted() {
+    let cluster = Cluster::start();
+    cluster.set_users(
+        1,
+        &["user ann on nopass ~bar resetchannels &news +@all -incr"],
+    );
+    let mut client = cluster.client();
+    client.ask("AUTH ann x", "+OK\r\n");
+    let no_incr = format!("{NO_COMMAND}incr' command\r\n");
+    for (line, refused) in [
+        ("INCR bar", no_incr.as_str()),
+        ("SET foo x", NO_KEY),
+        ("MGET bar foo", NO_KEY),
+        ("PUBLISH olds x", NO_CHANNEL),
+    ] {
+        client
+            .ask("MULTI", "+OK\r\n")
+            .ask("SET bar x", "+QUEUED\r\n");
+        client.ask(line, refused).ask("SET bar y", "+QUEUED\r\n");
+        client.ask(
+            "EXEC",
+            "-EXECABORT Transaction discarded because of previous errors.\r\n",
+        );
+        client.ask("EXEC", "-ERR EXEC without MULTI\r\n");
+    }
+    for node in &cluster.nodes {
+        assert!(node.asked("MULTI").is_none() && node.asked("SET").is_none());
+    }
+    // What was refused does not cling to the next transaction.
+    cluster.nodes[0].script(|asked| match asked.name().as_str() {
+        "MULTI" => Act::Say(b"*1\r\n+OK\r\n"),
+        _ => Act::Run,
+    });
+    client
+        .ask("MULTI", "+OK\r\n")
+        .ask("SET bar x", "+QUEUED\r\n");
+    client.ask("EXEC", "*1\r\n+OK\r\n");
+}
+
+#[test]
 fn deleted_users_are_disconnected_and_changed_ones_obey() {
     let cluster = Cluster::start();
     cluster.set_users(

@@ -99,6 +99,12 @@ fn users_are_the_clusters_and_outlive_everything() {
         wrong,
         "ERR Error in ACL SETUSER modifier '+nonsense': Unknown command or category name in ACL"
     );
+    // What would be read back as something else is not kept, and harms nobody.
+    for rule in ["+select|1\n2", "+select|1 +@all"] {
+        let refused = error(&admin.command(&["ACL", "SETUSER", "bob", rule]));
+        assert!(refused.contains("cannot be kept"), "{rule:?}: {refused}");
+    }
+    assert_eq!(admin.words("ACL SETUSER bob -get").text(), "OK");
     let default = error(&admin.words("ACL DELUSER default"));
     assert_eq!(default, "ERR The 'default' user cannot be removed");
     cluster.stop();
