@@ -45,6 +45,8 @@ pub(super) struct Group {
     pub(super) run: u64,
     /// Of a deposed leader: the run in which it led.
     pub(super) old_run: u64,
+    /// Cuts its log whatever plans need of it.
+    pub(super) forgets_log: bool,
     pub(super) state: MigrationState,
     pub(super) sources: BTreeMap<PlanId, SourceDriver>,
     pub(super) dests: BTreeMap<PlanId, DestDriver>,
@@ -61,6 +63,7 @@ impl Group {
             down: false,
             run: 1,
             old_run: 0,
+            forgets_log: false,
             state: MigrationState::default(),
             sources: BTreeMap::new(),
             dests: BTreeMap::new(),
@@ -77,6 +80,7 @@ impl Group {
             down: false,
             run,
             old_run: self.run,
+            forgets_log: self.forgets_log,
             state: self.state.clone(),
             sources: std::mem::take(&mut self.sources),
             dests: std::mem::take(&mut self.dests),
@@ -268,9 +272,20 @@ impl Group {
 
     /// Cuts as early as the plans allow, so that a read too far back is found.
     fn cut_log(&mut self) {
-        let needed = self.state.log_needed_after();
+        let needed = self.state.log_needed_after().filter(|_| !self.forgets_log);
         let cut = needed.unwrap_or(self.disk.log.len() as u64);
         self.disk.cut = self.disk.cut.max(cut);
+    }
+
+    /// Bytes of the log that a plan needs.
+    pub(super) fn log_held(&self, plan: PlanId) -> Option<u64> {
+        let needed = self.state.source(plan)?.log_needed_after();
+        let held = self.disk.log.iter().skip(needed as usize);
+        let bytes = |record: &LogRecord| match &record.body {
+            Body::Effects(effects) => effects.iter().map(|e| e.encode().len()).sum::<usize>(),
+            Body::Step => 0,
+        };
+        Some(held.map(bytes).sum::<usize>() as u64)
     }
 
     pub(super) fn start_export(&mut self, plan: PlanId, attempt: u64, first: u16, target: u64) {
@@ -359,10 +374,10 @@ impl Group {
         Some((digest.rows(), digest.value()))
     }
 
-    /// A wrong byte in the import, as a bad disk or a bug would leave it.
+    /// A wrong record in the import, as a bad disk or a bug would leave it.
     pub(super) fn spoil_import(&mut self, plan: PlanId) -> bool {
-        let import = self.disk.imports.get_mut(&plan);
-        let Some(value) = import.and_then(|import| import.values_mut().next()) else {
+        let mut rows = self.disk.imports.get_mut(&plan).into_iter().flatten();
+        let Some((_, value)) = rows.find(|(place, _)| place.family == Family::Meta) else {
             return false;
         };
         *value = Record::number(-1, 0).encode();

@@ -63,6 +63,17 @@ pub(super) enum Order {
     Wait(u64),
 }
 
+/// What is spoiled on purpose, so that it is seen who notices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Harm {
+    /// A record of the import, once it has one: the digest of its chunk differs.
+    Import,
+    /// A record of the import in READY, behind all digests: only this world can tell.
+    ReadyImport,
+    /// The log is cut whatever plans need of it.
+    Log,
+}
+
 #[derive(Debug, Clone)]
 pub(super) struct Script {
     pub(super) seed: u64,
@@ -71,8 +82,7 @@ pub(super) struct Script {
     pub(super) noise: u64,
     pub(super) orders: Vec<Order>,
     pub(super) clients: u64,
-    /// Spoil the import once, when it has rows.
-    pub(super) spoil: bool,
+    pub(super) harm: Option<Harm>,
 }
 
 enum Event {
@@ -105,7 +115,11 @@ pub(super) struct Report {
     pub(super) edges: u64,
     pub(super) outcomes: BTreeMap<u64, Decision>,
     pub(super) pauses: Vec<u64>,
+    /// When each plan's slots were released.
+    pub(super) released: BTreeMap<u64, u64>,
     pub(super) writes: u64,
+    /// How many of the writes were there before anything moved.
+    pub(super) loaded: u64,
     pub(super) failures: Vec<String>,
 }
 
@@ -197,6 +211,9 @@ impl World {
             spoiled: false,
             report: Report::default(),
         };
+        for group in &mut world.groups {
+            group.forgets_log = world.script.harm == Some(Harm::Log);
+        }
         world.groups[DEPOSED].down = true;
         world.groups[1 + DEPOSED].down = true;
         world.begin();
@@ -218,6 +235,7 @@ impl World {
         for _ in 0..120 {
             self.client();
         }
+        self.report.loaded = self.report.writes;
         for client in 0..self.script.clients {
             self.after(client, Event::Client);
         }
@@ -565,10 +583,14 @@ impl World {
     /// Some notices would mean a bug, unless something was spoiled on purpose
     /// or a deposed leader believes it.
     fn notice(&mut self, at: usize, notice: Notice) {
+        let harm = self.script.harm;
         let bug = match &notice {
             Notice::Broken(_) => true,
-            Notice::Failing(FailReason::LogMissing | FailReason::StreamMismatch) => at < DEPOSED,
-            Notice::Failing(FailReason::DigestMismatch) => at < DEPOSED && !self.script.spoil,
+            Notice::Failing(FailReason::LogMissing) => at < DEPOSED && harm != Some(Harm::Log),
+            Notice::Failing(FailReason::StreamMismatch) => at < DEPOSED,
+            Notice::Failing(FailReason::DigestMismatch) => {
+                at < DEPOSED && harm != Some(Harm::Import)
+            }
             _ => false,
         };
         assert!(!bug, "{notice:?} at {at}");
@@ -589,7 +611,7 @@ impl World {
         let run = self.groups[at].run;
         match self.groups[at].step(self.now, entry) {
             Ok(applied) => {
-                self.applied(at, &applied.change);
+                self.applied(at, plan, &applied.change);
                 let (state, context) = (&self.groups[at].state, self.groups[at].at());
                 let event = match side {
                     Side::Source => {
@@ -611,7 +633,7 @@ impl World {
     }
 
     /// What must be true of every change of ownership.
-    fn applied(&mut self, at: usize, change: &StateChange) {
+    fn applied(&mut self, at: usize, plan: PlanId, change: &StateChange) {
         match change {
             StateChange::Owned { spec, epoch } => {
                 assert_eq!(self.etcd.decision(spec.plan), Some(Decision::Commit));
@@ -629,11 +651,19 @@ impl World {
                 let dest = &self.groups[1 - at].state;
                 let over = dest.dest_view(spec.plan, self.groups[1 - at].at()).plan;
                 assert!(matches!(over, Known::Over(Outcome::Owned { .. })));
+                self.report.released.insert(plan.0, self.now);
             }
-            StateChange::ImportRows { spec } if self.script.spoil && !self.spoiled => {
-                self.spoiled = self.groups[at].spoil_import(spec.plan);
-            }
+            StateChange::ImportRows { .. } => self.spoil(at, plan, Harm::Import),
+            // READY.
+            StateChange::LogTimeFloor { .. } => self.spoil(at, plan, Harm::ReadyImport),
             _ => {}
+        }
+    }
+
+    /// Spoils an import once, if the script wants it at this point.
+    fn spoil(&mut self, at: usize, plan: PlanId, harm: Harm) {
+        if self.script.harm == Some(harm) && !self.spoiled {
+            self.spoiled = self.groups[at].spoil_import(plan);
         }
     }
 
@@ -754,6 +784,10 @@ impl World {
             self.start_source(at, &spec);
             let limits = spec.limits;
             self.source_event(at, spec.plan, SourceEvent::Plan { control, limits });
+            let held = self.groups[at].log_held(spec.plan);
+            if let Some(bytes) = held.filter(|_| limits.log_limit != 0) {
+                self.source_event(at, spec.plan, SourceEvent::LogHeld { bytes });
+            }
         }
     }
 
