@@ -123,11 +123,12 @@ impl Outlet {
     }
 }
 
-/// Waits until the client is killed or the proxy stops.
+/// Waits until the client is killed, its user is no more, or the proxy stops.
 pub(super) async fn ended(client: &ClientInfo, shared: &Shared) {
     poll_fn(|cx| {
         client.waker.register(cx.waker());
-        match client.killed.load(Relaxed) || shared.draining.load(Relaxed) {
+        let condemned = client.killed.load(Relaxed) || client.expelled.load(Relaxed);
+        match condemned || shared.draining.load(Relaxed) {
             true => Poll::Ready(()),
             false => Poll::Pending,
         }
