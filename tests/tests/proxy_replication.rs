@@ -11,7 +11,7 @@ use cairn_tests::cluster::{Cluster, key_in_slot};
 use cairn_tests::contents::{compare, expiring_soon};
 use cairn_tests::mixed::{DATABASES, LIBRARY, Writer};
 use cairn_tests::peers::Redis;
-use cairn_tests::resp::{Client, parse};
+use cairn_tests::resp::{Client, Value, parse};
 use cairn_tests::server::info;
 use cairn_tests::{seed, wait};
 
@@ -222,7 +222,9 @@ fn a_move_of_slots_ends_the_stream_and_the_replica_comes_back_with_everything() 
     let mut theirs = redis.client();
     let connection = |ours: &mut Client| {
         let listed = ours.words("CLIENT LIST TYPE replica").text();
-        listed.split(' ').next().map(str::to_owned)
+        let id = listed.split(' ').next().unwrap_or_default();
+        assert!(id.starts_with("id="), "no replica: {listed}");
+        id.to_owned()
     };
     let before = connection(&mut ours);
     std::thread::scope(|scope| {
@@ -312,5 +314,81 @@ fn a_node_feeds_a_replica_with_what_it_serves() {
         1,
         "what others serve is theirs"
     );
+    cluster.stop();
+}
+
+#[test]
+fn a_replica_of_a_node_begins_anew_when_slots_go_and_come() {
+    let cluster = Cluster::start(2, 2);
+    let redis = Redis::in_memory();
+    let (mut ours, mut theirs) = (cluster.client(), redis.client());
+    let (moves, stays) = (key_in_slot(100), key_in_slot(5_000));
+    let (moves, stays) = (moves.as_str(), stays.as_str());
+    for key in [moves, stays] {
+        ours.words(&format!("SET {key} 1"));
+    }
+    let node = cluster.nodes[&cluster.leader_of_slot(5_000)].port;
+    theirs.words(&format!("REPLICAOF 127.0.0.1 {node}"));
+    let mut holds = |ours: &mut Client, keys: &[&str]| {
+        let count = Value::Integer(keys.len() as i64);
+        wait::until("the replica to hold what the node serves", LIMIT, || {
+            let same = keys.iter().all(|key| {
+                let get = format!("GET {key}");
+                theirs.words(&get) == ours.words(&get)
+            });
+            (same && theirs.words("DBSIZE") == count).then_some(())
+        });
+    };
+    holds(&mut ours, &[moves, stays]);
+    cluster.move_slots("1", "2", "0-4000");
+    ours.words(&format!("APPEND {moves} x"));
+    ours.words(&format!("APPEND {stays} x"));
+    holds(&mut ours, &[stays]);
+    cluster.move_slots("2", "1", "0-4000");
+    ours.words(&format!("APPEND {moves} y"));
+    holds(&mut ours, &[moves, stays]);
+    cluster.stop();
+}
+
+/// Regression: a proxy went on feeding a replica whose user had been deleted.
+#[test]
+fn a_replica_is_a_user_that_may_psync_and_ends_with_it() {
+    let cluster = Cluster::start(2, 2);
+    let mut ours = cluster.client();
+    let key = key_in_slot(100);
+    ours.words(&format!("SET {key} 1"));
+    let node = cluster.nodes[&cluster.leader_of_slot(100)].port;
+    for port in [node, cluster.proxy_port] {
+        for rules in [
+            "ACL SETUSER rep on >pw -@all +psync +replconf +ping",
+            "ACL SETUSER ann on >pw ~* &* +@all -sync -psync",
+        ] {
+            assert_eq!(ours.words(rules).text(), "OK");
+        }
+        let mut ann = Client::connect(port);
+        assert_eq!(ann.words("AUTH ann pw").text(), "OK");
+        for (line, name) in [("SYNC", "sync"), ("PSYNC ? -1", "psync")] {
+            let no = format!("NOPERM this user has no permissions to run the '{name}' command");
+            assert_eq!(ann.words(line).error(), Some(no));
+        }
+        let redis = Redis::start(&["--save", "", "--masteruser", "rep", "--masterauth", "pw"]);
+        let mut theirs = redis.client();
+        theirs.words(&format!("REPLICAOF 127.0.0.1 {port}"));
+        is_up(&mut theirs);
+        // It is told of keys that it may not read itself.
+        let get = format!("GET {key}");
+        ours.words(&format!("APPEND {key} x"));
+        wait::until("the replica to have everything", LIMIT, || {
+            (theirs.words(&get) == ours.words(&get)).then_some(())
+        });
+        let mut master = Client::connect(port);
+        let mut replicas = || master.words("CLIENT LIST TYPE replica").text();
+        let listed = replicas();
+        assert!(listed.contains(" user=rep "), "{listed}");
+        assert_eq!(ours.words("ACL DELUSER rep").integer(), 1);
+        wait::until("the replica to be disconnected", LIMIT, || {
+            replicas().is_empty().then_some(())
+        });
+    }
     cluster.stop();
 }
