@@ -162,20 +162,16 @@ pub fn pid_alive(pid: u32) -> bool {
     !state.starts_with('Z') || threads > 1
 }
 
-/// Resident memory of a process in bytes.
+/// Resident memory of a process in bytes. Panics when the process is gone: none at all
+/// would be below any limit.
 pub fn resident_bytes(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    status
+    let resident = status
         .lines()
         .find_map(|line| line.strip_prefix("VmRSS:"))
-        .and_then(|rest| {
-            rest.trim()
-                .trim_end_matches(" kB")
-                .trim()
-                .parse::<u64>()
-                .ok()
-        })
-        .map_or(0, |kilobytes| kilobytes * 1024)
+        .and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse().ok());
+    let kilobytes: u64 = resident.unwrap_or_else(|| panic!("process {pid} does not run"));
+    kilobytes * 1024
 }
 
 /// CPU time, user and system, that a process has used since its start.

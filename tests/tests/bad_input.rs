@@ -88,7 +88,11 @@ fn nothing_is_allocated_for_what_a_client_merely_declares() {
                 0 => b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$536870912\r\nxyz",
                 _ => b"*1000000\r\n$3\r\nDEL\r\n$1\r\na\r\n",
             };
-            client.send(claim).expect("the claim is accepted");
+            // Once that is answered the server has come to the claim.
+            let bytes = [b"PING\r\n".as_slice(), claim].concat();
+            client.send(&bytes).expect("the claim is accepted");
+            let answer = client.read_reply().expect("an answer").value;
+            assert_eq!(answer.text(), "PONG");
             client
         })
         .collect();
@@ -329,10 +333,7 @@ fn a_node_without_etcd_waits_says_so_and_starts_when_etcd_comes() {
     let mut node = Process::spawn("node", command, &folder.path().join("node.log"));
     wait::until("a log line about etcd", Duration::from_secs(30), || {
         node.assert_alive();
-        node.log_text()
-            .to_lowercase()
-            .contains("etcd")
-            .then_some(())
+        node.log_text().contains("waiting for etcd").then_some(())
     });
     etcd.start_now();
     let admin = cairn_tests::admin::Admin {

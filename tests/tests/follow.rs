@@ -121,8 +121,13 @@ fn a_replica_that_is_killed_goes_on_exactly_where_it_was() {
     let mut replica = Server::start(&["--replicaof", &master]);
     wait_up(&mut replica.client());
     for _ in 0..4 {
+        let mut client = replica.client();
+        let before = info(&mut client, "master_repl_offset");
         run_all(&mut writers, commands / 4, || {
-            std::thread::sleep(Duration::from_millis(50));
+            // Amid the stream, not before it has begun.
+            wait::until("the stream to go on", LIMIT, || {
+                (info(&mut client, "master_repl_offset") != before).then_some(())
+            });
             replica.kill9();
             replica.restart();
         });
@@ -273,6 +278,10 @@ fn a_replica_is_read_only_until_it_is_promoted() {
     assert_eq!(client.words("SET local 1").text(), "OK");
     client.words("REPLICAOF NO ONE");
     assert_eq!(client.words("SET k w").text(), "OK");
+    // Else it may merely not have heard yet.
+    wait::until("the master to have lost its replica", LIMIT, || {
+        (info(&mut master, "connected_slaves") == "0").then_some(())
+    });
     master.words("SET k x");
     assert_eq!(client.words("GET k").text(), "w");
     assert_eq!(client.words("FUNCTION LIST").array().len(), 1);

@@ -78,7 +78,8 @@ fn a_crash_leaves_a_report_in_the_log_and_loses_nothing() {
 fn a_crash_is_not_reported_where_nobody_wants_it() {
     let mut server = Server::start(&["--crash-log-enabled", "no"]);
     server.process().signal(libc::SIGABRT);
-    wait::until("the server to end", LIMIT, || server.ended());
+    let status = wait::until("the server to end", LIMIT, || server.ended());
+    assert!(killed_by(status, libc::SIGABRT), "{status}");
     assert!(!server.log_text().contains("crashed by signal"));
 }
 
