@@ -154,6 +154,19 @@ fn replicas_are_shown_and_counted_and_get_functions_and_messages() {
     client.words("FUNCTION FLUSH");
     assert_eq!(client.words("WAIT 1 30000").integer(), 1);
     assert!(replica.words("FUNCTION LIST").array().is_empty());
+
+    // Unblocked, WAIT says how many have got there.
+    let mut waiter = cairn.client();
+    let id = waiter.words("CLIENT ID").integer();
+    waiter.send(b"WAIT 2 0\r\n").expect("it is sent");
+    wait::until("the client to wait", LIMIT, || {
+        (info(&mut client, "blocked_clients") == "1").then_some(())
+    });
+    assert_eq!(client.words("WAIT 1 30000").integer(), 1);
+    let unblocked = client.words(&format!("CLIENT UNBLOCK {id}"));
+    assert_eq!(unblocked.integer(), 1);
+    let reply = waiter.read_reply().expect("the count");
+    assert_eq!(reply.value.integer(), 1);
     assert_eq!(client.words("CLIENT KILL TYPE replica").integer(), 1);
     wait::until("the replica to come back", LIMIT, || {
         client.words("SET k w");

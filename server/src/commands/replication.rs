@@ -238,8 +238,10 @@ fn wait(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
         out.integer(there as i64);
         return Ok(Next::Continue);
     }
+    let counting = announcer.clone();
+    let number = Box::new(move || counting.feed.caught_up(offset) as i64);
     // As in Redis the client is held until they have, or the time is over.
-    Ok(Next::Answer(Box::pin(async move {
+    let over = Box::pin(async move {
         let caught_up = announcer.feed.wait_caught_up(wanted as usize, offset);
         let gone = async {
             // Its connection does not wait for it.
@@ -247,7 +249,7 @@ fn wait(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
                 tokio::time::sleep(LOOK_AGAIN).await;
             }
         };
-        let over = async {
+        let timed_out = async {
             match timeout {
                 0 => std::future::pending().await,
                 ms => tokio::time::sleep(Duration::from_millis(ms)).await,
@@ -257,8 +259,8 @@ fn wait(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
         tokio::select! {
             () = caught_up => {}
             () = gone => {}
-            () = over => {}
+            () = timed_out => {}
         }
-        announcer.feed.caught_up(offset) as i64
-    })))
+    });
+    Ok(Next::Answer { over, number })
 }

@@ -6,6 +6,7 @@
 //! messages through its link: [`Engine::deliver`].
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -20,7 +21,7 @@ use super::sessions::{Asked, Busy, SessionKey};
 use crate::commands::SessionHandler;
 use crate::dispatch::Dispatched;
 use crate::group::{Group, GroupId};
-use crate::net::session::{Client, Next, Relay, Session, Unblock};
+use crate::net::session::{Client, Next, Relay, Session, UNBLOCKED, Unblock};
 use crate::pubsub::Kind;
 use crate::server::Server;
 use crate::txn::CommandError;
@@ -288,16 +289,9 @@ impl Engine {
         match next {
             Ok(Next::Continue | Next::Close) => {}
             Ok(Next::Work(work)) => return self.work(asked, d, work),
-            Ok(Next::Wait(over)) => {
-                let over = Box::pin(async move {
-                    over.await;
-                    None
-                });
-                return self.wait(asked, d, over);
-            }
-            Ok(Next::Answer(number)) => {
-                let number = Box::pin(async move { Some(number.await) });
-                return self.wait(asked, d, number);
+            Ok(Next::Wait(over)) => return self.wait(asked, d, over),
+            Ok(Next::Answer { over, number }) => {
+                return self.wait_for_number(asked, d, over, number);
             }
             Ok(Next::Sync { .. }) => self.fail_read("ERR a session of a link is no replica"),
             Err(error) => self.fail_read(&error.to_string()),
@@ -342,15 +336,24 @@ impl Engine {
         self.reply.ok();
     }
 
-    /// CLIENT UNBLOCK request [TIMEOUT | ERROR]
+    /// CLIENT UNBLOCK (request | WAIT) [TIMEOUT | ERROR]
     fn unblock(&mut self, asked: &Asked) -> Result<Next, CommandError> {
         let args: Args<'_> = self.request.get(0);
         let how = match args.try_get(3) {
             Some(word) if word.eq_ignore_ascii_case(b"error") => Unblock::Error,
             _ => Unblock::TimeOut,
         };
-        let request = parse_u64(args.get(2)).ok_or(CommandError::SYNTAX)?;
-        let unblocked = self.waiting.unblock(asked.session, request, how);
+        let unblocked = match args.get(2) {
+            what if what.eq_ignore_ascii_case(b"wait") => {
+                let own = &self.sessions.get(asked.session).own;
+                own.as_ref()
+                    .is_some_and(|own| own.session.client.unblock(how))
+            }
+            request => {
+                let request = parse_u64(request).ok_or(CommandError::SYNTAX)?;
+                self.waiting.unblock(asked.session, request, how)
+            }
+        };
         self.reply.integer(i64::from(unblocked));
         Ok(Next::Continue)
     }
@@ -373,21 +376,53 @@ impl Engine {
         false
     }
 
-    /// Answers once `over` is; a number that it brings is the reply.
+    /// Answers with what is in the reply, once `over` is.
     fn wait(
         &mut self,
         asked: &Asked,
         d: Dispatched,
-        over: std::pin::Pin<Box<dyn Future<Output = Option<i64>>>>,
+        over: Pin<Box<dyn Future<Output = ()>>>,
     ) -> bool {
         self.set_busy(asked, Busy::Blocking);
         let mut report = Reporter::new(&self.pool, *asked);
-        let mut reply = std::mem::take(&mut self.reply);
+        let reply = std::mem::take(&mut self.reply);
         tokio::task::spawn_local(async move {
-            if let Some(number) = over.await {
-                reply.integer(number);
-            }
+            over.await;
             report.send(answered(d, Instant::now(), reply));
+        });
+        false
+    }
+
+    /// Answers with a number, once `over` is or the client is unblocked. Its lane
+    /// goes on meanwhile: CLIENT UNBLOCK comes by the same one.
+    fn wait_for_number(
+        &mut self,
+        asked: &Asked,
+        d: Dispatched,
+        over: Pin<Box<dyn Future<Output = ()>>>,
+        number: Box<dyn Fn() -> i64>,
+    ) -> bool {
+        let client = self.own(asked.session).session.client.clone();
+        let mut report = Reporter::new(&self.pool, *asked);
+        let mut reply = std::mem::take(&mut self.reply);
+        client.begin_blocked();
+        tokio::task::spawn_local(async move {
+            // Both only tell that it is over: the number is taken afterwards.
+            let how = tokio::select! {
+                () = over => Unblock::TimeOut,
+                how = client.unblocked() => how,
+            };
+            client.end_blocked();
+            let failed = how == Unblock::Error;
+            match failed {
+                true => reply.error(UNBLOCKED),
+                false => reply.integer(number()),
+            }
+            report.send(Work::Waited {
+                command: d.spec.id.index(),
+                failed,
+                reply,
+            });
         });
         false
     }

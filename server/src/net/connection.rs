@@ -537,7 +537,7 @@ impl Connection {
                 self.flush().await?;
                 return Err(End::Closed);
             }
-            Ok(Next::Answer(answer)) => self.wait_answer(answer).await?,
+            Ok(Next::Answer { over, number }) => self.wait_answer(over, number).await?,
             Ok(Next::Sync { psync }) => return Box::pin(self.sync(psync)).await,
             Ok(Next::Wait(wait)) => {
                 self.flush().await?;

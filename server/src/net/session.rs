@@ -107,6 +107,9 @@ pub enum Unblock {
     Demoted,
 }
 
+/// What [`Unblock::Error`] answers.
+pub(crate) const UNBLOCKED: &str = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
+
 /// Names that a client gave itself.
 #[derive(Default, Clone)]
 pub struct Labels {
@@ -394,8 +397,11 @@ pub enum Next {
     Close,
     /// Run off the network threads; the closure writes the reply.
     Work(Box<dyn FnOnce(&mut ReplyWriter) + Send>),
-    /// Answer with a number, later.
-    Answer(Pin<Box<dyn Future<Output = i64>>>),
+    /// Answer with a number, later: once the future is over, or the client is unblocked.
+    Answer {
+        over: Pin<Box<dyn Future<Output = ()>>>,
+        number: Box<dyn Fn() -> i64>,
+    },
     /// Become a replica's connection.
     Sync {
         psync: bool,

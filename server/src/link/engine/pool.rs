@@ -50,6 +50,12 @@ pub(in crate::link) enum Work {
         failed: bool,
         reply: ReplyWriter,
     },
+    /// The same of a command that has waited (WAIT), and kept no lane.
+    Waited {
+        command: usize,
+        failed: bool,
+        reply: ReplyWriter,
+    },
     /// A read that only the writer can answer.
     ByWriter(Bytes),
     /// A read whose reply is to leave in pieces.

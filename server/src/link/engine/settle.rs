@@ -17,10 +17,9 @@ use crate::group::{Group, SlotVerdict};
 use crate::link::sessions::{Asked, Busy, Held};
 use crate::link::waiting::{Woken, wait};
 use crate::net::dispatched;
-use crate::net::session::Unblock;
+use crate::net::session::{UNBLOCKED, Unblock};
 
 const UNKNOWN: &str = "UNKNOWN the outcome of the command is not known; it may have been executed";
-const UNBLOCKED: &str = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
 
 impl Engine {
     pub(super) fn settle(&mut self, id: usize) {
@@ -197,6 +196,11 @@ impl Engine {
     pub(super) fn on_report(&mut self, Report { asked, work }: Report) {
         let work = match work {
             Work::Part(reply) => return self.send_part(&asked, reply),
+            Work::Waited {
+                command,
+                failed,
+                reply,
+            } => return self.on_answered(&asked, (command, 0, failed), reply),
             work => self.end_pieces(&asked, work),
         };
         self.set_busy(&asked, Busy::Idle);
@@ -210,14 +214,8 @@ impl Engine {
                 command,
                 nanos,
                 failed,
-                mut reply,
-            } => {
-                self.count_error(failed, &reply);
-                self.server.stats.ran(command, nanos, failed);
-                std::mem::swap(&mut self.reply, &mut reply);
-                self.deliver(asked.session);
-                self.answer(&asked, ReplyClass::Ok);
-            }
+                reply,
+            } => self.on_answered(&asked, (command, nanos, failed), reply),
             Work::ByWriter(wire) => {
                 let asked = Asked {
                     by_writer: true,
@@ -233,9 +231,19 @@ impl Engine {
                 one,
             } => self.read_large(asked, d, handler, &group, one),
             Work::CutShort(line) => self.answer_line(&asked, ReplyClass::Unknown, line),
-            Work::Fetched | Work::Part(_) => {}
+            Work::Fetched | Work::Part(_) | Work::Waited { .. } => {}
             Work::Broken => self.answer_error(&asked, b"ERR internal error"),
         }
         self.list(asked.session, asked.lane);
+    }
+
+    /// A command has its reply; `ran` is what the statistics are told of it.
+    fn on_answered(&mut self, asked: &Asked, ran: (usize, u64, bool), mut reply: ReplyWriter) {
+        let (command, nanos, failed) = ran;
+        self.count_error(failed, &reply);
+        self.server.stats.ran(command, nanos, failed);
+        std::mem::swap(&mut self.reply, &mut reply);
+        self.deliver(asked.session);
+        self.answer(asked, ReplyClass::Ok);
     }
 }

@@ -234,6 +234,31 @@ fn a_waiting_command_is_announced_and_can_be_unblocked() {
 }
 
 #[test]
+fn a_wait_for_replicas_keeps_no_lane_and_can_be_unblocked() {
+    test(async |dir| {
+        let bench = Bench::start(dir).await;
+        let mut link = bench.link().await;
+        for (how, reply) in [
+            ("TIMEOUT", ":0\r\n"),
+            (
+                "ERROR",
+                "-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n",
+            ),
+        ] {
+            let wait = ask_node(&mut link, 0, "WAIT 1 0");
+            let unblock = format!("CLIENT UNBLOCK WAIT {how}");
+            let wrong = ask_node(&mut link, 1, &unblock);
+            assert_eq!(link.ok(wrong).await, ":0\r\n", "another session's");
+            let right = ask_node(&mut link, 0, &unblock);
+            assert_eq!(link.ok(right).await, ":1\r\n");
+            assert_eq!(link.ok(wait).await, reply);
+            let late = ask_node(&mut link, 0, &unblock);
+            assert_eq!(link.ok(late).await, ":0\r\n");
+        }
+    });
+}
+
+#[test]
 fn what_a_session_reads_with_track_is_invalidated() {
     test(async |dir| {
         let bench = Bench::start(dir).await;

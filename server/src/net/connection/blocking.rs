@@ -17,7 +17,7 @@ use super::{Connection, End, Pace};
 use crate::group::Group;
 use crate::group::blocked::{Release, Waiter};
 use crate::group::submission::QueuedCommand;
-use crate::net::session::{Client, Unblock};
+use crate::net::session::{Client, UNBLOCKED, Unblock};
 use crate::server::Server;
 use crate::txn::ErrorCode;
 
@@ -26,7 +26,6 @@ const MAX_READ_AHEAD: usize = 1 << 20;
 /// How often a waiter in a cluster looks whether its slot is still here.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-const UNBLOCKED: &str = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
 const DEMOTED: &str = "UNBLOCKED force unblock from blocking operation, instance state changed \
                        (master -> replica?)";
 
@@ -119,7 +118,8 @@ impl Connection {
     /// is blocked.
     pub(super) async fn wait_answer(
         &mut self,
-        mut answer: Pin<Box<dyn Future<Output = i64>>>,
+        mut over: Pin<Box<dyn Future<Output = ()>>>,
+        number: Box<dyn Fn() -> i64>,
     ) -> Result<(), End> {
         self.flush().await?;
         let client = self.session.client.clone();
@@ -130,15 +130,18 @@ impl Connection {
             // Every branch only tells why to stop; a cancelled read has taken nothing.
             tokio::select! {
                 biased;
-                number = &mut answer => {
-                    self.out.integer(number);
+                () = &mut over => {
+                    self.out.integer(number());
                     return Ok(());
                 }
                 () = client.killed() => return Err(End::Closed),
                 how = client.unblocked() => {
                     match how {
-                        Unblock::TimeOut => self.out.integer(0),
-                        Unblock::Error => self.out.error(UNBLOCKED),
+                        Unblock::TimeOut => self.out.integer(number()),
+                        Unblock::Error => {
+                            self.session.server.stats.error_reply(UNBLOCKED);
+                            self.out.error(UNBLOCKED);
+                        }
                         Unblock::Demoted => {
                             self.out.error(DEMOTED);
                             self.flush().await?;
