@@ -32,7 +32,9 @@ pub(crate) fn all(to: &mut Connection, spec: &CommandSpec, args: Args<'_>, join:
             _ => wire(args),
         };
         let step = send_to_nodes(to, wire, false, join, silent);
-        to.client.state.borrow_mut().waits_for_replicas = spec.id == id::WAIT;
+        if spec.id == id::WAIT {
+            to.client.begin_waiting_for_replicas();
+        }
         step
     })
 }

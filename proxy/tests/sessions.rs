@@ -3,7 +3,7 @@
 
 mod support;
 
-use cairn_protocol::link::Push;
+use cairn_protocol::link::{Push, ReplyClass};
 use support::{Act, Cluster, command, until};
 
 const MESSAGE: &[u8] = b">3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$1\r\nm\r\n";
@@ -261,4 +261,41 @@ fn a_pause_of_writes_holds_writes_and_is_ended_at_once() {
     });
     other.ask("CLIENT UNPAUSE", "+OK\r\n");
     writer.expect("+OK\r\n");
+}
+
+/// Regression: UNBLOCK knew clients alone that wait for their keys.
+#[test]
+fn a_client_that_waits_for_replicas_can_be_unblocked() {
+    let cluster = Cluster::start();
+    let (mut waiter, mut other) = (cluster.client(), cluster.client());
+    waiter.send(command("CLIENT ID"));
+    let id = waiter.line()[1..].to_owned();
+    cluster.nodes[0].script(|asked| match asked.name() == "WAIT" {
+        true => Act::Keep,
+        false => Act::Run,
+    });
+    cluster.nodes[1].script(|asked| match asked.name() == "WAIT" {
+        true => Act::Say(b":2\r\n"),
+        false => Act::Run,
+    });
+    for (how, reply) in [
+        ("TIMEOUT", ":1\r\n"),
+        (
+            "ERROR",
+            "-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n",
+        ),
+    ] {
+        waiter.send(command("WAIT 2 0"));
+        let asked = cluster.nodes[0].kept("WAIT");
+        let unblock = format!("CLIENT UNBLOCK {id} {how}");
+        other.ask(&unblock, ":1\r\n");
+        let told = format!("CLIENT UNBLOCK WAIT {how}");
+        until("the node is told", || {
+            let all = cluster.nodes[0].executed();
+            all.iter().any(|a| a.args.join(&b' ') == told.as_bytes())
+        });
+        cluster.nodes[0].end(asked.request, ReplyClass::Ok, reply.as_bytes());
+        waiter.expect(reply);
+        other.ask(&unblock, ":0\r\n");
+    }
 }

@@ -309,6 +309,9 @@ fn complete<'a>(thread: &Thread, state: &mut ClientState, call: &Call, reply: im
     if let Some(done) = state.complete(call.seq, call.part, reply) {
         timing::finished(thread, &call.client.info, done, &call.wire);
     }
+    if state.ends_wait_for_replicas() {
+        call.client.info.end_waiting();
+    }
 }
 
 /// A read whose answer got lost may be asked again, unless a write that came

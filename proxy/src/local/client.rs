@@ -261,7 +261,7 @@ fn switch(to: &mut Connection, args: Args<'_>) {
 
 /// CLIENT UNBLOCK client-id [TIMEOUT | ERROR]
 ///
-/// Replies with 1 if that client's request was waiting for its keys.
+/// Replies with 1 if that client's request was waiting for its keys, or for replicas.
 fn unblock(to: &mut Connection, args: Args<'_>) {
     let fail = match args.try_get(3) {
         _ if args.len() > 4 => {

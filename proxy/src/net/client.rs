@@ -72,8 +72,8 @@ pub(crate) struct ClientState {
     pub version: Version,
     pub listening: Listening,
     pub tracking: Option<Tracking>,
-    /// The last request waits for replicas, for as long as it likes.
-    pub waits_for_replicas: bool,
+    /// The one request that is unanswered waits for replicas, for as long as it likes.
+    waits_for_replicas: bool,
     /// Replies go here instead of to the client: they are parts of one.
     captured: Option<ReplyWriter>,
     in_pieces: Vec<InPieces>,
@@ -190,6 +190,15 @@ impl Client {
         self.info.begin_waiting();
     }
 
+    /// A WAIT was asked last; it may be answered already.
+    pub fn begin_waiting_for_replicas(&self) {
+        let mut state = self.state.borrow_mut();
+        if state.outstanding() > 0 {
+            state.waits_for_replicas = true;
+            self.info.begin_waiting();
+        }
+    }
+
     /// It does not, or not there.
     pub fn end_waiting(&self) {
         if self.waits.borrow_mut().take().is_some() {
@@ -280,6 +289,9 @@ impl Client {
             let mut state = self.state.borrow_mut();
             state.closed = true;
             state.queue.clear();
+            if state.ends_wait_for_replicas() {
+                self.info.end_waiting();
+            }
             state.out = ReplyWriter::default();
             state.listening = Listening::default();
             state.tracking = None;
@@ -397,6 +409,16 @@ impl ClientState {
         self.queue.len() == 1 && self.queue.front().is_some_and(blocking)
     }
 
+    /// Whether a WAIT is under way.
+    pub fn waits_for_replicas(&self) -> bool {
+        self.waits_for_replicas
+    }
+
+    /// Whether a WAIT is over; says so once.
+    pub fn ends_wait_for_replicas(&mut self) -> bool {
+        self.queue.is_empty() && std::mem::take(&mut self.waits_for_replicas)
+    }
+
     /// Gives a request that several calls answer its place.
     pub fn expect_parts(&mut self, merge: Merge, silent: bool, timed: Option<Timed>) -> u64 {
         self.enqueue(silent, Kind::Merge(Box::new(merge)), timed)
@@ -425,7 +447,6 @@ impl ClientState {
     }
 
     fn enqueue(&mut self, silent: bool, kind: Kind, timed: Option<Timed>) -> u64 {
-        self.waits_for_replicas = false;
         self.queue.push_back(Entry {
             silent,
             kind,

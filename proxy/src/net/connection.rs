@@ -10,6 +10,7 @@ use super::registry::{ClientInfo, Stats};
 use super::thread::Thread;
 use crate::config::Settings;
 use crate::dispatch::{self, Step};
+use crate::route::Lane;
 use crate::timing::Timed;
 use crate::transaction::{self, Exec, Multi, Watching};
 use crate::{nodes, pubsub, replica, scripts};
@@ -284,12 +285,20 @@ impl Connection {
         self.paused = left.map(|left| Box::pin(tokio::time::sleep(left.min(PAUSE_LOOK))));
     }
 
-    /// CLIENT UNBLOCK: has the node end the wait of this client's request.
+    /// CLIENT UNBLOCK: has the nodes end the wait of this client's request.
     fn end_wait(&self, fail: bool) {
+        let how: &[u8] = if fail { b"ERROR" } else { b"TIMEOUT" };
+        if self.client.state.borrow().waits_for_replicas() {
+            let wire = nodes::command(&[b"CLIENT", b"UNBLOCK", b"WAIT", how]);
+            let waits = |lane: &Lane| self.client.state.borrow().unanswered(*lane) > 0;
+            for lane in self.thread.node_lanes(false).into_iter().filter(waits) {
+                pubsub::detached(&self.thread, &self.client, lane, wire.clone());
+            }
+            return;
+        }
         let Some((link, request)) = self.client.waiting() else {
             return;
         };
-        let how: &[u8] = if fail { b"ERROR" } else { b"TIMEOUT" };
         let request = request.to_string();
         let wire = nodes::command(&[b"CLIENT", b"UNBLOCK", request.as_bytes(), how]);
         let lane = self.thread.routes.borrow().lane_of_node(link.address());

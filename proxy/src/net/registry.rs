@@ -77,7 +77,7 @@ pub(crate) struct Labels {
     pub resp3: bool,
 }
 
-/// It waits for no keys.
+/// It waits for neither keys nor replicas.
 const AWAKE: u8 = 0;
 const WAITS: u8 = 1;
 const TO_TIME_OUT: u8 = 2;
@@ -120,7 +120,7 @@ impl ClientInfo {
         self.channels_lost.load(Acquire) && self.channels_lost.swap(false, AcqRel)
     }
 
-    /// Its request waits for its keys.
+    /// Its request waits for its keys, or for replicas.
     pub fn begin_waiting(&self) {
         self.blocked.store(WAITS, Release);
         self.all_blocked.fetch_add(1, Relaxed);
