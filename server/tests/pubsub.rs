@@ -266,6 +266,24 @@ fn a_client_without_replies_still_gets_messages() {
     assert_eq!(a.next(), "+OK");
 }
 
+/// Regression: what a subscriber may not ask for was run if it wanted no replies.
+#[test]
+fn a_subscriber_without_replies_is_refused_all_the_same() {
+    let server = Server::start(&[]);
+    let (mut a, mut p) = (server.connect(), server.connect());
+    a.send(&["CLIENT REPLY OFF", "SUBSCRIBE x"]);
+    assert_eq!(a.next(), "*3 $9 subscribe $1 x :1");
+    a.send(&["SET k v", "CLIENT REPLY ON", "PING", "PSUBSCRIBE y"]);
+    assert_eq!(a.next(), "*3 $10 psubscribe $1 y :2");
+    assert_eq!(p.ask("PUBLISH x hi"), ":1");
+    assert_eq!(a.next(), "*3 $7 message $1 x $2 hi");
+    assert_eq!(p.ask("GET k"), "$-1");
+    a.send(&["UNSUBSCRIBE", "PUNSUBSCRIBE", "CLIENT REPLY ON"]);
+    assert_eq!(a.next(), "*3 $11 unsubscribe $1 x :1");
+    assert_eq!(a.next(), "*3 $12 punsubscribe $1 y :0");
+    assert_eq!(a.next(), "+OK");
+}
+
 #[test]
 fn keyspace_events_of_the_chosen_classes_are_published() {
     let server = Server::start(&["--notify-keyspace-events", "KEA"]);

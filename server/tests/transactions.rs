@@ -131,6 +131,29 @@ fn errors_in_a_transaction_are_those_of_redis() {
     ]);
 }
 
+/// Regression: without an open transaction a refused EXEC was any refused command.
+#[test]
+fn a_refused_exec_says_what_it_discards_and_ends_all_watches() {
+    let refused = "-EXECABORT Transaction discarded because of: ";
+    let wrong = format!("{refused}wrong number of arguments for 'exec' command\r\n");
+    let denied =
+        format!("{refused}NOPERM this user has no permissions to run the 'exec' command\r\n");
+    both(&[
+        (0, "WATCH a", OK),
+        (0, "EXEC x", wrong.as_str()),
+        (1, "SET a 1", OK),
+        (0, "MULTI", OK),
+        (0, "GET a", QUEUED),
+        (0, "EXEC", "*1\r\n$1\r\n1\r\n"),
+        (0, "ACL SETUSER ann on nopass ~* +@all -exec", OK),
+        (1, "AUTH ann x", OK),
+        (1, "EXEC", denied.as_str()),
+        (1, "MULTI", OK),
+        (1, "EXEC", denied.as_str()),
+        (1, "DISCARD", "-ERR DISCARD without MULTI\r\n"),
+    ]);
+}
+
 #[test]
 fn watched_keys_that_change_refuse_the_exec() {
     both(&[

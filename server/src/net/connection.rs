@@ -307,20 +307,20 @@ impl Connection {
         {
             dispatched = Err(line.to_vec());
         }
+        if let Ok(d) = &dispatched
+            && let Some(line) = self.session.refused_to_subscriber(d.spec)
+        {
+            dispatched = Err(line);
+        }
         if let Err(line) = &mut dispatched {
             self.count_rejected(request);
-            if self.session.multi.is_some() {
-                self.refuse_in_multi(request, line);
-            }
+            // What an EXEC would end is there by then.
+            self.submit().await?;
+            self.refuse_in_multi(request, line);
         }
         if self.session.reply_mode != ReplyMode::On {
             return self.execute_quietly(request, dispatched).await;
         }
-        let dispatched =
-            dispatched.and_then(|d| match self.session.refused_to_subscriber(d.spec) {
-                Some(line) => Err(line),
-                None => Ok(d),
-            });
         match dispatched {
             Ok(d) if self.session.server.pause.is_on() => {
                 self.wait_out_pause(request, &d).await?;
@@ -736,7 +736,8 @@ impl Connection {
 }
 
 impl Connection {
-    /// What a refused command does to the open transaction.
+    /// What a refused command does to the open transaction. An EXEC says that it
+    /// discards it, and ends all watches, even if there is none.
     fn refuse_in_multi(&mut self, request: usize, line: &mut Vec<u8>) {
         match resolve(&self.requests.get(request)) {
             Resolved::Command(spec) if spec.id == id::EXEC => {
