@@ -1,7 +1,17 @@
-//! Commands as people are shown them: MONITOR's line.
+//! MONITOR: commands as people are shown them, and what those may ask for.
 
 use std::fmt::{Display, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::command::{CommandSpec, Flags};
+
+/// What a client that monitors is told when it asks for anything that is about keys:
+/// Redis takes it for a replica. `None`: it may.
+pub fn refused_to_monitor(spec: &CommandSpec) -> Option<&'static str> {
+    let about_keys = Flags::READONLY | Flags::WRITE | Flags::MAY_REPLICATE;
+    let refused = spec.flags.intersects(about_keys);
+    refused.then_some("ERR Replica can't interact with the keyspace")
+}
 
 /// One command as MONITOR shows it: `1339518083.107412 [0 127.0.0.1:60866] "get" "k"`.
 ///

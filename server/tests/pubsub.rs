@@ -473,6 +473,19 @@ fn the_tracking_table_is_kept_to_its_limit() {
 }
 
 #[test]
+fn a_client_that_monitors_reaches_no_keys() {
+    let server = Server::start(&[]);
+    let mut m = server.connect();
+    assert_eq!(m.ask("MONITOR"), "+OK");
+    for line in ["GET k", "SET k v", "PUBLISH c m", "DBSIZE", "EVAL x 0"] {
+        let refused = "-ERR Replica can't interact with the keyspace";
+        assert_eq!(m.ask(line), refused, "{line}");
+    }
+    assert_eq!(m.ask("RESET"), "+RESET");
+    assert_eq!(m.ask("GET k"), "$-1");
+}
+
+#[test]
 fn monitor_shows_commands_and_hides_secrets() {
     let server = Server::start(&[]);
     let (mut m, mut c) = (server.connect(), server.connect());

@@ -312,6 +312,11 @@ impl Connection {
         {
             dispatched = Err(line);
         }
+        if let Ok(d) = &dispatched
+            && let Some(line) = self.session.refused_to_monitor(d.spec)
+        {
+            dispatched = Err(line);
+        }
         if let Err(line) = &mut dispatched {
             self.count_rejected(request);
             // What an EXEC would end is there by then.

@@ -12,6 +12,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use cairn_protocol::acl::{Account, Context, Subject};
 use cairn_protocol::command::{CommandSpec, id, subscriber_error};
+use cairn_protocol::monitor::refused_to_monitor;
 use cairn_protocol::resp::{ReplyWriter, Version};
 use futures::task::AtomicWaker;
 use parking_lot::Mutex;
@@ -593,6 +594,13 @@ impl Session {
                 | id::RESET
         );
         (!allowed).then(|| subscriber_error(spec).into_bytes())
+    }
+
+    /// What a client is told that monitors, and asks for what is in keys.
+    pub(super) fn refused_to_monitor(&self, spec: &CommandSpec) -> Option<Vec<u8>> {
+        let monitors = self.client.monitoring.load(Ordering::Relaxed);
+        let refused = monitors.then(|| refused_to_monitor(spec)).flatten();
+        refused.map(|line| line.as_bytes().to_vec())
     }
 
     /// Chooses the database of the commands that follow.
