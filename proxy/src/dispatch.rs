@@ -126,12 +126,13 @@ pub(crate) fn route(spec: &CommandSpec) -> Routing {
     ROUTES[spec.id.index()]
 }
 
-/// What a refused command does to the open transaction. An EXEC ends it, and says so.
+/// What a refused command does to the open transaction. An EXEC says that it
+/// discards it, and ends all watches, even if there is none.
 fn refuse_in_multi(to: &mut Connection, args: Args<'_>, line: &mut Vec<u8>) {
     match command::resolve(&args) {
         Resolved::Command(spec) if spec.id == id::EXEC => {
-            let open = to.session.multi.take().is_some();
-            if open && !line.starts_with(b"EXECABORT ") {
+            transaction::discard(to);
+            if !line.starts_with(b"EXECABORT ") {
                 line.splice(..0, *b"EXECABORT Transaction discarded because of: ");
             }
         }
@@ -156,12 +157,16 @@ fn check(to: &Connection, args: Args<'_>) -> Result<&'static CommandSpec, Vec<u8
         Resolved::Command(_) if !may_run(to) && !open => {
             Err(b"NOAUTH Authentication required.".to_vec())
         }
+        Resolved::Command(spec)
+            if to.session.multi.is_some() && spec.flags.contains(Flags::NO_MULTI) =>
+        {
+            Err(b"ERR Command not allowed inside a transaction".to_vec())
+        }
         Resolved::Command(spec) => {
             check_rights(to, spec, args)?;
-            match pubsub::refused_to_subscriber(to, spec) {
-                Some(line) => Err(line),
-                None => Ok(spec),
-            }
+            let refused = pubsub::refused_to_subscriber(to, spec);
+            let refused = refused.or_else(|| monitor::refused(to, spec));
+            refused.map_or(Ok(spec), Err)
         }
     }
 }

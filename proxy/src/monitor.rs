@@ -67,6 +67,13 @@ pub(crate) fn show(to: &Connection, spec: &CommandSpec, args: Args<'_>) {
     }
 }
 
+/// What a client that monitors is told that asks for what is in keys.
+pub(crate) fn refused(to: &Connection, spec: &CommandSpec) -> Option<Vec<u8>> {
+    let monitors = to.client.info.monitoring.load(Relaxed);
+    let refused = monitors.then(|| monitor::refused_to_monitor(spec));
+    refused.flatten().map(|line| line.as_bytes().to_vec())
+}
+
 /// Whether a node's line shows what a script called:
 /// `+1339518083.107412 [0 lua] "get" "k"`.
 pub(crate) fn is_of_script(line: &[u8]) -> bool {

@@ -17,9 +17,7 @@ use crate::scripts::Sha;
 use crate::{local, merge, nodes, pubsub, scripts, timing};
 use bytes::{Bytes, BytesMut};
 use cairn_protocol::acl::{Context, Denied, User};
-use cairn_protocol::command::{
-    self, CommandId, CommandSpec, Flags, Resolved, Routing, Session, id,
-};
+use cairn_protocol::command::{self, CommandId, CommandSpec, Resolved, Routing, Session, id};
 use cairn_protocol::resp::number::parse_i64;
 use cairn_protocol::resp::{Args, Limits, RequestParser, Requests, encode_request};
 use std::collections::BTreeSet;
@@ -153,14 +151,18 @@ pub(crate) fn serve(to: &mut Connection, spec: &'static CommandSpec, args: Args<
             to.session.multi = Some(Box::new(Multi::new(to.session.account.user())));
             to.reply.ok();
         }
-        id::DISCARD if to.session.multi.take().is_none() => {
+        id::DISCARD if to.session.multi.is_none() => {
             to.reply.error("ERR DISCARD without MULTI");
         }
         id::WATCH if to.session.multi.is_some() => {
             to.reply.error("ERR WATCH inside MULTI is not allowed");
         }
         id::WATCH => return watch(to, spec, args),
-        // DISCARD, UNWATCH
+        id::DISCARD => {
+            discard(to);
+            to.reply.ok();
+        }
+        // UNWATCH
         _ => {
             unwatch(to);
             to.reply.ok();
@@ -194,6 +196,13 @@ fn watch(to: &mut Connection, spec: &'static CommandSpec, args: Args<'_>) -> Ste
     }
     watching.count += 1;
     forward(to, spec, args, Lane::slot(slot))
+}
+
+/// Ends the transaction, if one is open, and all watches.
+pub(crate) fn discard(to: &mut Connection) {
+    to.session.multi = None;
+    unwatch(to);
+    show_queued(to);
 }
 
 /// Has the node forget what is watched, behind all that was sent there.
@@ -235,9 +244,6 @@ fn try_queue(
 ) -> Result<(), String> {
     let watched = to.session.watching.map(|watching| watching.slot);
     let multi = to.session.multi.as_mut().expect("a transaction is open");
-    if spec.flags.contains(Flags::NO_MULTI) {
-        return Err("ERR Command not allowed inside a transaction".to_owned());
-    }
     if !multi.has_room(args) {
         return Err("ERR the transaction is too large".to_owned());
     }

@@ -247,6 +247,16 @@ fn a_client_must_know_the_password() {
     let mut client = cluster.client();
     client.ask("GET foo", "-NOAUTH Authentication required.\r\n");
     client.ask(
+        "EXEC",
+        "-EXECABORT Transaction discarded because of: NOAUTH Authentication required.\r\n",
+    );
+    client.ask(
+        "HELLO 3",
+        "-NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO \
+         AUTH <user> <pass> option can be used to authenticate the client and select the RESP \
+         protocol version at the same time\r\n",
+    );
+    client.ask(
         "AUTH no",
         "-WRONGPASS invalid username-password pair or user is disabled.\r\n",
     );
@@ -329,4 +339,26 @@ fn hello_looks_at_its_options_in_their_order() {
         "CLIENT UNBLOCK 1 ERROR x",
         "-ERR unknown subcommand or wrong number of arguments for 'UNBLOCK'. Try CLIENT HELP.\r\n",
     );
+}
+
+/// Regression: clients were listed once and by their ids, a CLIENT REPLY that was wrong
+/// left the SKIP before it for the next command, and CLIENT PAUSE had a line of its own.
+#[test]
+fn client_subcommands_answer_as_those_of_redis() {
+    let cluster = Cluster::start();
+    let mut client = cluster.client();
+    client.ask(
+        "CLIENT PAUSE 1 ALL x",
+        "-ERR unknown subcommand or wrong number of arguments for 'PAUSE'. Try CLIENT HELP.\r\n",
+    );
+    client.send(command("CLIENT REPLY SKIP"));
+    client.send(command("CLIENT REPLY MAYBE"));
+    client.ask("PING", "+PONG\r\n");
+    client.send(command("CLIENT ID"));
+    let id = client.line()[1..].to_owned();
+    client.send(command(&format!("CLIENT LIST ID {id} 0 {id}")));
+    let len: usize = client.line()[1..].parse().expect("a bulk string");
+    let listed = client.take(len + 2);
+    let mine = listed.matches(&format!("id={id} addr=")).count();
+    assert_eq!(mine, 2, "{listed}");
 }

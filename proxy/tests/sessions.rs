@@ -145,6 +145,32 @@ fn exec_says_how_many_watches_it_depends_on() {
     client.ask("EXEC", "*1\r\n+OK\r\n");
 }
 
+/// Regression: what was watched stayed so, and without MULTI nothing was said of EXEC.
+#[test]
+fn a_refused_exec_says_what_it_discards_and_ends_all_watches() {
+    let cluster = Cluster::start();
+    let mut client = cluster.client();
+    for open in [false, true] {
+        client.ask("WATCH bar", "+OK\r\n");
+        if open {
+            client.ask("MULTI", "+OK\r\n");
+        }
+        client.ask(
+            "EXEC x",
+            "-EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' \
+             command\r\n",
+        );
+        let forgotten = || {
+            let all = cluster.nodes[0].executed();
+            all.iter().filter(|asked| asked.name() == "UNWATCH").count()
+        };
+        until("the node forgets them", || {
+            forgotten() == 1 + usize::from(open)
+        });
+        client.ask("DISCARD", "-ERR DISCARD without MULTI\r\n");
+    }
+}
+
 #[test]
 fn what_is_for_other_nodes_follows_a_transaction_that_was_executed() {
     let cluster = Cluster::start();
@@ -247,6 +273,16 @@ fn a_monitor_sees_the_commands_of_all_clients() {
     monitor.ask("MONITOR", "+OK\r\n");
     client.ask("SET foo 1", "+OK\r\n");
     assert!(monitor.line().ends_with(r#"] "SET" "foo" "1""#));
+}
+
+#[test]
+fn a_client_that_monitors_reaches_no_keys() {
+    let cluster = Cluster::start();
+    let mut client = cluster.client();
+    client.ask("MONITOR", "+OK\r\n");
+    let refused = "-ERR Replica can't interact with the keyspace\r\n";
+    client.ask("GET bar", refused).ask("SET foo 1", refused);
+    client.ask("RESET", "+RESET\r\n").ask("GET bar", "$-1\r\n");
 }
 
 #[test]

@@ -129,6 +129,18 @@ fn exec_does_nothing_after_a_command_that_was_not_permitted() {
 }
 
 #[test]
+fn what_no_transaction_may_hold_is_said_before_rights_are_looked_at() {
+    let cluster = Cluster::start();
+    cluster.set_users(1, &["user ann on nopass ~* -@all +multi"]);
+    let mut client = cluster.client();
+    client.ask("AUTH ann x", "+OK\r\n").ask("MULTI", "+OK\r\n");
+    client.ask("SAVE", "-ERR Command not allowed inside a transaction\r\n");
+    let denied = format!("{}exec' command\r\n", &NO_COMMAND[1..]);
+    let denied = format!("-EXECABORT Transaction discarded because of: {denied}");
+    client.ask("EXEC", &denied).ask("EXEC", &denied);
+}
+
+#[test]
 fn deleted_users_are_disconnected_and_changed_ones_obey() {
     let cluster = Cluster::start();
     cluster.set_users(

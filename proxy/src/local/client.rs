@@ -79,24 +79,27 @@ pub(super) fn set_name(to: &mut Connection, name: &[u8]) -> bool {
 
 /// CLIENT LIST [TYPE type] [ID id [id ...]]
 fn list(to: &mut Connection, args: Args<'_>) {
-    let all = to.thread.shared.registry.all();
-    let chosen: Vec<Arc<ClientInfo>> = match args.try_get(2) {
-        None => all,
+    let registry = &to.thread.shared.registry;
+    let mut chosen: Vec<Arc<ClientInfo>> = Vec::new();
+    match args.try_get(2) {
+        None => chosen = registry.all(),
         Some(option) if is(option, "id") && args.len() > 3 => {
-            let ids: Option<Vec<i64>> = args.slice_from(3).iter().map(parse_i64).collect();
-            let Some(ids) = ids else {
-                return to.reply.error("ERR Invalid client ID");
-            };
-            all.into_iter()
-                .filter(|info| ids.contains(&(info.id as i64)))
-                .collect()
+            for id in args.slice_from(3).iter().map(parse_i64) {
+                let Some(id) = id else {
+                    return to.reply.error("ERR Invalid client ID");
+                };
+                chosen.extend(registry.find(id as u64));
+            }
         }
         Some(option) if is(option, "type") && args.len() == 4 => match Kind::read(args.get(3)) {
-            Ok(kind) => all.into_iter().filter(|info| kind.is_of(info)).collect(),
+            Ok(kind) => {
+                chosen = registry.all();
+                chosen.retain(|info| kind.is_of(info));
+            }
             Err(text) => return to.reply.error(text),
         },
         Some(_) => return to.reply.error("ERR syntax error"),
-    };
+    }
     let mut text = Vec::new();
     for info in chosen {
         text.extend_from_slice(&info.line());
@@ -288,7 +291,10 @@ fn unblock(to: &mut Connection, args: Args<'_>) {
 /// CLIENT PAUSE timeout [WRITE | ALL], of this proxy's clients.
 fn pause(to: &mut Connection, args: Args<'_>) {
     let all = match args.try_get(3) {
-        _ if args.len() > 4 => return to.reply.error("ERR syntax error"),
+        _ if args.len() > 4 => {
+            let line = subcommand_syntax_error(id::CLIENT_PAUSE.spec(), &args);
+            return to.reply.error(line);
+        }
         None => true,
         Some(word) if is(word, "write") => false,
         Some(word) if is(word, "all") => true,

@@ -14,7 +14,7 @@ const NO_PASSWORD_SET: &str = "ERR AUTH <password> called without any password c
                                default user. Are you sure your configuration is correct?";
 const WRONG_PASS: &str = "WRONGPASS invalid username-password pair or user is disabled.";
 const HELLO_NOAUTH: &str = "NOAUTH HELLO must be called with the client already authenticated, \
-                            otherwise the HELLO <proto> AUTH <user> <pass> option can be used to \
+                            otherwise the HELLO AUTH <user> <pass> option can be used to \
                             authenticate the client and select the RESP protocol version at the \
                             same time";
 const CLUSTER_DISABLED: &str = "ERR This instance has cluster support disabled";

@@ -26,8 +26,10 @@ pub(crate) use server::{REDIS_VERSION, is_own_info, own_info};
 pub(crate) fn serve(to: &mut Connection, spec: &'static CommandSpec, args: Args<'_>) -> Step {
     let skipped = to.session.silence == Silence::Next;
     answer(to, spec, args);
-    // CLIENT REPLY itself may have changed it: ON is answered, OFF is not.
     let silent = match spec.id {
+        // One that was wrong has used up the SKIP before it.
+        id::CLIENT_REPLY if skipped && !to.reply.is_empty() => silence(to),
+        // It may have changed it: ON is answered, OFF is not.
         id::CLIENT_REPLY => to.session.silence != Silence::Off,
         _ if skipped => silence(to),
         _ => to.session.silence == Silence::On,
