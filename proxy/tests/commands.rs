@@ -160,6 +160,10 @@ fn databases_and_protocol_versions_go_along() {
         .ask("SELECT 3", "+OK\r\n")
         .ask("GET foo", "$-1\r\n");
     client.ask("SELECT 16", "-ERR DB index is out of range\r\n");
+    client.ask(
+        "SELECT 99999999999",
+        "-ERR value is out of range, value must between -2147483648 and 2147483647\r\n",
+    );
     client.send(command("HELLO 3"));
     assert_eq!(client.line(), "%7");
     while client.line() != "*0" {}

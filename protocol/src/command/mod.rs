@@ -45,7 +45,7 @@ pub use errors::{
     wrong_arity_error,
 };
 pub use glob::glob_match;
-pub use help::help;
+pub use help::{CLIENT_HELP, help};
 pub use id::{COUNT, CommandId};
 pub use keys::{ArgList, CrossSlot, KeyFinder, KeyList, KeyRef, KeysError};
 pub use lookup::{Resolved, all, lookup, lookup_full, resolve, resolve_own, top_level};

@@ -1,31 +1,13 @@
 //! CLIENT and its subcommands, as far as a proxy has something to say.
 
-use super::{help, is};
+use super::is;
 use crate::net::{ClientInfo, Connection, Silence};
 use crate::tracking;
-use cairn_protocol::command::{CommandId, id, subcommand_syntax_error};
+use cairn_protocol::command::{CLIENT_HELP, CommandId, help, id, subcommand_syntax_error};
 use cairn_protocol::resp::{Args, number::parse_i64};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
-
-const HELP: &[&str] = &[
-    "CLIENT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
-    "GETNAME",
-    "    Return the name of the current connection.",
-    "ID",
-    "    Return the ID of the current connection.",
-    "INFO",
-    "    Return information about the current client connection.",
-    "KILL <option> ...",
-    "    Kill connections. Options: <ip:port>, ID <id>, ADDR <ip:port>, LADDR <ip:port>, SKIPME (YES|NO).",
-    "LIST [ID <id> ...]",
-    "    Return information about client connections.",
-    "REPLY (ON|OFF|SKIP)",
-    "    Control the replies sent to the current connection.",
-    "SETNAME <name>",
-    "    Assign the name <name> to the current connection.",
-];
 
 /// Answers the commands of this file; false for others.
 pub(super) fn answer(to: &mut Connection, id: CommandId, args: Args<'_>) -> bool {
@@ -55,7 +37,7 @@ pub(super) fn answer(to: &mut Connection, id: CommandId, args: Args<'_>) -> bool
             to.thread.shared.pause.end();
             to.reply.ok();
         }
-        id::CLIENT_HELP => help(to, HELP),
+        id::CLIENT_HELP => help(&mut to.reply, "CLIENT", CLIENT_HELP),
         _ => return false,
     }
     true

@@ -3,21 +3,21 @@
 //! Names are those of Redis where the meaning is the same, so that tools find
 //! what they look for. What is not here is asked of the nodes.
 
-use super::help;
 use crate::config::{Settings, parse_duration, parse_size, parse_yes};
 use crate::net::Connection;
 use crate::timing;
 use cairn_protocol::acl::DEFAULT_IS_THE_CLUSTERS;
-use cairn_protocol::command::{CommandId, glob_match, id};
+use cairn_protocol::command::{CommandId, glob_match, help, id};
 use cairn_protocol::resp::Args;
 use std::sync::atomic::Ordering::Release;
 
 const HELP: &[&str] = &[
-    "CONFIG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
     "GET <pattern>",
     "    Return parameters matching the glob-like <pattern> and their values.",
     "SET <directive> <value>",
     "    Set the configuration <directive> to <value>, in this proxy, until it ends.",
+    "RESETSTAT",
+    "    Reset statistics reported by the INFO command.",
 ];
 
 /// Answers the commands of this file; false for others.
@@ -25,7 +25,7 @@ pub(super) fn answer(to: &mut Connection, id: CommandId, args: Args<'_>) -> bool
     match id {
         id::CONFIG_GET => get(to, args),
         id::CONFIG_SET => set(to, args),
-        id::CONFIG_HELP => help(to, HELP),
+        id::CONFIG_HELP => help(&mut to.reply, "CONFIG", HELP),
         id::CONFIG_REWRITE => {
             to.reply
                 .error("ERR the proxy does not write its config file; change it by hand");

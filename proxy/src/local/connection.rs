@@ -59,6 +59,11 @@ fn select(to: &mut Connection, args: Args<'_>) {
         None => to
             .reply
             .error("ERR value is not an integer or out of range"),
+        Some(index) if i32::try_from(index).is_err() => {
+            let (min, max) = (i32::MIN, i32::MAX);
+            let line = format!("ERR value is out of range, value must between {min} and {max}");
+            to.reply.error(line);
+        }
         Some(index) if !(0..DATABASES).contains(&index) => {
             to.reply.error("ERR DB index is out of range");
         }

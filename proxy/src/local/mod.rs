@@ -104,9 +104,3 @@ fn command_table(to: &mut Connection, id: CommandId, args: Args<'_>) -> bool {
 fn is(arg: &[u8], word: &str) -> bool {
     arg.eq_ignore_ascii_case(word.as_bytes())
 }
-
-/// The text of a HELP subcommand.
-fn help(to: &mut Connection, lines: &[&str]) {
-    to.reply.array(lines.len());
-    lines.iter().for_each(|line| to.reply.simple(line));
-}

@@ -211,8 +211,8 @@ impl ClientInfo {
     fn flags(&self) -> String {
         let all = [
             (self.replica.load(Relaxed), 'S'),
-            (self.subscribes(), 'P'),
             (self.monitoring.load(Relaxed), 'O'),
+            (self.subscribes(), 'P'),
             (self.queued.load(Relaxed) >= 0, 'x'),
             (self.is_waiting(), 'b'),
             (self.redirect.load(Relaxed) >= 0, 't'),
