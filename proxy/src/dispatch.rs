@@ -47,8 +47,19 @@ pub(crate) fn dispatch(to: &mut Connection, args: Args<'_>) -> Step {
     }
     let spec = match check(to, args) {
         Ok(spec) => spec,
+        Err(_) if args.try_get(0).is_some_and(command::is_http) => {
+            let client = to.client.id;
+            tracing::warn!(client, "closed: it speaks HTTP, for an attacker maybe");
+            to.session.closing = true;
+            return Step::Routed;
+        }
         Err(mut error) => {
             refuse_in_multi(to, args, &mut error);
+            let known = match command::resolve(&args) {
+                Resolved::Command(spec) => Some(spec),
+                _ => None,
+            };
+            end_caching(to, known);
             return refuse(to, error);
         }
     };
@@ -71,7 +82,13 @@ fn passed(to: &mut Connection, spec: &'static CommandSpec, args: Args<'_>) {
     if to.thread.shared.monitors.any() {
         monitor::show(to, spec, args);
     }
-    if !spec.name.starts_with("client") && to.session.multi.is_none() {
+    end_caching(to, Some(spec));
+}
+
+/// CLIENT CACHING holds for the next command that is not CLIENT, or transaction.
+fn end_caching(to: &Connection, spec: Option<&CommandSpec>) {
+    let of_client = spec.is_some_and(|spec| spec.name.starts_with("client"));
+    if !of_client && to.session.multi.is_none() {
         let mut state = to.client.state.borrow_mut();
         state.tracking.iter_mut().for_each(|t| t.command_passed());
     }

@@ -131,3 +131,15 @@ fn random_and_truncated_streams_never_hurt_anyone_else() {
         .ask("SET bar 1", "+OK\r\n")
         .ask("GET bar", "$1\r\n1\r\n");
 }
+
+/// A web page can have a browser send commands among its lines.
+#[test]
+fn a_client_that_speaks_http_is_closed_before_it_runs_anything() {
+    let cluster = Cluster::start();
+    for first in ["POST / HTTP/1.1", "Host: localhost"] {
+        let mut client = cluster.client();
+        client.send(format!("PING\r\n{first}\r\nSET foo 1\r\n"));
+        client.expect("+PONG\r\n").expect_close();
+    }
+    cluster.client().ask("GET foo", "$-1\r\n");
+}

@@ -267,6 +267,19 @@ fn tracking_marks_reads_and_a_lost_node_invalidates_everything() {
 }
 
 #[test]
+fn a_command_that_is_refused_uses_up_client_caching() {
+    let cluster = Cluster::start();
+    let mut client = cluster.client();
+    client
+        .ask("CLIENT TRACKING ON OPTIN", "+OK\r\n")
+        .ask("CLIENT CACHING YES", "+OK\r\n");
+    client.send(command("GET")).line();
+    client.ask("GET bar", "$-1\r\n");
+    let read = cluster.nodes[0].asked("GET").expect("it was read");
+    assert!(!read.flags.has(cairn_protocol::link::RequestFlags::TRACK));
+}
+
+#[test]
 fn a_monitor_sees_the_commands_of_all_clients() {
     let cluster = Cluster::start();
     let (mut monitor, mut client) = (cluster.client(), cluster.client());

@@ -396,6 +396,22 @@ fn clients_see_pause_and_kill_each_other() {
     assert_eq!(a.line("CLIENT REPLY ON"), "+OK\r\n");
 }
 
+/// A web page can have a browser send commands among its lines.
+#[test]
+fn a_client_that_speaks_http_is_closed_before_it_runs_anything() {
+    let server = Server::start(&["--save", ""]);
+    for first in ["POST / HTTP/1.1", "Host: localhost"] {
+        let mut client = server.connect();
+        let lines = format!("SET before 1\r\n{first}\r\nSET behind 1\r\n");
+        client.stream.write_all(lines.as_bytes()).unwrap();
+        let mut rest = Vec::new();
+        client.stream.read_to_end(&mut rest).unwrap();
+        assert!(b"+OK\r\n".starts_with(&rest), "{}", rest.escape_ascii());
+    }
+    let mut client = server.connect();
+    assert_eq!(client.line("EXISTS before behind"), ":1\r\n");
+}
+
 #[test]
 fn idle_clients_are_closed_after_the_timeout() {
     let server = Server::start(&[]);

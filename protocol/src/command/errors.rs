@@ -9,6 +9,12 @@ use super::spec::CommandSpec;
 /// How many bytes of a client's words an error repeats.
 const ECHO_LIMIT: usize = 128;
 
+/// Whether a command of this name is a line of HTTP: a web page has a browser send it,
+/// in the hope that later lines are commands. Its connection is closed.
+pub fn is_http(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:")
+}
+
 /// `ERR unknown command 'foo', with args beginning with: 'a' 'b' `
 ///
 /// The name and all the arguments together are cut at 128 bytes each.

@@ -41,8 +41,8 @@ mod table;
 pub use bits::{AclCategories, DocFlags, Flags, KeyFlags};
 pub use docs::{Argument, ArgumentKind, Docs, Group};
 pub use errors::{
-    subcommand_syntax_error, subscriber_error, unknown_command_error, unknown_subcommand_error,
-    wrong_arity_error,
+    is_http, subcommand_syntax_error, subscriber_error, unknown_command_error,
+    unknown_subcommand_error, wrong_arity_error,
 };
 pub use glob::glob_match;
 pub use help::{CLIENT_HELP, help};

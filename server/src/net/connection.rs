@@ -19,7 +19,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use cairn_protocol::command::{CommandSpec, Flags, Resolved, id, lookup_called, resolve};
+use cairn_protocol::command::{CommandSpec, Flags, Resolved, id, is_http, lookup_called, resolve};
 use cairn_protocol::resp::{Limits, ReplyWriter, RequestParser, Requests};
 use cairn_protocol::timing::Tally;
 use parking_lot::Mutex;
@@ -321,6 +321,11 @@ impl Connection {
             self.count_rejected(request);
             // What an EXEC would end is there by then.
             self.submit().await?;
+            if is_http(self.requests.get(request).get(0)) {
+                let client = self.session.client.id;
+                tracing::warn!(client, "closed: it speaks HTTP, for an attacker maybe");
+                return Err(End::Closed);
+            }
             self.refuse_in_multi(request, line);
         }
         if self.session.reply_mode != ReplyMode::On {
