@@ -57,8 +57,11 @@ impl Tracking {
         let mut words: Vec<&[u8]> = vec![b"CLIENT", b"TRACKING", b"ON"];
         if self.kind == Kind::Broadcast {
             words.push(b"BCAST");
-            for prefix in &self.prefixes {
-                words.extend([&b"PREFIX"[..], prefix]);
+            // Every key is under the empty one, beside which no other may be named.
+            if !self.prefixes.contains(&Vec::new()) {
+                for prefix in &self.prefixes {
+                    words.extend([&b"PREFIX"[..], prefix]);
+                }
             }
         }
         if self.no_loop {
@@ -82,12 +85,12 @@ impl Tracking {
         self.caching = false;
     }
 
-    /// It hears of the keys under these too; without any, of all keys.
+    /// It hears of the keys under these too; where it has named none, of all keys.
     fn add_prefixes(&mut self, more: Vec<Vec<u8>>) {
-        self.prefixes.extend(more);
         if self.prefixes.is_empty() {
             self.prefixes.push(Vec::new());
         }
+        self.prefixes.extend(more);
         self.prefixes.sort_unstable();
         self.prefixes.dedup();
     }

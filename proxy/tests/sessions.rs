@@ -4,7 +4,7 @@
 mod support;
 
 use cairn_protocol::link::{Push, ReplyClass};
-use support::{Act, Cluster, command, until};
+use support::{Act, Asked, Cluster, command, until};
 
 const MESSAGE: &[u8] = b">3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$1\r\nm\r\n";
 
@@ -264,6 +264,27 @@ fn tracking_marks_reads_and_a_lost_node_invalidates_everything() {
     while client.line() != "ready" {}
     cluster.nodes[0].break_links();
     client.expect(">2\r\n$10\r\ninvalidate\r\n_\r\n");
+}
+
+/// Regression: who had named a prefix did not hear of all keys afterwards.
+#[test]
+fn tracking_without_a_prefix_adds_all_keys_to_those_under_prefixes() {
+    let cluster = Cluster::start();
+    let mut client = cluster.client();
+    client
+        .ask("CLIENT TRACKING ON BCAST PREFIX a", "+OK\r\n")
+        .ask("CLIENT TRACKING ON BCAST", "+OK\r\n");
+    client.ask(
+        "CLIENT TRACKINGINFO",
+        "*6\r\n$5\r\nflags\r\n*2\r\n$2\r\non\r\n$5\r\nbcast\r\n$8\r\nredirect\r\n:0\r\n$8\r\n\
+         prefixes\r\n*2\r\n$0\r\n\r\n$1\r\na\r\n",
+    );
+    cluster.nodes[0].break_links();
+    until("the node is told again", || {
+        let all = cluster.nodes[0].executed();
+        let of_all = |asked: &Asked| asked.args.join(&b' ') == b"CLIENT TRACKING ON BCAST";
+        all.iter().filter(|asked| of_all(asked)).count() == 2
+    });
 }
 
 #[test]
