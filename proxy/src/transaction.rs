@@ -3,7 +3,8 @@
 //! All keys of a transaction are of one slot, so that one group executes it as
 //! one unit. What the proxy answers itself is answered at EXEC and put in its
 //! place among the replies of the node; what is for other nodes (CONFIG SET,
-//! PUBLISH, FLUSHALL) follows once the node has executed its part ([`Exec`]).
+//! PUBLISH, FLUSHALL) follows once the node has executed its part ([`Exec`]), and
+//! where keys are watched, so that it may refuse, the proxy's own does too.
 //!
 //! WATCH goes to the owner of its slot, and the EXEC says how many of them the
 //! client has sent: a node that has not executed as many for this session, be it
@@ -21,6 +22,7 @@ use cairn_protocol::command::{self, CommandId, CommandSpec, Resolved, Routing, S
 use cairn_protocol::resp::number::parse_i64;
 use cairn_protocol::resp::{Args, Limits, RequestParser, Requests, encode_request};
 use std::collections::BTreeSet;
+use std::mem::take;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -118,6 +120,23 @@ impl Multi {
         self.rest.push((self.count, spec));
         self.rest_requests.push_copy(args);
         self.count += 1;
+    }
+
+    /// Has the proxy's own part follow the node's, which may turn out not to be
+    /// executed.
+    fn defer_own(&mut self) {
+        let (own, own_requests) = (take(&mut self.own), take(&mut self.own_requests));
+        let (rest, rest_requests) = (take(&mut self.rest), take(&mut self.rest_requests));
+        let with_args = |(n, command)| (command, own_requests.get(n));
+        let own = own.into_iter().enumerate().map(with_args);
+        let with_args = |(n, command)| (command, rest_requests.get(n));
+        let rest = rest.into_iter().enumerate().map(with_args);
+        let mut all: Vec<_> = own.chain(rest).collect();
+        all.sort_by_key(|((at, _), _)| *at);
+        for (command, args) in all {
+            self.rest.push(command);
+            self.rest_requests.push_copy(args);
+        }
     }
 
     fn push_wire(&mut self, args: Args<'_>) {
@@ -292,7 +311,11 @@ fn try_queue(
 
 /// EXEC
 fn exec(to: &mut Connection) -> Step {
-    let waits = |multi: &Multi| !multi.rest.is_empty() && !multi.failed;
+    let watches = to.session.watching.is_some();
+    let waits = |multi: &Multi| {
+        let in_steps = !multi.rest.is_empty() || (watches && !multi.own.is_empty());
+        in_steps && !multi.failed
+    };
     if to.session.multi.as_ref().is_some_and(|multi| waits(multi))
         && to.client.state.borrow().outstanding() > 0
     {
@@ -311,6 +334,9 @@ fn exec(to: &mut Connection) -> Step {
     }
     let database = to.session.database;
     let mut own = recheck(to, &mut multi);
+    if watches {
+        multi.defer_own();
+    }
     own.extend(answer_own(to, &multi));
     own.sort_by_key(|(place, _)| *place);
     let watching = to.session.watching.take();
@@ -324,8 +350,8 @@ fn exec(to: &mut Connection) -> Step {
         to.client.state.borrow_mut().capture();
         to.session.exec = Some(Box::new(Exec {
             own,
-            rest: std::mem::take(&mut multi.rest),
-            requests: std::mem::take(&mut multi.rest_requests),
+            rest: take(&mut multi.rest),
+            requests: take(&mut multi.rest_requests),
             at_node,
             of_node: Bytes::from_static(b"*0\r\n"),
             begun: 0,
@@ -371,7 +397,7 @@ pub(crate) fn go_on(to: &mut Connection) -> bool {
             return false;
         }
         let reply = to.client.state.borrow_mut().captured();
-        if std::mem::take(&mut exec.at_node) {
+        if take(&mut exec.at_node) {
             exec.of_node = reply;
         } else if exec.begun > 0 {
             exec.own.push((exec.rest[exec.begun - 1].0, reply));
@@ -417,7 +443,7 @@ fn recheck(to: &Connection, multi: &mut Multi) -> Vec<(usize, Bytes)> {
     if Arc::ptr_eq(&multi.user, &to.session.account.user()) || to.subject().is_none() {
         return refused;
     }
-    let mut queued = std::mem::take(&mut multi.wire);
+    let mut queued = take(&mut multi.wire);
     let mut requests = Requests::default();
     let limits = Limits {
         max_bulk: usize::MAX,

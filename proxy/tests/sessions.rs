@@ -210,6 +210,29 @@ fn what_is_for_other_nodes_follows_a_transaction_that_was_executed() {
     assert!(client.line().starts_with("-EXECABORT"));
 }
 
+/// Regression: what the proxy does itself was done although nothing was executed.
+#[test]
+fn nothing_of_a_transaction_is_done_when_what_it_watches_has_changed() {
+    let cluster = Cluster::start();
+    let mut client = cluster.client();
+    for (of_node, want, database) in [
+        (&b"*-1\r\n"[..], "*-1\r\n", 0),
+        (b"*1\r\n+OK\r\n", "*3\r\n+OK\r\n+OK\r\n+PONG\r\n", 3),
+    ] {
+        cluster.nodes[0].script(move |asked| match asked.args.last().map(Vec::as_slice) {
+            Some(b"EXEC") => Act::Say(of_node),
+            _ => Act::Run,
+        });
+        client.ask("WATCH bar", "+OK\r\n").ask("MULTI", "+OK\r\n");
+        for line in ["SELECT 3", "SET bar 1", "PING"] {
+            client.ask(line, "+QUEUED\r\n");
+        }
+        client.ask("EXEC", want).ask("GET bar", "$-1\r\n");
+        let read = cluster.nodes[0].executed().pop().expect("it was read");
+        assert_eq!((read.name().as_str(), read.database), ("GET", database));
+    }
+}
+
 #[test]
 fn a_watch_whose_link_broke_is_never_set_again_behind_the_clients_back() {
     let cluster = Cluster::start();
