@@ -346,7 +346,8 @@ fn hello_looks_at_its_options_in_their_order() {
 }
 
 /// Regression: clients were listed once and by their ids, a CLIENT REPLY that was wrong
-/// left the SKIP before it for the next command, and CLIENT PAUSE had a line of its own.
+/// left the SKIP before it for the next command, RESET was not skipped and ended
+/// NO-EVICT, and CLIENT PAUSE had a line of its own.
 #[test]
 fn client_subcommands_answer_as_those_of_redis() {
     let cluster = Cluster::start();
@@ -355,9 +356,12 @@ fn client_subcommands_answer_as_those_of_redis() {
         "CLIENT PAUSE 1 ALL x",
         "-ERR unknown subcommand or wrong number of arguments for 'PAUSE'. Try CLIENT HELP.\r\n",
     );
-    client.send(command("CLIENT REPLY SKIP"));
-    client.send(command("CLIENT REPLY MAYBE"));
-    client.ask("PING", "+PONG\r\n");
+    client.ask("CLIENT NO-EVICT ON", "+OK\r\n");
+    for skipped in ["CLIENT REPLY MAYBE", "RESET"] {
+        client.send(command("CLIENT REPLY SKIP"));
+        client.send(command(skipped));
+        client.ask("PING", "+PONG\r\n");
+    }
     client.send(command("CLIENT ID"));
     let id = client.line()[1..].to_owned();
     client.send(command(&format!("CLIENT LIST ID {id} 0 {id}")));
@@ -365,4 +369,5 @@ fn client_subcommands_answer_as_those_of_redis() {
     let listed = client.take(len + 2);
     let mine = listed.matches(&format!("id={id} addr=")).count();
     assert_eq!(mine, 2, "{listed}");
+    assert!(listed.contains(" flags=e "), "{listed}");
 }

@@ -394,6 +394,9 @@ fn clients_see_pause_and_kill_each_other() {
     a.send(&["CLIENT", "REPLY", "OFF"]);
     a.send(&["PING"]);
     assert_eq!(a.line("CLIENT REPLY ON"), "+OK\r\n");
+    a.send(&["CLIENT", "REPLY", "SKIP"]);
+    a.send(&["RESET"]);
+    assert_eq!(a.line("PING"), "+PONG\r\n");
 }
 
 /// A web page can have a browser send commands among its lines.

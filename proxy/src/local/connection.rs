@@ -191,7 +191,6 @@ fn reset(to: &mut Connection) {
     to.client.show_subscriptions();
     to.client.info.redirect.store(-1, Relaxed);
     to.client.info.queued.store(-1, Relaxed);
-    to.client.info.no_evict.store(false, Relaxed);
     to.thread.shared.monitors.remove(&to.client.info);
     to.session.watching = None;
     to.session.database = 0;

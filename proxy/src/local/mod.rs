@@ -31,7 +31,11 @@ pub(crate) fn serve(to: &mut Connection, spec: &'static CommandSpec, args: Args<
         id::CLIENT_REPLY if skipped && !to.reply.is_empty() => silence(to),
         // It may have changed it: ON is answered, OFF is not.
         id::CLIENT_REPLY => to.session.silence != Silence::Off,
-        _ if skipped => silence(to),
+        // A RESET has ended the SKIP that was for it.
+        _ if skipped => {
+            silence(to);
+            true
+        }
         _ => to.session.silence == Silence::On,
     };
     to.client.state.borrow_mut().answer(&mut to.reply, silent);

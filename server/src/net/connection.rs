@@ -494,6 +494,8 @@ impl Connection {
     ) -> Result<(), End> {
         self.submit().await?;
         self.flush().await?;
+        let skipped = self.session.reply_mode == ReplyMode::Skip;
+        let resets = matches!(&dispatched, Ok(d) if d.spec.id == id::RESET);
         match dispatched {
             Ok(d) => {
                 self.wait_out_pause(request, &d).await?;
@@ -503,6 +505,8 @@ impl Connection {
         }
         self.submit().await?;
         match self.session.reply_mode {
+            // It has ended the SKIP that was for it.
+            ReplyMode::On if skipped && resets => self.out.clear(),
             // CLIENT REPLY ON answers itself.
             ReplyMode::On => {}
             ReplyMode::Off => self.out.clear(),
