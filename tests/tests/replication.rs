@@ -175,6 +175,23 @@ fn replicas_are_shown_and_counted_and_get_functions_and_messages() {
     assert_eq!(replica.words("GET k").text(), "w");
 }
 
+#[test]
+fn a_replica_does_not_get_what_a_script_keeps_from_it() {
+    let (cairn, redis) = (Server::start(&[]), Redis::in_memory());
+    follow(&redis, &cairn);
+    let (mut client, mut replica) = (cairn.client(), redis.client());
+    let script = "redis.call('SET', 'told', 1)
+                  redis.set_repl(redis.REPL_NONE)
+                  redis.call('SET', 'kept', 2)
+                  redis.set_repl(redis.REPL_ALL)
+                  return redis.call('SET', 'last', 3)";
+    assert_eq!(client.command(&["EVAL", script, "0"]).text(), "OK");
+    assert_eq!(client.words("WAIT 1 30000").integer(), 1);
+    assert_eq!(client.words("EXISTS told kept last").integer(), 3);
+    assert_eq!(replica.words("EXISTS told last").integer(), 2);
+    assert_eq!(replica.words("EXISTS kept").integer(), 0);
+}
+
 /// MIGRATE's step in the writer has arguments that are no keys.
 #[test]
 fn a_migrated_key_leaves_the_replica_and_no_other_does() {

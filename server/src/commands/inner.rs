@@ -151,8 +151,8 @@ mod tests {
         requests
     }
 
-    /// Runs lines as inner commands of one; their replies, and how many events are left.
-    fn within_one(bench: &Bench, lines: &[(usize, &str)]) -> (Vec<String>, usize) {
+    /// Runs lines as inner commands of one; their replies, and what is left of them.
+    fn within_one(bench: &Bench, lines: &[(usize, &str)]) -> (Vec<String>, Overlay) {
         let maps = bench.store.maps();
         let mut overlay = Overlay::new((*maps).clone(), bench.store.next_version());
         let mut txn = Txn::write(&bench.store, &maps, &mut overlay, bench.context);
@@ -170,13 +170,13 @@ mod tests {
         }
         assert_eq!(txn.db(), bench.context.db);
         assert_eq!(txn.take_inner().len(), lines.len());
-        (replies, overlay.events.len())
+        (replies, overlay)
     }
 
     #[test]
     fn inner_commands_see_each_other_and_fail_alone() {
         let bench = Bench::new();
-        let (replies, events) = within_one(
+        let (replies, overlay) = within_one(
             &bench,
             &[
                 (0, "SET a x"),
@@ -191,7 +191,19 @@ mod tests {
             replies,
             ["+OK\r\n", error, "+OK\r\n", ":2\r\n", "$1\r\nx\r\n"]
         );
-        assert_eq!(events, 5);
+        assert_eq!(overlay.events.len(), 5);
+    }
+
+    #[test]
+    fn what_a_script_keeps_from_replicas_ends_with_the_script() {
+        let mut bench = Bench::new();
+        bench.context.recorded = true;
+        let lines = [(0, "EVAL redis.set_repl(0) 0"), (0, "SET a 1")];
+        let (replies, overlay) = within_one(&bench, &lines);
+        assert_eq!(replies, ["$-1\r\n", "+OK\r\n"]);
+        let mut told = Vec::new();
+        overlay.tape.write(&mut Some(0), &mut told);
+        assert_eq!(told, b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\n1\r\n");
     }
 
     #[test]

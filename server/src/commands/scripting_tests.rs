@@ -179,6 +179,10 @@ fn commands_are_checked_as_redis_checks_them() {
             "redis.log() requires two arguments or more.",
         ),
         (
+            "redis.set_repl()",
+            "redis.set_repl() requires two arguments.",
+        ),
+        (
             "redis.set_repl(99)",
             "Invalid replication flags. Use REPL_AOF, REPL_REPLICA, REPL_ALL or REPL_NONE.",
         ),
@@ -187,6 +191,27 @@ fn commands_are_checked_as_redis_checks_them() {
         let line = format!("ERR {text}");
         assert_eq!(eval(bench, script), error_at(script, &line), "{script}");
     }
+}
+
+#[test]
+fn replicas_are_not_told_what_a_script_keeps_from_them() {
+    let bench = &mut Bench::new();
+    bench.context.recorded = true;
+    let script = "redis.call('SET', 'a', 1)
+                  redis.set_repl(redis.REPL_NONE)
+                  redis.call('SET', 'b', 2)
+                  redis.set_repl(redis.REPL_REPLICA)
+                  redis.call('SET', 'c', 3)
+                  redis.set_repl(redis.REPL_AOF)
+                  redis.call('SET', 'd', 4)
+                  redis.set_repl(redis.REPL_ALL)
+                  redis.call('SET', 'e', 5)";
+    assert_eq!(eval(bench, script), "$-1\r\n");
+    let told = String::from_utf8(bench.told.clone()).unwrap();
+    let words = told.split("\r\n").filter(|w| !w.starts_with(['$', '*']));
+    let words = words.collect::<Vec<_>>().join(" ");
+    assert_eq!(words.trim(), "SET a 1 SET c 3 SET e 5");
+    assert_eq!(bench.run("EXISTS a b c d e"), ":5\r\n");
 }
 
 #[test]

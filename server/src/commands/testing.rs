@@ -23,6 +23,8 @@ pub(crate) struct Bench {
     pub events: Vec<(EventClass, &'static str, usize, String)>,
     /// Of the last command or batch.
     pub effects: Effects,
+    /// What replicas are told of it, if `context` has that recorded.
+    pub told: Vec<u8>,
     index: u64,
     _resources: Arc<Resources>,
     _dir: TempDir,
@@ -72,6 +74,7 @@ impl Bench {
             version: Version::V2,
             events: Vec::new(),
             effects: Effects::default(),
+            told: Vec::new(),
             index: 0,
             _resources: resources,
             _dir: dir,
@@ -118,6 +121,8 @@ impl Bench {
             });
             replies.push(reply);
         }
+        self.told.clear();
+        overlay.tape.write(&mut Some(0), &mut self.told);
         self.events = std::mem::take(&mut overlay.events)
             .into_iter()
             .map(|e| {

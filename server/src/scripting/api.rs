@@ -14,6 +14,11 @@ use super::run::Refusal;
 use super::{debugger, library, sha1};
 use crate::commands::connection::REDIS_VERSION;
 
+// What `redis.set_repl` takes, bit by bit.
+const REPL_AOF: i32 = 1;
+const REPL_REPLICA: i32 = 2;
+const REPL_ALL: i32 = REPL_AOF | REPL_REPLICA;
+
 /// Pushes the table that scripts see; `eval` brings what only scripts of EVAL have.
 pub(super) unsafe fn open(state: State, eval: bool) {
     unsafe {
@@ -29,10 +34,10 @@ pub(super) unsafe fn open(state: State, eval: bool) {
         set_function(state, -1, c"set_repl", native!(set_repl));
         let targets = [
             (c"REPL_NONE", 0),
-            (c"REPL_AOF", 1),
-            (c"REPL_SLAVE", 2),
-            (c"REPL_REPLICA", 2),
-            (c"REPL_ALL", 3),
+            (c"REPL_AOF", REPL_AOF),
+            (c"REPL_SLAVE", REPL_REPLICA),
+            (c"REPL_REPLICA", REPL_REPLICA),
+            (c"REPL_ALL", REPL_ALL),
         ];
         for (name, value) in targets {
             set_number(state, -1, name, f64::from(value));
@@ -283,23 +288,24 @@ unsafe fn status_reply(state: State) -> Result<c_int, Raise> {
 
 /// redis.set_repl(targets)
 ///
-/// Checked and without effect: a script's effects are one entry of the log,
-/// of which nothing can be left out.
+/// Replicas that speak Redis's protocol are not told what is not for them. The log
+/// of the group has it all the same: it is what is stored here.
 unsafe fn set_repl(state: State) -> Result<c_int, Raise> {
     unsafe {
-        if Host::run_of(state).is_none() {
+        let Some(run) = Host::run_of(state) else {
             let text = "redis.set_repl can only be called inside a script invocation";
             return Err(Raise::reply(text));
-        }
+        };
         if arguments(state) != 1 {
             return Err(Raise::reply("redis.set_repl() requires two arguments."));
         }
-        let targets = ffi::lua_tonumber(state, 1) as i64;
-        if targets & !3 != 0 {
+        let targets = ffi::lua_tonumber(state, 1) as i32;
+        if targets & !REPL_ALL != 0 {
             return Err(Raise::reply(
                 "Invalid replication flags. Use REPL_AOF, REPL_REPLICA, REPL_ALL or REPL_NONE.",
             ));
         }
+        run.mute(targets & REPL_REPLICA == 0);
         Ok(0)
     }
 }

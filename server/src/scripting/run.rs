@@ -156,6 +156,11 @@ impl<'a, 't> Run<'a, 't> {
         self.txn.subject().is_none_or(|user| user.may(spec, args))
     }
 
+    /// Keeps what the script does from now on from replicas, or no longer.
+    pub fn mute(&mut self, muted: bool) {
+        self.txn.mute(muted);
+    }
+
     /// The reply of the last command.
     pub fn reply(&self) -> Cow<'_, [u8]> {
         let mut segments = self.reply.segments();
@@ -468,6 +473,7 @@ impl<'a, 't> Run<'a, 't> {
 
 impl Drop for Run<'_, '_> {
     fn drop(&mut self) {
+        self.txn.mute(false);
         if let Some(slow) = &self.slow {
             running::leave(slow);
         }

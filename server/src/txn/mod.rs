@@ -135,6 +135,8 @@ pub struct Txn<'a> {
     nested: Option<&'a Mutex<dyn Nested>>,
     /// What is done once the command's entry is applied.
     after: Vec<After>,
+    /// Replicas are not told what is done now (`redis.set_repl` of a script).
+    muted: bool,
 }
 
 /// The connection whose EXEC runs: commands of its own that have their place among
@@ -219,6 +221,7 @@ impl<'a> Txn<'a> {
             slots: None,
             nested: None,
             after: Vec::new(),
+            muted: false,
             missed: Vec::new(),
             witness: Witness::default(),
         }
@@ -274,6 +277,7 @@ impl<'a> Txn<'a> {
             slots: None,
             nested: None,
             after: Vec::new(),
+            muted: false,
             missed: Vec::new(),
             witness: Witness::default(),
         }

@@ -213,7 +213,13 @@ fn put_header(out: &mut Vec<u8>, kind: u8, number: usize) {
 impl Txn<'_> {
     /// Whether replicas are to be told what this command does.
     pub fn is_recorded(&self) -> bool {
-        self.context.recorded && self.is_write()
+        self.context.recorded && !self.muted && self.is_write()
+    }
+
+    /// Keeps what is done from now on from replicas, or no longer. An expired key
+    /// that is met is none of it: replicas wait to be told that it goes.
+    pub(crate) fn mute(&mut self, muted: bool) {
+        self.muted = muted;
     }
 
     /// A measure of what was changed so far: another number means a change.
