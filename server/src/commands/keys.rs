@@ -273,13 +273,15 @@ fn object_idletime(txn: &mut Txn<'_>, args: &Args<'_>, out: &mut ReplyWriter) ->
 
 /// OBJECT REFCOUNT key
 ///
-/// 1, or what Redis answers for its shared integers.
+/// 1, or what Redis answers for its shared integers, of which it has none while keys
+/// are evicted by their use.
 fn object_refcount(txn: &mut Txn<'_>, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
     let Some((_, record)) = object(txn, args)? else {
         out.null();
         return Ok(());
     };
-    let is_shared = encoding(&record)? == "int"
+    let is_shared = txn.store().access.shares_integers()
+        && encoding(&record)? == "int"
         && (0..SHARED_INTEGERS).contains(&StringValue::of(&record)?.integer().unwrap_or(-1));
     out.integer(if is_shared { SHARED_REFCOUNT } else { 1 });
     Ok(())

@@ -212,6 +212,15 @@ fn a_batch_sees_its_own_flush_and_swap() {
 }
 
 #[test]
+fn small_integers_are_shared_unless_keys_are_evicted_by_use() {
+    let mut bench = Bench::new();
+    bench.run("SET k 9999");
+    assert_eq!(bench.run("OBJECT REFCOUNT k"), ":2147483647\r\n");
+    bench.store.access.share_integers(false);
+    assert_eq!(bench.run("OBJECT REFCOUNT k"), ":1\r\n");
+}
+
+#[test]
 fn object_answers_as_redis_does() {
     let mut bench = Bench::new();
     bench.run("SET k value");

@@ -498,6 +498,12 @@ impl LiveSettings {
         EvictionPolicy::ALL[number as usize].0
     }
 
+    /// Whether keys may have to go by when or how often they were used.
+    pub fn evicts_by_use(&self) -> bool {
+        let policy = self.eviction_policy();
+        self.maxmemory.load(Ordering::Relaxed) != 0 && (policy.is_lru() || policy.is_lfu())
+    }
+
     pub fn appendfsync(&self) -> AppendFsync {
         match self.appendfsync.load(Ordering::Relaxed) {
             0 => AppendFsync::Always,
@@ -539,6 +545,22 @@ mod tests {
     fn the_defaults_are_valid() {
         assert_eq!(Config::default().validate(), []);
         assert!(Config::default().memory_limit > MIN_MEMORY);
+    }
+
+    #[test]
+    fn keys_go_by_use_below_a_bound_and_under_a_policy_that_asks_for_it() {
+        let evicts = |flags: &[&str]| LiveSettings::new(&from_flags(flags)).evicts_by_use();
+        assert!(!evicts(&["--maxmemory-policy", "allkeys-lru"]));
+        for (policy, by_use) in [
+            ("noeviction", false),
+            ("allkeys-random", false),
+            ("volatile-ttl", false),
+            ("allkeys-lru", true),
+            ("volatile-lfu", true),
+        ] {
+            let flags = ["--maxmemory", "1gb", "--maxmemory-policy", policy];
+            assert_eq!(evicts(&flags), by_use, "{policy}");
+        }
     }
 
     #[test]

@@ -290,6 +290,7 @@ impl Group {
             number(&live.lfu_log_factor),
             number(&live.lfu_decay_time),
         );
+        self.store.access.share_integers(!live.evicts_by_use());
     }
 
     /// Whether a master is followed.

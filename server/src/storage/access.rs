@@ -33,6 +33,8 @@ pub struct AccessTable {
     log_factor: AtomicU32,
     /// `lfu-decay-time`, minutes; 0: counts do not decay.
     decay_minutes: AtomicU32,
+    /// See [`AccessTable::shares_integers`].
+    shares_integers: AtomicBool,
     /// When the first use could be noted, unix seconds.
     since: AtomicU64,
 }
@@ -45,6 +47,7 @@ impl Default for AccessTable {
             counting: AtomicBool::new(false),
             log_factor: AtomicU32::new(10),
             decay_minutes: AtomicU32::new(1),
+            shares_integers: AtomicBool::new(true),
             since: AtomicU64::new(0),
         }
     }
@@ -74,6 +77,16 @@ impl AccessTable {
 
     pub fn is_counting(&self) -> bool {
         self.counting.load(Ordering::Relaxed)
+    }
+
+    /// Whether Redis would have one object for a small integer in many keys: only if
+    /// no key must go by its own use, which Redis keeps in the object.
+    pub fn shares_integers(&self) -> bool {
+        self.shares_integers.load(Ordering::Relaxed)
+    }
+
+    pub fn share_integers(&self, shared: bool) {
+        self.shares_integers.store(shared, Ordering::Relaxed);
     }
 
     fn entry(&self, hash: u64) -> (&AtomicU32, u32) {
