@@ -13,7 +13,7 @@ use std::time::Duration;
 use cairn_tests::contents::{compare, expiring_soon};
 use cairn_tests::mixed::{DATABASES, LIBRARY, Writer};
 use cairn_tests::peers::Redis;
-use cairn_tests::resp::Value;
+use cairn_tests::resp::{Client, Value};
 use cairn_tests::seed;
 use cairn_tests::server::{Server, info};
 use cairn_tests::wait;
@@ -225,16 +225,36 @@ fn writes_wait_for_nobody_but_are_refused_below_min_replicas_to_write() {
     });
 }
 
+/// A replica that has the data set on its way and reads nothing.
+fn silent_replica(cairn: &Server, client: &mut Client) -> TcpStream {
+    let mut replica = TcpStream::connect(("127.0.0.1", cairn.port())).expect("a connection");
+    replica.write_all(b"SYNC\r\n").expect("SYNC is sent");
+    wait::until("the replica to be online", LIMIT, || {
+        let attached = info(client, "connected_slaves") == "1";
+        (attached && info(client, "slave0").contains("state=online")).then_some(())
+    });
+    replica
+}
+
+/// Its connection may end later; INFO showed its buffers until then.
+#[test]
+fn a_replica_that_is_killed_takes_no_memory_from_then_on() {
+    let cairn = Server::start(&[]);
+    let mut client = cairn.client();
+    let _replica = silent_replica(&cairn, &mut client);
+    assert_ne!(info(&mut client, "mem_clients_slaves"), "0");
+    let requests = b"CLIENT KILL TYPE replica\r\nINFO memory\r\n";
+    let replies = client.pipeline(requests, 2).expect("two replies");
+    assert_eq!(replies[0].value.integer(), 1);
+    let memory = replies[1].value.text();
+    assert!(memory.contains("\r\nmem_clients_slaves:0\r\n"), "{memory}");
+}
+
 #[test]
 fn a_replica_that_does_not_read_is_cut_off() {
     let cairn = Server::start(&["--client-output-buffer-limit", "replica 1mb 0 0"]);
     let mut client = cairn.client();
-    let mut replica = TcpStream::connect(("127.0.0.1", cairn.port())).expect("a connection");
-    replica.write_all(b"SYNC\r\n").expect("SYNC is sent");
-    wait::until("the replica to be online", LIMIT, || {
-        let attached = info(&mut client, "connected_slaves") == "1";
-        (attached && info(&mut client, "slave0").contains("state=online")).then_some(())
-    });
+    let mut replica = silent_replica(&cairn, &mut client);
     let value = "x".repeat(100_000);
     wait::until("the replica to be cut off", LIMIT, || {
         client.command(&["SET", "k", &value]);

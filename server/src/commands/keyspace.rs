@@ -114,10 +114,11 @@ pub(super) fn disk_bytes(server: &Server) -> u64 {
         .sum()
 }
 
-/// Bytes that the buffers of clients take, of replicas or of all others.
+/// Bytes that the buffers of clients take, of replicas or of all others. Those who are
+/// on their way out have gone, as in Redis.
 pub(super) fn client_bytes(server: &Server, replicas: bool) -> u64 {
     let all = server.clients.iter();
-    let these = all.filter(|client| client.is_replica() == replicas);
+    let these = all.filter(|client| client.is_replica() == replicas && !client.is_gone());
     these.map(|client| client.memory() as u64).sum()
 }
 
