@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use cairn_protocol::acl::Registry;
 use cairn_protocol::timing::{LatencyMonitor, SlowLog};
+use cairn_protocol::unread::Unread;
 use dashmap::DashMap;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -97,6 +98,8 @@ pub struct Server {
     pub connected: AtomicUsize,
     /// Clients that are sent replies in pieces.
     pub pieces: InPieces,
+    /// Replies that clients have not taken while they send requests.
+    pub unread: Arc<Unread>,
     /// Clients whose commands wait.
     pub blocked: AtomicUsize,
     next_client: AtomicU64,
@@ -139,6 +142,7 @@ impl Server {
             run_id: new_id(),
             connected: AtomicUsize::new(0),
             pieces: InPieces::default(),
+            unread: Arc::default(),
             blocked: AtomicUsize::new(0),
             next_client: AtomicU64::new(1),
             stopping: AtomicBool::new(false),

@@ -18,6 +18,7 @@ use bytes::{Bytes, BytesMut};
 use cairn_protocol::acl::{self, Account, Subject};
 use cairn_protocol::command::{CommandSpec, id};
 use cairn_protocol::resp::{Args, Limits, ReplyWriter, RequestParser, Requests, Version};
+use cairn_protocol::unread::Share;
 use std::cell::OnceCell;
 use std::future::poll_fn;
 use std::io;
@@ -36,7 +37,8 @@ const READ_BYTES: usize = 32 * 1024;
 const READS_PER_TURN: usize = 4;
 /// Requests parsed at once.
 const BATCH: usize = 256;
-/// Unread reply bytes above which a client is not read.
+/// Unread reply bytes above which a client is read only while all that is kept for
+/// clients beyond it is at most a half of `client-output-limit`.
 const OUTPUT_SOFT: usize = 1 << 20;
 
 /// CLIENT REPLY.
@@ -108,6 +110,10 @@ pub(crate) struct Connection {
     /// First request of `batch` that is not routed yet.
     next: usize,
     eof: bool,
+    /// What is kept for the client beyond `OUTPUT_SOFT`.
+    unread: Share,
+    /// It was not read, or its requests were left alone, for what it has yet to take.
+    held_up: bool,
     /// CLIENT PAUSE holds its next command: when to look again.
     paused: Option<Pin<Box<Sleep>>>,
 }
@@ -121,6 +127,8 @@ pub(crate) async fn serve(thread: Rc<Thread>, info: Arc<ClientInfo>, stream: Tcp
     let mut connection = Connection {
         session: Session::new(client.info.account()),
         settings: thread.settings(),
+        unread: thread.shared.unread.share(),
+        held_up: false,
         thread,
         client: client.clone(),
         reply: ReplyWriter::default(),
@@ -422,9 +430,23 @@ impl Connection {
         if state.is_mid_reply() {
             return false;
         }
-        state.outstanding() < self.settings.pipeline_limit
-            && state.backlog.is_empty()
-            && state.reply_bytes() < OUTPUT_SOFT
+        let may = state.outstanding() < self.settings.pipeline_limit && state.backlog.is_empty();
+        drop(state);
+        may && self.may_answer()
+    }
+
+    /// Whether more replies may come beside those that the client has yet to take. Many
+    /// clients send all of a pipeline before they read.
+    fn may_answer(&mut self) -> bool {
+        let beyond = self
+            .client
+            .state
+            .borrow()
+            .reply_bytes()
+            .saturating_sub(OUTPUT_SOFT);
+        let may = self.unread.keep(beyond, self.settings.output_limit / 2);
+        self.held_up = !may;
+        may
     }
 
     /// Parses the next requests; false if more bytes are needed.
@@ -460,7 +482,7 @@ impl Connection {
     }
 
     fn read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.client.state.borrow().reply_bytes() >= OUTPUT_SOFT {
+        if !self.may_answer() {
             self.client.stalled.set(true);
             return Poll::Pending;
         }
@@ -486,11 +508,14 @@ impl Connection {
 
     /// Writes what is ready; ready itself when the connection is over.
     fn write(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        // Requests were left alone for what the client had not taken.
-        let mut held_up = self.client.state.borrow().reply_bytes() >= OUTPUT_SOFT;
         loop {
             if let Err(error) = self.client.write_ready() {
                 return Poll::Ready(End::Io(error));
+            }
+            // Requests were left alone for what the client had not taken. It has: no
+            // answer need come any more to have them looked at.
+            if self.held_up && self.may_answer() {
+                cx.waker().wake_by_ref();
             }
             let state = self.client.state.borrow();
             // Nobody is left to take what its command waits for.
@@ -499,11 +524,6 @@ impl Connection {
             }
             if state.reply_bytes() > self.settings.output_limit {
                 return Poll::Ready(End::Output);
-            }
-            if held_up && state.reply_bytes() < OUTPUT_SOFT {
-                // It has: no answer need come any more to have them looked at.
-                held_up = false;
-                cx.waker().wake_by_ref();
             }
             if state.out.is_empty() {
                 let ends = self.session.closing || self.eof;

@@ -13,6 +13,7 @@ use crate::users::Users;
 use arc_swap::ArcSwap;
 use cairn_protocol::acl::{Account, Describe};
 use cairn_protocol::command::{COUNT, CommandSpec};
+use cairn_protocol::unread::Unread;
 use dashmap::DashMap;
 use futures::task::AtomicWaker;
 use parking_lot::Mutex;
@@ -378,6 +379,8 @@ pub(crate) struct Shared {
     pub cut_short: AtomicU64,
     /// The process is about to end: connections close once they are answered.
     pub draining: AtomicBool,
+    /// Replies that clients have yet to take, beyond what each may have.
+    pub unread: Arc<Unread>,
     /// Changed by CONFIG SET.
     pub settings: Mutex<crate::config::Settings>,
     /// Goes up with every change of `settings`.
@@ -412,6 +415,7 @@ impl Shared {
             before: Stats::default(),
             cut_short: AtomicU64::new(0),
             draining: AtomicBool::new(false),
+            unread: Arc::default(),
             stats: (0..threads).map(|_| Stats::default()).collect(),
             started: Instant::now(),
         })

@@ -22,6 +22,7 @@ use bytes::BytesMut;
 use cairn_protocol::command::{CommandSpec, Flags, Resolved, id, is_http, lookup_called, resolve};
 use cairn_protocol::resp::{Limits, ReplyWriter, RequestParser, Requests};
 use cairn_protocol::timing::Tally;
+use cairn_protocol::unread::Share;
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
 
@@ -74,6 +75,8 @@ struct Connection {
     input: BytesMut,
     requests: Requests,
     out: ReplyWriter,
+    /// What of it is kept while requests are read.
+    unread: Share,
     submission: Arc<Submission>,
     /// Data commands from the first unanswered write on, all of one group.
     pending: Vec<QueuedCommand>,
@@ -166,6 +169,7 @@ pub(super) async fn serve(
         input: BytesMut::new(),
         requests: Requests::default(),
         out,
+        unread: server.unread.share(),
         submission: Arc::default(),
         pending: Vec::new(),
         pending_group: None,
@@ -205,7 +209,7 @@ impl Connection {
             {
                 Ok(0) => {
                     self.take_messages();
-                    self.flush().await?;
+                    self.flush_or_keep().await?;
                     self.read().await?;
                 }
                 Ok(n) => self.execute(n).await?,
@@ -243,7 +247,7 @@ impl Connection {
             if self.session.caching {
                 self.end_caching(request);
             }
-            if self.out.len() >= FLUSH_AT && self.pending.is_empty() {
+            if self.out.len() >= self.unread.bytes() + FLUSH_AT && self.pending.is_empty() {
                 self.flush_early().await?;
             }
             if client.is_killed() {
@@ -274,7 +278,7 @@ impl Connection {
     async fn flush_early(&mut self) -> Result<(), End> {
         match self.session.client.limit().hard() {
             Some(_) => self.check_output(),
-            None => self.flush().await,
+            None => self.flush_or_keep().await,
         }
     }
 
@@ -665,7 +669,7 @@ impl Connection {
             .stats
             .cold_reads
             .fetch_add(1, Ordering::Relaxed);
-        self.flush().await?;
+        self.flush_or_keep().await?;
         let (db, version) = (self.session.db, self.session.version);
         let one = self.requests.share(request);
         let reader = Arc::clone(&group);

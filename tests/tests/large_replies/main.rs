@@ -2,11 +2,12 @@
 //! server one piece whatever it asked for and however slowly it reads.
 //!
 //! `direct` is about clients of a server, `proxy` about those of a proxy, whose node
-//! must not pay either. `CAIRN_BIG_FIELDS` sizes the largest hash (default a million;
+//! must not pay either; `unread` about many small replies that nobody takes. `CAIRN_BIG_FIELDS` sizes the largest hash (default a million;
 //! through a debug build's proxy fewer).
 
 mod direct;
 mod proxy;
+mod unread;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;

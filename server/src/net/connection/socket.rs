@@ -6,13 +6,16 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use cairn_protocol::resp::{ProtocolError, Requests};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 
 use super::{Connection, End, Pace};
 
 const READ_CHUNK: usize = 20 << 10;
 /// Room for input that a client keeps while clients are counted.
 const KEPT_ROOM: usize = 64 << 10;
+/// The part of the memory limit that replies may have which clients have not taken while
+/// they send requests.
+const UNREAD_SHARE: usize = 8;
 /// A client that does not read is looked at again after so long.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
@@ -20,6 +23,9 @@ impl Connection {
     pub(super) async fn read(&mut self) -> Result<(), End> {
         if self.session.client.is_killed() {
             return Err(End::Closed);
+        }
+        if !self.out.is_empty() {
+            return self.read_or_send().await;
         }
         if self.session.client.take_idle() && self.input.is_empty() {
             self.input = BytesMut::new();
@@ -43,6 +49,36 @@ impl Connection {
         if n == 0 {
             return Err(End::Closed);
         }
+        self.count_input(n)
+    }
+
+    /// Waits until there is more to read, or room for replies that are kept.
+    async fn read_or_send(&mut self) -> Result<(), End> {
+        let client = self.session.client.clone();
+        let ready = tokio::select! {
+            ready = self.stream.ready(Interest::READABLE | Interest::WRITABLE) => ready?,
+            () = client.disturbed() => return Ok(()),
+            // The soft limit is a matter of time.
+            () = tokio::time::sleep(LOOK_AGAIN) => return Ok(()),
+        };
+        if !ready.is_readable() {
+            return Ok(());
+        }
+        room_to_read(&mut self.input);
+        match self.stream.try_read_buf(&mut self.input) {
+            Ok(0) => {
+                // It asked for all of it before it said that it is done.
+                self.flush().await?;
+                Err(End::Closed)
+            }
+            Ok(n) => self.count_input(n),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(End::Io(error)),
+        }
+    }
+
+    /// Accounts for what was read.
+    fn count_input(&mut self, n: usize) -> Result<(), End> {
         self.note_query_buffer();
         self.count_memory()?;
         let client = &self.session.client;
@@ -59,7 +95,18 @@ impl Connection {
         Ok(())
     }
 
+    /// Sends all replies.
     pub(super) async fn flush(&mut self) -> Result<(), End> {
+        self.send(false).await
+    }
+
+    /// Sends what the socket takes. The rest may be kept while requests are read: many
+    /// clients send all of a pipeline before they read.
+    pub(super) async fn flush_or_keep(&mut self) -> Result<(), End> {
+        self.send(true).await
+    }
+
+    async fn send(&mut self, may_keep: bool) -> Result<(), End> {
         // Whoever has a reply finds it counted.
         self.tally.settle(&self.session.server.stats.commands);
         self.pace = Pace::default();
@@ -80,40 +127,58 @@ impl Connection {
             match sent {
                 Ok(0) => return Err(End::Closed),
                 Ok(sent) => self.out.advance(sent),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => self.room().await?,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.note_unsent()?;
+                    if may_keep && self.keep() {
+                        break;
+                    }
+                    self.room().await?;
+                }
                 Err(error) => return Err(End::Io(error)),
             }
         }
         let unsent = &self.session.client.output_buffer;
-        if unsent.load(Ordering::Relaxed) != 0 {
+        if self.out.is_empty() && unsent.load(Ordering::Relaxed) != 0 {
             unsent.store(0, Ordering::Relaxed);
+            self.unread.keep(0, 0);
         }
         self.session
             .server
             .stats
             .net_output_bytes
-            .fetch_add(total as u64, Ordering::Relaxed);
+            .fetch_add((total - self.out.len()) as u64, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// What the client has not taken counts against its limits.
+    fn note_unsent(&self) -> Result<(), End> {
+        let (client, unsent) = (&self.session.client, self.out.len());
+        client.output_buffer.store(unsent, Ordering::Relaxed);
+        if client.exceeds(unsent) {
+            client.cut_off();
+            return Err(End::Closed);
+        }
+        client.count_memory();
+        self.session.server.evict_clients();
+        Ok(())
+    }
+
+    /// Whether what is unsent may wait beside that of others.
+    fn keep(&mut self) -> bool {
+        let most = self.session.server.config.memory_limit / UNREAD_SHARE;
+        self.unread.keep(self.out.len(), most)
     }
 
     /// Waits until the client has read something, within its output limits.
     async fn room(&mut self) -> Result<(), End> {
         let client = &self.session.client;
         loop {
-            let unsent = self.out.len();
-            client.output_buffer.store(unsent, Ordering::Relaxed);
-            if client.exceeds(unsent) {
-                client.cut_off();
-                return Err(End::Closed);
-            }
-            client.count_memory();
-            self.session.server.evict_clients();
             tokio::select! {
                 room = self.stream.writable() => return Ok(room?),
                 // Killed: what the socket does not take is lost.
                 () = client.killed() => return Err(End::Closed),
                 // The soft limit is a matter of time.
-                () = tokio::time::sleep(LOOK_AGAIN) => {}
+                () = tokio::time::sleep(LOOK_AGAIN) => self.note_unsent()?,
             }
         }
     }
