@@ -272,7 +272,7 @@ fn assert_writes_work_again(client: &mut Client) {
 
 #[test]
 fn a_client_that_never_reads_its_replies_is_ended_or_held_back() {
-    let cairn = Server::start(&[]);
+    let cairn = Server::start(&["--memory-limit", "1gb"]);
     let mut client = cairn.client();
     let value = vec![b'v'; 1 << 20];
     client.command(&[b"SET".as_slice(), b"big", &value]);
@@ -281,9 +281,9 @@ fn a_client_that_never_reads_its_replies_is_ended_or_held_back() {
     greedy.set_timeout(Duration::from_secs(3));
     let mut request = Vec::new();
     (0..100).for_each(|_| encode(&mut request, &["GET", "big"]));
-    // 20 GB of replies are asked for; at some point the server stops reading (the
-    // send times out) or ends the connection.
-    let held_back = (0..200).any(|_| greedy.send(&request).is_err());
+    // 20 GB of replies are asked for; beyond the share of the memory limit that may be
+    // unread (64 MB) the server stops reading (the send times out) or ends the connection.
+    let _ended = (0..200).any(|_| greedy.send(&request).is_err());
     let asked = Instant::now();
     assert_eq!(client.words("PING").text(), "PONG");
     assert!(
@@ -291,11 +291,8 @@ fn a_client_that_never_reads_its_replies_is_ended_or_held_back() {
         "others wait for the greedy client"
     );
     let grown = cairn.resident_bytes().saturating_sub(before);
-    assert!(grown < 1 << 30, "unread replies cost {} MB", grown >> 20);
-    assert!(
-        held_back || grown < 256 << 20,
-        "nobody held the greedy client back"
-    );
+    // Besides, what was made of the requests that were read already.
+    assert!(grown < 256 << 20, "unread replies cost {} MB", grown >> 20);
 }
 
 #[test]

@@ -15,7 +15,7 @@ const READ_CHUNK: usize = 20 << 10;
 const KEPT_ROOM: usize = 64 << 10;
 /// The part of the memory limit that replies may have which clients have not taken while
 /// they send requests.
-const UNREAD_SHARE: usize = 8;
+const UNREAD_SHARE: usize = 16;
 /// A client that does not read is looked at again after so long.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
