@@ -245,8 +245,8 @@ impl Group {
         ownership: Option<Arc<dyn SlotGate>>,
     ) -> Arc<Group> {
         let writer = Writer::new(&store);
-        let clock = LogClock::start(store.log_time(), wall_ms(), 0);
-        store.access.begin(wall_ms());
+        let clock = LogClock::start(store.log_time(), wall_us(), 0);
+        store.access.begin(wall_us() / 1000);
         Arc::new(Group {
             id,
             store,
@@ -426,11 +426,12 @@ impl Group {
 
     /// The same where the clock was read just before.
     pub fn now_at(&self, at: Instant) -> u64 {
-        let mono = at.saturating_duration_since(self.started).as_millis() as u64;
+        let mono = |at: Instant| at.saturating_duration_since(self.started).as_micros() as u64;
         let mut clock = self.clock.lock();
-        match clock.known(mono) {
+        match clock.known(mono(at)) {
             Some(now) => now,
-            None => clock.advance(wall_ms(), mono),
+            // Both clocks at once: `at` may be some time ago.
+            None => clock.advance(wall_us(), mono(Instant::now())),
         }
     }
 
@@ -541,8 +542,8 @@ fn next_seed() -> u64 {
     })
 }
 
-fn wall_ms() -> u64 {
+fn wall_us() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
-        .map_or(0, |d| d.as_millis() as u64)
+        .map_or(0, |d| d.as_micros() as u64)
 }
