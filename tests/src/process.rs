@@ -113,6 +113,21 @@ impl Process {
             .unwrap_or_default()
     }
 
+    /// What each thread waits for, a line each: its name, and where it is in the kernel
+    /// (which only root may see).
+    pub fn threads(&self) -> String {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid()));
+        let mut lines = String::new();
+        for task in tasks.into_iter().flatten().flatten() {
+            let read = |file| std::fs::read_to_string(task.path().join(file)).unwrap_or_default();
+            let (name, syscall, stack) = (read("comm"), read("syscall"), read("stack"));
+            let stack = stack.lines().map(str::trim).collect::<Vec<_>>().join(" ");
+            let (name, syscall) = (name.trim(), syscall.trim());
+            lines.push_str(&format!("{name}: syscall {syscall}; {stack}\n"));
+        }
+        lines
+    }
+
     /// Panics, with the log's end, if the process has ended.
     pub fn assert_alive(&mut self) {
         if let Some(status) = self.ended() {

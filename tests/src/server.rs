@@ -55,6 +55,8 @@ impl Server {
     pub fn command(&self) -> Command {
         let mut command = Command::new(binaries::cairn("cairn-server"));
         command.arg("--port").arg(self.port.to_string());
+        // Files without a folder of their own (dump.rdb) are this server's alone.
+        command.current_dir(&self.folder);
         command
             .arg("--data-dir")
             .arg(self.data_dir())
@@ -134,13 +136,15 @@ pub fn refusal(command: Command, folder: &Path) -> (ExitStatus, String) {
 
 /// Waits until the process behind `port` answers PING (or asks for a password).
 pub fn wait_for_ping(process: &mut Process, port: u16) {
-    wait::until(
-        &format!("an answer to PING on port {port}"),
-        START_LIMIT,
-        || {
-            process.assert_alive();
-            answers_ping(port).then_some(())
-        },
+    let answered = wait::try_until(START_LIMIT, || {
+        process.assert_alive();
+        answers_ping(port).then_some(())
+    });
+    // A disk that stalls looks like a server that hangs, but for where its threads wait.
+    assert!(
+        answered.is_some(),
+        "waited {START_LIMIT:?} in vain for an answer to PING on port {port}; threads:\n{}",
+        process.threads()
     );
 }
 
