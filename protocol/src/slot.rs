@@ -12,6 +12,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// Number of hash slots.
 pub const SLOT_COUNT: u16 = 16384;
 
+/// A SCAN cursor is a slot above these bits, which say where in the slot
+/// (`link/RULES.md`). It has 52 bits in all: scripts and clients that keep it in a
+/// double (Lua's `tonumber`, JavaScript's numbers) give it back as it was.
+pub const CURSOR_POSITION_BITS: u32 = 38;
+
 const POLYNOMIAL: u16 = 0x1021;
 /// Bytes that one step of the CRC takes in.
 const STRIDE: usize = 8;

@@ -14,7 +14,7 @@ use cairn_protocol::command::{
 };
 use cairn_protocol::link::RequestFlags;
 use cairn_protocol::resp::{Args, Version, encode_request, number::parse_u64};
-use cairn_protocol::slot::key_slot;
+use cairn_protocol::slot::{CURSOR_POSITION_BITS, key_slot};
 use std::sync::LazyLock;
 
 /// What became of a request.
@@ -25,9 +25,6 @@ pub(crate) enum Step {
     /// It must wait until what was asked before is answered.
     Wait,
 }
-
-/// A SCAN cursor is the slot above these bits (see `link/RULES.md`).
-const CURSOR_POSITION_BITS: u32 = 48;
 
 /// Routes by command id: the table's answers, worked out once.
 static ROUTES: LazyLock<[Routing; COUNT]> = LazyLock::new(|| {

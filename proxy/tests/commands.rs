@@ -3,6 +3,7 @@
 
 mod support;
 
+use cairn_protocol::slot::CURSOR_POSITION_BITS;
 use support::{Act, Cluster, command, settings, until};
 
 #[test]
@@ -138,7 +139,7 @@ fn a_scan_goes_through_all_groups() {
     let cluster = Cluster::start();
     let mut client = cluster.client();
     client.ask("MSET foo 1 bar 2", "+OK\r\n");
-    let next = (8192u64 << 48).to_string();
+    let next = (8192u64 << CURSOR_POSITION_BITS).to_string();
     client.ask(
         "SCAN 0",
         &format!("*2\r\n${}\r\n{next}\r\n*1\r\n$3\r\nbar\r\n", next.len()),

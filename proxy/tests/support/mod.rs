@@ -11,7 +11,7 @@ use cairn_protocol::link::{
     ServerHandshake, ServerStep, Welcome, put_reply,
 };
 use cairn_protocol::resp::{Limits, ReplyWriter, RequestParser, Requests, Version};
-use cairn_protocol::slot::key_slot;
+use cairn_protocol::slot::{CURSOR_POSITION_BITS, key_slot};
 use cairn_protocol::topology::{UsersRecord, Versioned};
 use cairn_proxy::config::Settings;
 use cairn_proxy::{Config, Proxy, RouteMap, Users};
@@ -504,7 +504,7 @@ fn execute(inner: &mut Inner, asked: &Asked) -> Vec<u8> {
         }
         "SCAN" => {
             let cursor: u64 = String::from_utf8_lossy(asked.key()).parse().unwrap();
-            assert_eq!(cursor >> 48, u64::from(asked.slot));
+            assert_eq!(cursor >> CURSOR_POSITION_BITS, u64::from(asked.slot));
             let end = if asked.slot < 8192 { 8192u16 } else { 16384 };
             let keys: Vec<_> = store
                 .keys()
@@ -514,7 +514,7 @@ fn execute(inner: &mut Inner, asked: &Asked) -> Vec<u8> {
             let next = if end == 16384 {
                 0
             } else {
-                u64::from(end) << 48
+                u64::from(end) << CURSOR_POSITION_BITS
             };
             reply.bulk(next.to_string().as_bytes());
             reply.array(keys.len());

@@ -1,10 +1,11 @@
 //! Commands that walk over a database: KEYS, RANDOMKEY, SCAN. They run off
 //! the network threads.
 //!
-//! A SCAN cursor is 62 bits and means the same after a restart or a move:
+//! A SCAN cursor is 52 bits, exact in a double, and means the same after a restart or
+//! a move:
 //!
 //! ```text
-//! slot (14 bits) | fingerprint of the last key met in that slot (48 bits; 0: the slot's start)
+//! slot (14 bits) | fingerprint of the last key met in that slot (38 bits; 0: the slot's start)
 //! ```
 //!
 //! Keys are met in order of slot, then key. If the key of a cursor is gone
@@ -16,7 +17,7 @@ use std::ops::ControlFlow;
 use cairn_protocol::command::glob_match;
 use cairn_protocol::resp::number::{parse_i64, parse_u64};
 use cairn_protocol::resp::{Args, ReplyWriter};
-use cairn_protocol::slot::SLOT_COUNT;
+use cairn_protocol::slot::{CURSOR_POSITION_BITS, SLOT_COUNT};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Handler;
@@ -33,8 +34,7 @@ pub(super) const HANDLERS: &[(&str, Handler)] = &[
 
 type Done = Result<(), CommandError>;
 
-const FINGERPRINT_BITS: u32 = 48;
-const FINGERPRINT: u64 = (1 << FINGERPRINT_BITS) - 1;
+const FINGERPRINT: u64 = (1 << CURSOR_POSITION_BITS) - 1;
 pub(super) const DEFAULT_COUNT: usize = 10;
 /// RANDOMKEY counts through at most so many keys of a slot.
 const MAX_STEPS: u64 = 512;
@@ -214,7 +214,7 @@ impl Cursor {
     fn read(arg: &[u8]) -> Result<Cursor, CommandError> {
         let number = cursor_number(arg)?;
         Ok(Cursor {
-            slot: number >> FINGERPRINT_BITS,
+            slot: number >> CURSOR_POSITION_BITS,
             fingerprint: number & FINGERPRINT,
         })
     }
@@ -229,7 +229,7 @@ impl Cursor {
     }
 
     fn number(self) -> u64 {
-        self.slot << FINGERPRINT_BITS | self.fingerprint
+        self.slot << CURSOR_POSITION_BITS | self.fingerprint
     }
 }
 
@@ -298,7 +298,7 @@ fn page(
         ControlFlow::Continue(())
     })?;
     if page.next == 0 && end < SLOT_COUNT {
-        page.next = u64::from(end) << FINGERPRINT_BITS;
+        page.next = u64::from(end) << CURSOR_POSITION_BITS;
     }
     if page.next & FINGERPRINT != 0 {
         let generation = txn.maps().live.get(txn.db(), at.0);

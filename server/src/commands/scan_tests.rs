@@ -274,9 +274,9 @@ fn random_keys_of_a_large_slot_differ() {
 }
 
 #[test]
-fn a_cursor_has_62_bits_and_is_never_zero_behind_a_key() {
+fn a_cursor_is_exact_in_a_double_and_never_zero_behind_a_key() {
     let cursor = Cursor::behind(16_383, b"key");
-    assert!(cursor.number() < 1 << 62);
+    assert!(cursor.number() < 1 << 53);
     assert_eq!(
         Cursor::read(cursor.number().to_string().as_bytes()).unwrap(),
         cursor

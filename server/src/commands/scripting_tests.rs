@@ -594,3 +594,18 @@ fn bits_are_those_of_32_bit_integers() {
         assert_eq!(eval(bench, script), reply, "{script}");
     }
 }
+
+#[test]
+fn a_script_scans_with_cursors_that_it_made_numbers() {
+    let bench = &mut Bench::new();
+    for i in 0..100 {
+        bench.run(&format!("SET k{i} v"));
+    }
+    let script = "local cursor, seen = 0, 0 \
+                  repeat \
+                  local page = redis.call('SCAN', cursor) \
+                  cursor, seen = tonumber(page[1]), seen + #page[2] \
+                  until cursor == 0 \
+                  return seen";
+    assert_eq!(eval(bench, script), ":100\r\n");
+}

@@ -1,5 +1,7 @@
 //! Commands and their replies: order, versions, databases, cold data.
 
+use cairn_protocol::slot::CURSOR_POSITION_BITS;
+
 use super::*;
 
 #[test]
@@ -239,10 +241,10 @@ fn a_scan_stops_where_the_groups_slots_end() {
             ..request(0, "")
         };
         let first = link.put(page(0), "SCAN 0 COUNT 100");
-        let gap = (6000_u64 << 48).to_string();
+        let gap = (6000_u64 << CURSOR_POSITION_BITS).to_string();
         let wanted = format!("*2\r\n${}\r\n{gap}\r\n*1\r\n$3\r\nbar\r\n", gap.len());
         assert_eq!(link.ok(first).await, wanted);
-        let line = format!("SCAN {} COUNT 100", 7000_u64 << 48);
+        let line = format!("SCAN {} COUNT 100", 7000_u64 << CURSOR_POSITION_BITS);
         let last = link.put(page(7000), &line);
         assert_eq!(link.ok(last).await, "*2\r\n$1\r\n0\r\n*1\r\n$3\r\nfoo\r\n");
     });
