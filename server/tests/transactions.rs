@@ -60,6 +60,21 @@ const QUEUED: &str = "+QUEUED\r\n";
 const NIL: &str = "*-1\r\n";
 
 #[test]
+fn a_command_that_its_client_may_not_use_is_not_queued() {
+    let refused = "-ERR MODULE command not allowed. If the enable-module-command option is set \
+                   to \"local\", you can run it from a local connection, otherwise you need to \
+                   set this option in the configuration file, and then restart the server.\r\n";
+    let aborted = "-EXECABORT Transaction discarded because of previous errors.\r\n";
+    both(&[
+        (0, "MULTI", OK),
+        (0, "MODULE LOAD x", refused),
+        (0, "SET a 1", QUEUED),
+        (0, "EXEC", aborted),
+        (0, "GET a", "$-1\r\n"),
+    ]);
+}
+
+#[test]
 fn a_transaction_answers_all_its_commands_at_once() {
     both(&[
         (0, "MULTI", OK),

@@ -26,14 +26,8 @@ const MAX_SLEEP: f64 = 3600.0;
 
 /// DEBUG subcommand [argument ...]
 fn debug(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
-    let allowed = session.server.config.enable_debug_command
-        && super::config::allowed(
-            &session.server.settings.lock(),
-            "enable-debug-command",
-            session,
-        );
-    if !allowed {
-        return Err(CommandError::fixed(NOT_ALLOWED));
+    if let Some(line) = refused(session) {
+        return Err(CommandError::fixed(line));
     }
     match (args.get(1).to_ascii_lowercase().as_slice(), args.len()) {
         (b"help", 2) => help(out, "DEBUG", HELP),
@@ -383,6 +377,17 @@ fn packed_threshold(size: &[u8], out: &mut ReplyWriter) -> Result<(), CommandErr
             "ERR argument must be a memory value bigger than 1 and smaller than 4gb",
         )),
     }
+}
+
+/// What a client that may not use DEBUG is told.
+pub(super) fn refused(session: &Session) -> Option<&'static str> {
+    let allowed = session.server.config.enable_debug_command
+        && super::config::allowed(
+            &session.server.settings.lock(),
+            "enable-debug-command",
+            session,
+        );
+    (!allowed).then_some(NOT_ALLOWED)
 }
 
 /// DEBUG STRINGMATCH-TEST: random patterns against random texts.

@@ -60,7 +60,7 @@ use std::sync::LazyLock;
 
 use subcommands::{container, help, subcommand_error, subcommand_syntax};
 
-use cairn_protocol::command::{COUNT, CommandSpec, lookup_full};
+use cairn_protocol::command::{COUNT, CommandSpec, id, lookup_full};
 use cairn_protocol::resp::{Args, ReplyWriter};
 
 use crate::net::session::{Next, Session};
@@ -130,6 +130,16 @@ static HANDLERS: LazyLock<Vec<Option<Handler>>> = LazyLock::new(|| {
     }
     table
 });
+
+/// What DEBUG and MODULE are refused with before they are queued or counted, to clients
+/// that `enable-debug-command` and `enable-module-command` do not let through.
+pub(crate) fn refused_as_protected(session: &Session, spec: &CommandSpec) -> Option<&'static str> {
+    match spec.id {
+        id::DEBUG => debug::refused(session),
+        id::MODULE_LOAD | id::MODULE_LOADEX | id::MODULE_UNLOAD => modules::refused(session),
+        _ => None,
+    }
+}
 
 /// The function behind a command, if this server has it.
 pub fn handler(spec: &CommandSpec) -> Option<Handler> {

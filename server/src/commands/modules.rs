@@ -54,13 +54,14 @@ fn unload(session: &mut Session, _: &Args<'_>, _: &mut ReplyWriter) -> Done {
 }
 
 fn refuse(session: &Session, why: &'static str) -> Done {
-    let allowed = session
-        .server
-        .settings
-        .lock()
-        .bytes("enable-module-command")
-        != b"no";
-    Err(CommandError::fixed(if allowed { why } else { NOT_ALLOWED }))
+    Err(CommandError::fixed(refused(session).unwrap_or(why)))
+}
+
+/// What a client that may not load modules is told.
+pub(super) fn refused(session: &Session) -> Option<&'static str> {
+    let settings = session.server.settings.lock();
+    let allowed = super::config::allowed(&settings, "enable-module-command", session);
+    (!allowed).then_some(NOT_ALLOWED)
 }
 
 const HELP: &[&str] = &[

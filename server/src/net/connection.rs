@@ -34,7 +34,7 @@ use super::nested::NestedSession;
 use super::read::{ReadJob, ReadOutcome};
 use super::session::{Client, Next, ReplyMode, Session};
 use super::turns::Turns;
-use crate::commands::{DataHandler, Handler};
+use crate::commands::{DataHandler, Handler, refused_as_protected};
 use crate::config::EvictionPolicy;
 use crate::dispatch::{Caller, Dispatched, dispatch, refused_for_space, refused_without_replicas};
 use crate::group::blocked::Waiter;
@@ -293,6 +293,11 @@ impl Connection {
             self.note_command(request);
         }
         let mut dispatched = dispatch(&self.requests.get(request), caller);
+        if let Ok(d) = &dispatched
+            && let Some(line) = refused_as_protected(&self.session, d.spec)
+        {
+            dispatched = Err(line.as_bytes().to_vec());
+        }
         if dispatched.is_ok() && self.session.server.is_over_maxmemory() {
             self.make_room().await?;
         }
