@@ -363,6 +363,34 @@ fn info_has_redis_s_sections_and_fields() {
 }
 
 #[test]
+fn refusals_within_scripts_and_transactions_are_counted() {
+    let server = Server::start(&[]);
+    let mut c = server.connect();
+    c.send(&["EVAL", "return redis.pcall('GET')", "0"]);
+    assert_eq!(
+        c.reply(),
+        "-ERR Wrong number of args calling Redis command from script\r\n"
+    );
+    assert_eq!(c.line("MULTI"), "+OK\r\n");
+    assert_eq!(
+        c.line("WATCH a"),
+        "-ERR WATCH inside MULTI is not allowed\r\n"
+    );
+    assert_eq!(c.line("EXEC"), "*0\r\n");
+    assert_eq!(
+        c.info("commandstats", "cmdstat_get"),
+        "calls=0,usec=0,usec_per_call=0.00,rejected_calls=1,failed_calls=0"
+    );
+    let watched = c.info("commandstats", "cmdstat_watch");
+    assert!(watched.starts_with("calls=1,"), "{watched}");
+    assert!(
+        watched.ends_with("rejected_calls=0,failed_calls=1"),
+        "{watched}"
+    );
+    assert_eq!(c.info("errorstats", "errorstat_ERR"), "count=2");
+}
+
+#[test]
 fn clients_see_pause_and_kill_each_other() {
     let server = Server::start(&[]);
     let (mut a, mut b) = (server.connect(), server.connect());

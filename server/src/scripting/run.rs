@@ -179,7 +179,11 @@ impl<'a, 't> Run<'a, 't> {
         let spec = match &found {
             Ok(command) => command.spec,
             Err(NotInner::Session(spec, _)) => spec,
-            Err(NotInner::WrongArity(_)) => return self.refuse_unknown(WRONG_ARITY),
+            Err(NotInner::WrongArity(spec)) => {
+                let refusal = Refusal::Text(Cow::Borrowed(WRONG_ARITY));
+                self.note_rejected(spec, &refusal);
+                return Err(refusal);
+            }
             Err(NotInner::Unknown | NotInner::UnknownSubcommand(_)) => {
                 return self.refuse_unknown(match is_noscript(&args) {
                     true => NOT_ALLOWED,

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use cairn_protocol::command::id;
+use cairn_protocol::command::{CommandId, id};
 use cairn_protocol::monitor::line;
 use cairn_protocol::resp::{FrameScanner, ReplyWriter};
 use parking_lot::Mutex;
@@ -44,6 +44,7 @@ impl Connection {
             id::EXEC => self.exec().await,
             id::MULTI | id::DISCARD | id::QUIT | id::RESET => self.run_one(request, d).await,
             id::WATCH => {
+                self.account(id::WATCH, true);
                 self.report(&transactions::WATCH_INSIDE);
                 Ok(())
             }
@@ -154,7 +155,7 @@ impl Connection {
             return self.answer_error(&line).await;
         }
         if multi.failed {
-            self.account_exec(true);
+            self.account(id::EXEC, true);
             self.show_exec(0, None);
             return self.answer_error(ABORTED.as_bytes()).await;
         }
@@ -163,7 +164,7 @@ impl Connection {
         }
         if !multi.has_data() && !self.session.is_watching() {
             self.out.array(multi.len());
-            self.account_exec(false);
+            self.account(id::EXEC, false);
             self.calls.clear();
             if self.session.server.announcer.monitors.any() {
                 let places = (0..multi.len()).map(|_| (0, Call::place(self.session.db)));
@@ -288,9 +289,9 @@ impl Connection {
     }
 
     /// For the statistics, where the writer does not see it.
-    fn account_exec(&mut self, failed: bool) {
+    fn account(&mut self, command: CommandId, failed: bool) {
         let stats = &self.session.server.stats.commands;
-        self.tally.ran(stats, id::EXEC.index(), 0, failed);
+        self.tally.ran(stats, command.index(), 0, failed);
     }
 
     /// Runs the commands of the session from the `first` on, and puts the
