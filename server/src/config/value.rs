@@ -353,7 +353,8 @@ fn keyspace_events(classes: &[u8]) -> Read {
         true => shown.push(b'A'),
         false => shown.extend(b"g$lshzxetd".iter().filter(|c| has(**c))),
     }
-    shown.extend(b"KEmn".iter().filter(|c| has(**c)));
+    // Redis shows no `n` behind `A`, and forgets it in CONFIG REWRITE.
+    shown.extend(b"nKEm".iter().filter(|c| has(**c)));
     Ok(shown)
 }
 
@@ -506,6 +507,10 @@ mod tests {
     fn values_take_their_canonical_form() {
         assert_eq!(value("maxmemory", &["1gb"]), Ok("1073741824".into()));
         assert_eq!(value("notify-keyspace-events", &["KEA"]), Ok("AKE".into()));
+        assert_eq!(
+            value("notify-keyspace-events", &["mKng"]),
+            Ok("gnKm".into())
+        );
         assert_eq!(value("save", &["100", "1"]), Ok("100 1".into()));
         assert_eq!(value("save", &[""]), Ok("".into()));
         assert_eq!(value("loglevel", &["INFO"]), Ok("verbose".into()));
