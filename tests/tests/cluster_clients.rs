@@ -31,6 +31,21 @@ fn a_node_that_does_not_own_the_slot_answers_moved_with_the_owner() {
 }
 
 #[test]
+fn a_queued_command_for_another_node_is_answered_with_that_node() {
+    let low = &CLUSTER.nodes[&CLUSTER.leader_of_slot(0)];
+    let high = &CLUSTER.nodes[&CLUSTER.leader_of_slot(16_383)];
+    let mut client = low.client();
+    assert_eq!(client.words("MULTI"), Value::Simple(b"OK".to_vec()));
+    let queued = client.command(&["SET", &key_in_slot(0), "x"]);
+    assert_eq!(queued, Value::Simple(b"QUEUED".to_vec()));
+    let error = client.command(&["GET", &key_in_slot(16_383)]).error();
+    let moved = format!("MOVED 16383 127.0.0.1:{}", high.port);
+    assert_eq!(error, Some(moved));
+    let aborted = client.words("EXEC").error().unwrap_or_default();
+    assert!(aborted.starts_with("EXECABORT"), "{aborted}");
+}
+
+#[test]
 fn keys_of_two_slots_in_one_command_are_crossslot() {
     let node = &CLUSTER.nodes[&CLUSTER.leader_of_slot(0)];
     let other = key_in_slot(1);
@@ -93,6 +108,25 @@ fn counts_and_keys_of_a_slot_are_exact() {
         client.words("CLUSTER GETKEYSINSLOT 77 10").array().len(),
         10
     );
+}
+
+#[test]
+fn what_is_no_slot_is_refused_in_redis_s_words() {
+    let node = CLUSTER.nodes.values().next().expect("a node");
+    let mut client = node.client();
+    let no_integer = "ERR value is not an integer or out of range";
+    for (words, wanted) in [
+        ("CLUSTER COUNTKEYSINSLOT 16384", "ERR Invalid slot"),
+        ("CLUSTER COUNTKEYSINSLOT x", no_integer),
+        (
+            "CLUSTER GETKEYSINSLOT 16384 1",
+            "ERR Invalid slot or number of keys",
+        ),
+        ("CLUSTER GETKEYSINSLOT x 1", no_integer),
+    ] {
+        let error = client.words(words).error();
+        assert_eq!(error.as_deref(), Some(wanted), "{words}");
+    }
 }
 
 #[test]

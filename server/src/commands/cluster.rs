@@ -56,7 +56,6 @@ const fn session(handler: SessionHandler) -> Handler {
 
 const DISABLED: CommandError =
     CommandError::fixed("ERR This instance has cluster support disabled");
-const BAD_SLOT: CommandError = CommandError::fixed("ERR Invalid or out of range slot");
 
 /// A node with the slots that it serves as leader, for clients.
 struct Master {
@@ -179,7 +178,7 @@ fn replicas(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> An
 /// CLUSTER COUNTKEYSINSLOT slot
 fn countkeysinslot(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Answer {
     let node = node_of(session)?;
-    let slot = slot_argument(args.get(2))?;
+    let slot = slot_argument(args.get(2))?.ok_or(CommandError::fixed("ERR Invalid slot"))?;
     let keys = node.holder(slot).map_or(0, |hosted| {
         let store = &hosted.group.store;
         store.with_maps(|maps| store.counters.get(maps.live.get(0, slot), slot))
@@ -191,7 +190,7 @@ fn countkeysinslot(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter
 /// CLUSTER GETKEYSINSLOT slot count
 fn getkeysinslot(session: &mut Session, args: &Args<'_>, _: &mut ReplyWriter) -> Answer {
     let node = node_of(session)?;
-    let slot = slot_argument(args.get(2)).ok();
+    let slot = slot_argument(args.get(2))?;
     let count = number::parse_i64(args.get(3)).ok_or(CommandError::NOT_AN_INTEGER)?;
     let (Some(slot), Ok(count)) = (slot, usize::try_from(count)) else {
         return Err(CommandError::fixed("ERR Invalid slot or number of keys"));
@@ -394,8 +393,9 @@ fn client_id(node: &str) -> String {
     format!("{digest:032x}{:08x}", digest as u32)
 }
 
-fn slot_argument(text: &[u8]) -> Result<u16, CommandError> {
-    let slot = number::parse_i64(text).and_then(|n| u16::try_from(n).ok());
-    slot.filter(|slot| u32::from(*slot) < SLOT_COUNT as u32)
-        .ok_or(BAD_SLOT)
+/// `None`: there is no such slot.
+fn slot_argument(text: &[u8]) -> Result<Option<u16>, CommandError> {
+    let number = number::parse_i64(text).ok_or(CommandError::NOT_AN_INTEGER)?;
+    let slot = u16::try_from(number).ok();
+    Ok(slot.filter(|slot| u32::from(*slot) < SLOT_COUNT as u32))
 }

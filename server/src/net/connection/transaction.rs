@@ -95,18 +95,18 @@ impl Connection {
         let Some(slot) = d.slot else {
             return Ok(());
         };
+        // As in Redis: a client that is sent elsewhere learns where, whatever else is queued.
+        match self.session.server.route(Some(slot)) {
+            Route::Here(_) => {}
+            elsewhere => return Err(redirection(&elsewhere, Some(slot))),
+        }
         let watched = self.session.watched_slot();
         let multi = self.session.multi.as_mut().expect("a command within MULTI");
         if *multi.slot.or(watched).get_or_insert(slot) != slot {
             return Err(CROSS_SLOT.to_owned());
         }
-        match self.session.server.route(Some(slot)) {
-            Route::Here(_) => {
-                multi.slot = Some(slot);
-                Ok(())
-            }
-            elsewhere => Err(redirection(&elsewhere, Some(slot))),
-        }
+        multi.slot = Some(slot);
+        Ok(())
     }
 
     /// WATCH: the keys of all of them are of one slot, in a cluster.
