@@ -90,9 +90,9 @@ fn feed(stream: &[u8], piece: usize) -> usize {
 #[test]
 fn an_announcement_costs_next_to_nothing() {
     for claim in [
-        &b"*1048576\r\n"[..],
-        b"*1048576\r\n$3\r\nSET\r\n",
-        b"*1048576\r\n$536870912\r\nabc",
+        &b"*2147483647\r\n"[..],
+        b"*2147483647\r\n$3\r\nSET\r\n",
+        b"*2147483647\r\n$536870912\r\nabc",
         b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$536870912\r\nabc",
         b"*99999999999\r\n",
         b"*1\r\n$99999999999\r\n",

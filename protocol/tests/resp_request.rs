@@ -108,6 +108,15 @@ fn a_quoted_inline_argument_is_unquoted() {
 }
 
 #[test]
+fn a_request_may_have_more_than_a_million_arguments() {
+    let mut stream = b"*1048577\r\n".to_vec();
+    stream.extend(b"$0\r\n\r\n".repeat(1_048_577));
+    let found = requests(&stream);
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].len(), 1_048_577);
+}
+
+#[test]
 fn malformed_requests_get_redis_error_lines() {
     let long = |prefix: &str| [prefix.as_bytes(), &vec![b'1'; 70_000]].concat();
     let cases: Vec<(Vec<u8>, &str)> = vec![
@@ -117,7 +126,7 @@ fn malformed_requests_get_redis_error_lines() {
         (b"*01\r\n".to_vec(), "invalid multibulk length"),
         (b"* 1\r\n".to_vec(), "invalid multibulk length"),
         (b"*1\rx".to_vec(), "invalid multibulk length"),
-        (b"*1048577\r\n".to_vec(), "invalid multibulk length"),
+        (b"*2147483648\r\n".to_vec(), "invalid multibulk length"),
         (b"*3000000000\r\n".to_vec(), "invalid multibulk length"),
         (
             b"*99999999999999999999999\r\n".to_vec(),

@@ -72,7 +72,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_inline: 64 * 1024,
-            max_args: 1024 * 1024,
+            max_args: i32::MAX as usize,
             max_bulk: 512 << 20,
             max_request_bytes: 1 << 30,
             authenticated: true,
