@@ -11,20 +11,22 @@ use cairn_protocol::monitor::line;
 use cairn_protocol::resp::{Args, ReplyWriter};
 use parking_lot::Mutex;
 
+use crate::net::address::Address;
 use crate::net::outbox::Message;
 use crate::net::session::Client;
 
 /// Who sent a command.
 #[derive(Clone, Copy)]
 pub enum Sender {
-    Client(SocketAddr),
+    Client(Address),
     Script,
 }
 
 impl fmt::Display for Sender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Sender::Client(peer) => write!(f, "{peer}"),
+            Sender::Client(Address::Tcp(peer)) => write!(f, "{peer}"),
+            Sender::Client(Address::Unix(path)) => write!(f, "unix:{path}"),
             Sender::Script => f.write_str("lua"),
         }
     }
@@ -37,7 +39,7 @@ pub struct Monitors {
     /// Readable without the lock.
     count: AtomicUsize,
     /// Where those are whose commands are in a writer, while anybody looks.
-    peers: Mutex<HashMap<u64, SocketAddr>>,
+    peers: Mutex<HashMap<u64, Address>>,
 }
 
 impl Monitors {
@@ -89,7 +91,7 @@ impl Monitors {
     /// Whose command the writer runs.
     pub fn sender(&self, client: u64) -> Sender {
         let peer = self.peers.lock().get(&client).copied();
-        Sender::Client(peer.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0))))
+        Sender::Client(peer.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)).into()))
     }
 
     /// Shows a line.

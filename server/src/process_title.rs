@@ -86,13 +86,18 @@ fn filled(
 ) -> String {
     let bind = settings.text("bind");
     let address = bind.split(' ').find(|word| !word.is_empty()).unwrap_or("*");
+    let socket = settings.text("unixsocket");
+    let listens = match port {
+        0 if !socket.is_empty() => format!("unixsocket:{socket}"),
+        _ => format!("{address}:{port}"),
+    };
     let values = [
         ("{title}", title.to_owned()),
-        ("{listen-addr}", format!("{address}:{port}")),
+        ("{listen-addr}", listens),
         ("{server-mode}", String::new()),
         ("{port}", port.to_string()),
         ("{tls-port}", settings.text("tls-port")),
-        ("{unixsocket}", settings.text("unixsocket")),
+        ("{unixsocket}", socket),
         ("{config-file}", config_file.to_owned()),
     ];
     let mut text = template.to_owned();

@@ -106,6 +106,10 @@ pub(crate) fn ready(config: &Config, addresses: &[std::net::SocketAddr]) {
     for address in addresses {
         lifecycle!(port = address.port(), %address, "Ready to accept connections");
     }
+    let path = config.settings.text("unixsocket");
+    if !path.is_empty() {
+        lifecycle!(unixsocket = %path, "Ready to accept connections");
+    }
 }
 
 /// Runs a standalone server until SIGTERM, SIGINT or SHUTDOWN.

@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 
 use crate::announce::Announcer;
 use crate::cluster::Node;
-use crate::config::{Config, EvictionPolicy, LiveSettings, Settings, addresses};
+use crate::config::{Config, EvictionPolicy, LiveSettings, Settings, client_addresses};
 use crate::eviction::Eviction;
 use crate::group::Group;
 use crate::net::InPieces;
@@ -348,7 +348,7 @@ impl Server {
             return Err((name, why.into()));
         }
         let port = settings.count("port") as u16;
-        let replaced = self.sockets.replace(&addresses(settings), port);
+        let replaced = self.sockets.replace(&client_addresses(settings), port);
         replaced.map_err(|error| {
             tracing::warn!(%error, "the sockets stay as they were");
             (name, why.to_owned())

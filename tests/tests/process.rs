@@ -1,6 +1,10 @@
-//! What an operator sees of a server's process from outside: its title, and what it
-//! leaves behind when it crashes.
+//! What an operator sees of a server's process from outside: its title, its socket in
+//! the file system, and what it leaves behind when it crashes.
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use cairn_tests::process::killed_by;
@@ -46,6 +50,87 @@ fn ps_shows_where_a_server_listens_and_what_the_template_says() {
 
     let as_called = Server::start(&["--set-proc-title", "no"]);
     assert!(title(&as_called).contains("--set-proc-title no"));
+}
+
+/// A client that came in by a socket in the file system.
+struct Local(BufReader<UnixStream>);
+
+impl Local {
+    fn connect(path: &Path) -> Local {
+        let stream = UnixStream::connect(path).expect("the server listens there");
+        stream.set_read_timeout(Some(LIMIT)).expect("a timeout");
+        Local(BufReader::new(stream))
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.0.read_line(&mut line).expect("an answer");
+        line.trim_end().to_owned()
+    }
+
+    /// The text of a reply that is no array, without its type.
+    fn ask(&mut self, command: &str) -> String {
+        let request = format!("{command}\r\n");
+        let sent = self.0.get_mut().write_all(request.as_bytes());
+        sent.expect("the server takes it");
+        let line = self.line();
+        let Some(length) = line.strip_prefix('$') else {
+            return line[1..].to_owned();
+        };
+        let length: usize = length.parse().expect("a length");
+        let mut bytes = vec![0; length + 2];
+        self.0.read_exact(&mut bytes).expect("as long as it says");
+        bytes.truncate(length);
+        String::from_utf8(bytes).expect("text")
+    }
+}
+
+#[test]
+fn clients_come_in_by_a_socket_in_the_file_system() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s");
+    let shown = path.to_str().unwrap();
+    let flags = ["--unixsocket", shown, "--unixsocketperm", "700"];
+    let server = Server::start(&flags);
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+
+    let mut local = Local::connect(&path);
+    assert_eq!(local.ask("SET k v"), "OK");
+    assert_eq!(server.client().words("GET k").text(), "v");
+    // More than the socket holds.
+    local.ask("SETRANGE long 2999999 x");
+    assert_eq!(local.ask("GET long").len(), 3_000_000);
+    let info = local.ask("CLIENT INFO");
+    let address = format!(" addr={shown}:0 laddr={shown}:0 ");
+    assert!(
+        info.contains(&address) && info.contains(" flags=U "),
+        "{info}"
+    );
+
+    let mut monitor = Local::connect(&path);
+    assert_eq!(monitor.ask("MONITOR"), "OK");
+    local.ask("GET k");
+    let line = monitor.line();
+    let seen = format!("[0 unix:{shown}] \"GET\" \"k\"");
+    assert!(line.ends_with(&seen), "{line}");
+
+    let kill = format!("CLIENT KILL ADDR {shown}:0");
+    assert_eq!(server.client().words(&kill).integer(), 2);
+    assert_eq!(local.line(), "");
+}
+
+#[test]
+fn the_socket_in_the_file_system_goes_with_its_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s");
+    let mut server = Server::start(&["--unixsocket", path.to_str().unwrap()]);
+    server.kill9();
+    assert!(path.exists());
+    server.restart();
+    assert_eq!(Local::connect(&path).ask("PING"), "PONG");
+    assert!(server.stop().success());
+    assert!(!path.exists());
 }
 
 #[test]

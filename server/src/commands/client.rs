@@ -14,6 +14,7 @@ use super::arguments::{integer, is};
 use super::tracking::redirection;
 use super::{Handler, help};
 use crate::group::expiry;
+use crate::net::address::Address;
 use crate::net::session::{Client, Next, ReplyMode, Session, Unblock};
 use crate::pause::Scope;
 use crate::pubsub;
@@ -320,8 +321,8 @@ impl<'a> KillFilter<'a> {
     }
 
     fn accepts(&self, client: &Client) -> bool {
-        let is_at = |wanted: Option<&[u8]>, address: &std::net::SocketAddr| {
-            wanted.is_none_or(|wanted| wanted == shown(address).as_bytes())
+        let is_at = |wanted: Option<&[u8]>, address: &Address| {
+            wanted.is_none_or(|wanted| wanted == address.to_string().as_bytes())
         };
         self.id.is_none_or(|id| id == client.id)
             && self.kind.is_none_or(|kind| kind == ClientType::of(client))
@@ -367,11 +368,6 @@ impl Describe for Client {
     }
 }
 
-/// `127.0.0.1:6379`, `[::1]:6379`, as Redis writes addresses.
-pub(super) fn shown(address: &std::net::SocketAddr) -> String {
-    address.to_string()
-}
-
 /// One line of CLIENT LIST, its line end included.
 fn describe(client: &Client, readonly: bool, text: &mut String) {
     let age = client.created.elapsed();
@@ -392,6 +388,7 @@ fn describe(client: &Client, readonly: bool, text: &mut String) {
         (tracking.kind == Kind::Broadcast, 'B'),
         (client.queued.load(Ordering::Relaxed) >= 0, 'x'),
         (client.is_blocked(), 'b'),
+        (client.peer.is_unix(), 'U'),
         (readonly, 'r'),
         (client.no_evict.load(Ordering::Relaxed), 'e'),
     ] {
@@ -418,8 +415,8 @@ fn describe(client: &Client, readonly: bool, text: &mut String) {
          ssub={} multi={} qbuf={query} qbuf-free={query_free} argv-mem=0 multi-mem={} rbs=0 rbp=0 obl=0 \
          oll=0 omem={output} tot-mem={} events=r cmd={command} user={} redir={} resp={resp}",
         client.id,
-        shown(&client.peer),
-        shown(&client.local),
+        client.peer,
+        client.local,
         client.descriptor.load(Ordering::Relaxed),
         labels.name,
         age.as_secs(),

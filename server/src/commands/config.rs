@@ -155,7 +155,7 @@ fn chosen_parameters(
 pub(super) fn allowed(settings: &Settings, name: &str, session: &Session) -> bool {
     match settings.bytes(name) {
         b"yes" => true,
-        b"local" => session.client.peer.ip().is_loopback(),
+        b"local" => session.client.peer.is_local(),
         _ => false,
     }
 }

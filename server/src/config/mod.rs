@@ -311,8 +311,17 @@ fn some_text(settings: &Settings, name: &str) -> Option<String> {
     Some(settings.text(name)).filter(|text| !text.is_empty())
 }
 
+/// Where clients come in by TCP. A `port` of 0 means nowhere, as in Redis, if there is
+/// a `unixsocket` for them; else the kernel chooses one.
+pub fn client_addresses(settings: &Settings) -> Vec<IpAddr> {
+    if settings.count("port") == 0 && !settings.bytes("unixsocket").is_empty() {
+        return Vec::new();
+    }
+    addresses(settings)
+}
+
 /// `*` means every address of IPv4, `::*` of IPv6.
-pub fn addresses(settings: &Settings) -> Vec<IpAddr> {
+fn addresses(settings: &Settings) -> Vec<IpAddr> {
     let mut found: Vec<IpAddr> = Vec::new();
     for word in settings.text("bind").split(' ').filter(|w| !w.is_empty()) {
         let word = word.strip_prefix('-').unwrap_or(word);
@@ -613,6 +622,16 @@ mod tests {
         assert_eq!(problems(&["--tls-port", "1"]).len(), 1);
         assert_eq!(problems(&["--daemonize", "yes"]).len(), 1);
         assert_eq!(problems(&["--cluster-enabled", "yes"]).len(), 1);
+    }
+
+    #[test]
+    fn port_0_is_no_port_where_there_is_another_way_in() {
+        let chosen = from_flags(&["--port", "0"]);
+        assert_eq!(client_addresses(&chosen.settings), chosen.bind);
+        let both = from_flags(&["--port", "7000", "--unixsocket", "/run/cairn.sock"]);
+        assert_eq!(client_addresses(&both.settings), both.bind);
+        let none = from_flags(&["--port", "0", "--unixsocket", "/run/cairn.sock"]);
+        assert!(client_addresses(&none.settings).is_empty());
     }
 
     #[test]

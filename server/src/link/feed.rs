@@ -101,7 +101,7 @@ impl Peer {
 
     /// Attaches, and says what there is.
     async fn begin(&mut self, wish: Wish) -> Result<(Vec<Part>, Option<Arc<Replica>>), End> {
-        let host = self.client.peer.ip().to_string();
+        let host = self.client.peer.host();
         let replica = Arc::new(Replica::behind_proxy(self.client.clone(), host));
         let replica = wish.changes.then_some(replica);
         let server = self.server.clone();

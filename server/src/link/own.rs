@@ -21,6 +21,7 @@ use super::sessions::{Asked, Busy, SessionKey};
 use crate::commands::SessionHandler;
 use crate::dispatch::Dispatched;
 use crate::group::{Group, GroupId};
+use crate::net::address::Address;
 use crate::net::session::{Client, Next, Relay, Session, UNBLOCKED, Unblock};
 use crate::pubsub::Kind;
 use crate::server::Server;
@@ -437,7 +438,7 @@ fn answered(d: Dispatched, started: Instant, reply: ReplyWriter) -> Work {
     }
 }
 
-fn new_client(server: &Server, peer: SocketAddr, local: SocketAddr, relay: Relay) -> Client {
+fn new_client(server: &Server, peer: SocketAddr, local: Address, relay: Relay) -> Client {
     let client = Client::new(
         server.next_client_id(),
         peer,

@@ -5,13 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::task::LocalSet;
 
+use super::address::Address;
 use super::connection;
 use super::session::Client;
 use super::sockets::{addresses, bind_all, clones};
 use super::turns::Turns;
+use super::unix::{UnixSocket, as_connection};
+use crate::config::client_addresses;
 use crate::link::{Http2, Identity, PeerPort, peer_addresses};
 use crate::server::{Home, Server};
 use crate::storage::count_nothing;
@@ -26,6 +29,8 @@ pub struct Network {
     pub addresses: Vec<SocketAddr>,
     /// Where proxies and other nodes are.
     pub peer_addresses: Vec<SocketAddr>,
+    /// Kept for its file, which is removed with it.
+    _unix: Option<UnixSocket>,
 }
 
 impl Network {
@@ -66,24 +71,39 @@ fn start_all(
     peers: &[std::net::TcpListener],
     http2: Option<Http2>,
 ) -> std::io::Result<Network> {
+    let config = &server.config;
     server
         .sockets
-        .replace(&server.config.bind, server.config.port)?;
+        .replace(&client_addresses(&config.settings), config.port)?;
+    let unix = UnixSocket::open(&config.settings)?;
     let mut threads = Vec::new();
-    for i in 0..server.config.io_threads.max(1) {
-        let (server, http2) = (server.clone(), http2.clone());
-        let peers = clones(peers)?;
+    for i in 0..config.io_threads.max(1) {
+        let doors = Doors {
+            unix: unix.as_ref().map(UnixSocket::share).transpose()?,
+            peers: clones(peers)?,
+            http2: http2.clone(),
+        };
+        let server = server.clone();
         let thread = std::thread::Builder::new().name(format!("net-{i}"));
-        threads.push(thread.spawn(move || network_thread(server, peers, http2))?);
+        threads.push(thread.spawn(move || network_thread(server, doors))?);
     }
     Ok(Network {
         threads,
         addresses: server.sockets.addresses()?,
         peer_addresses: addresses(peers)?,
+        _unix: unix,
     })
 }
 
-fn network_thread(server: Arc<Server>, peers: Vec<std::net::TcpListener>, http2: Option<Http2>) {
+/// What a network thread accepts on, besides the sockets that may be exchanged.
+struct Doors {
+    /// With its path.
+    unix: Option<(std::os::unix::net::UnixListener, &'static str)>,
+    peers: Vec<std::net::TcpListener>,
+    http2: Option<Http2>,
+}
+
+fn network_thread(server: Arc<Server>, doors: Doors) {
     count_nothing();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -95,11 +115,21 @@ fn network_thread(server: Arc<Server>, peers: Vec<std::net::TcpListener>, http2:
     local.block_on(&runtime, async move {
         let turns = Turns::default();
         tokio::task::spawn_local(turns.clone().run());
+        if let Some((socket, path)) = doors.unix {
+            match UnixListener::from_std(socket) {
+                Ok(listener) => {
+                    let door = Door::Unix(listener, path);
+                    let task = accept(server.clone(), door, turns.clone());
+                    tokio::task::spawn_local(task);
+                }
+                Err(error) => tracing::error!(%error, path, "the Unix socket cannot be used"),
+            }
+        }
         tokio::task::spawn_local(accept_all(server.clone(), turns.clone()));
         if let Home::Node(node) = &server.home {
             let identity = Identity::of(node);
-            let port = PeerPort::new(server.clone(), node.clone(), identity, http2, turns);
-            for socket in peers {
+            let port = PeerPort::new(server.clone(), node.clone(), identity, doors.http2, turns);
+            for socket in doors.peers {
                 match TcpListener::from_std(socket) {
                     Ok(listener) => {
                         tokio::task::spawn_local(port.clone().accept(listener));
@@ -122,7 +152,8 @@ async fn accept_all(server: Arc<Server>, turns: Turns) {
         for socket in listeners.unwrap_or_default() {
             match TcpListener::from_std(socket) {
                 Ok(listener) => {
-                    let task = accept(server.clone(), listener, turns.clone());
+                    let door = Door::Tcp(listener);
+                    let task = accept(server.clone(), door, turns.clone());
                     accepting.push(tokio::task::spawn_local(task));
                 }
                 Err(error) => tracing::error!(%error, "a listening socket cannot be used"),
@@ -139,15 +170,57 @@ async fn accept_all(server: Arc<Server>, turns: Turns) {
     }
 }
 
-async fn accept(server: Arc<Server>, listener: TcpListener, turns: Turns) {
+/// Where clients come in.
+enum Door {
+    Tcp(TcpListener),
+    /// With its path.
+    Unix(UnixListener, &'static str),
+}
+
+/// A client that has come in, and both ends of its connection.
+struct Guest {
+    stream: TcpStream,
+    peer: Address,
+    local: Address,
+}
+
+impl Door {
+    /// Waits for a client. Cancelling it loses none.
+    async fn accept(&self) -> std::io::Result<Guest> {
+        match *self {
+            Door::Tcp(ref listener) => {
+                let (stream, peer) = listener.accept().await?;
+                let local = stream.local_addr().unwrap_or(peer);
+                // Better a slow client than none.
+                let _ = stream.set_nodelay(true);
+                Ok(Guest {
+                    stream,
+                    peer: peer.into(),
+                    local: local.into(),
+                })
+            }
+            Door::Unix(ref listener, path) => {
+                let (stream, _) = listener.accept().await?;
+                let here = Address::Unix(path);
+                Ok(Guest {
+                    stream: as_connection(stream)?,
+                    peer: here,
+                    local: here,
+                })
+            }
+        }
+    }
+}
+
+async fn accept(server: Arc<Server>, door: Door, turns: Turns) {
     loop {
         // Cancelled only with the whole thread.
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = door.accept() => accepted,
             () = server.stopped() => return,
         };
         match accepted {
-            Ok((stream, peer)) => admit(&server, stream, peer, &turns),
+            Ok(guest) => admit(&server, guest, &turns),
             // The socket was closed under it.
             Err(_) if server.is_stopping() => return,
             Err(error) => {
@@ -159,7 +232,12 @@ async fn accept(server: Arc<Server>, listener: TcpListener, turns: Turns) {
     }
 }
 
-fn admit(server: &Arc<Server>, stream: TcpStream, peer: SocketAddr, turns: &Turns) {
+fn admit(server: &Arc<Server>, guest: Guest, turns: &Turns) {
+    let Guest {
+        stream,
+        peer,
+        local,
+    } = guest;
     server
         .stats
         .connections_received
@@ -173,7 +251,7 @@ fn admit(server: &Arc<Server>, stream: TcpStream, peer: SocketAddr, turns: &Turn
         refuse(stream, b"-ERR max number of clients reached\r\n");
         return;
     }
-    if !peer.ip().is_loopback() && server.is_protected() {
+    if !peer.is_local() && server.is_protected() {
         server
             .stats
             .rejected_connections
@@ -181,8 +259,6 @@ fn admit(server: &Arc<Server>, stream: TcpStream, peer: SocketAddr, turns: &Turn
         refuse(stream, PROTECTED);
         return;
     }
-    let _ = stream.set_nodelay(true);
-    let local = stream.local_addr().unwrap_or(peer);
     let client = Arc::new(Client::new(
         server.next_client_id(),
         peer,

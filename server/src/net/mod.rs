@@ -3,6 +3,7 @@
 //! A connection lives on one network thread, a tokio runtime of its own, and
 //! never waits there for the disk.
 
+pub mod address;
 pub(crate) mod ahead;
 mod connection;
 mod listener;
@@ -14,6 +15,7 @@ pub(crate) mod read;
 pub mod session;
 pub mod sockets;
 mod turns;
+mod unix;
 
 pub use connection::Debugging;
 pub(crate) use connection::{dispatched, warm};

@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
 
 use super::Debugging;
+use super::address::Address;
 use super::multi::Multi;
 use super::outbox::{Message, Outbox, OutputLimit, Put};
 use crate::config::LiveSettings;
@@ -31,8 +32,8 @@ use crate::tracking::{self, ClientTracking};
 /// What the rest of the server may see and do of a client.
 pub struct Client {
     pub id: u64,
-    pub peer: SocketAddr,
-    pub local: SocketAddr,
+    pub peer: Address,
+    pub local: Address,
     pub created: Instant,
     /// CLIENT SETNAME, library name and version. Guards a few words, touched rarely.
     pub labels: Mutex<Labels>,
@@ -122,15 +123,15 @@ pub struct Labels {
 impl Client {
     pub fn new(
         id: u64,
-        peer: SocketAddr,
-        local: SocketAddr,
+        peer: impl Into<Address>,
+        local: impl Into<Address>,
         live: Arc<LiveSettings>,
         account: Arc<Account>,
     ) -> Client {
         Client {
             id,
-            peer,
-            local,
+            peer: peer.into(),
+            local: local.into(),
             created: Instant::now(),
             labels: Mutex::default(),
             account: ArcSwap::new(account),

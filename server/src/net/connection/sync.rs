@@ -120,7 +120,7 @@ impl Connection {
     fn as_replica(&self, wish: &Handshake, psync: bool) -> Option<Arc<Replica>> {
         let client = self.session.client.clone();
         let host = wish.host.clone();
-        let host = host.unwrap_or_else(|| client.peer.ip().to_string());
+        let host = host.unwrap_or_else(|| client.peer.host());
         let replica = Replica::new(client, host, wish.port, !psync);
         (!wish.rdb_only).then(|| Arc::new(replica))
     }
