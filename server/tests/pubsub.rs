@@ -428,6 +428,10 @@ fn invalidations_can_go_to_another_client_until_it_leaves() {
     );
     assert_eq!(c.ask("CLIENT GETREDIR"), format!(":{redirect}"));
     assert!(c.ask("CLIENT INFO").contains("flags=t "));
+    let listed = format!("CLIENT LIST ID {}", c.id());
+    c.ask("MULTI");
+    assert!(w.ask(&listed).contains(" flags=xt "));
+    c.ask("DISCARD");
     c.ask("MGET a b");
     w.ask("SET a 1");
     assert_eq!(r.next(), "*3 $7 message $20 __redis__:invalidate *1 $1 a");
