@@ -131,7 +131,7 @@ fn quicklist(reader: &mut Reader<'_>) -> Result<Value, Malformed> {
         let container = reader.length()?;
         let node = reader.string()?;
         match container {
-            NODE_PLAIN => elements.push(node),
+            NODE_PLAIN if !node.is_empty() => elements.push(node),
             NODE_PACKED => elements.extend(texts(&listpack(&node)?)),
             _ => return Err(Malformed),
         }

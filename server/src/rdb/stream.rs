@@ -292,9 +292,14 @@ fn decode_group(reader: &mut Reader<'_>, since_7: bool) -> Result<StreamGroup, M
             return Err(Malformed);
         }
     }
+    let mut names = HashSet::new();
     for consumer in 0..reader.count()? {
+        let name = reader.string()?;
+        if !names.insert(name.clone()) {
+            return Err(Malformed);
+        }
         group.consumers.push(StreamConsumer {
-            name: reader.string()?,
+            name,
             seen_at: u64::from_le_bytes(reader.array()?),
         });
         for _ in 0..reader.count()? {

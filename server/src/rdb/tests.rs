@@ -205,3 +205,46 @@ fn old_forms_are_read() {
     let zset = [kind::ZSET, 1, 1, b'm', 3, b'1', b'.', b'5'];
     assert_eq!(decode(&zset), Ok(Value::SortedSet(vec![(of("m"), 1.5)])));
 }
+
+#[test]
+fn old_forms_that_contradict_themselves_are_malformed() {
+    let ziplist = [
+        19, 0, 0, 0, 14, 0, 0, 0, 2, 0, 0, 2, b'a', b'b', 4, 0xc0, 0x10, 0x27, 0xff,
+    ];
+    // The place of the last entry; what entries say of the length of the one before.
+    for (at, wrong) in [(4, 10), (10, 1), (14, 5)] {
+        let mut list = vec![kind::LIST_ZIPLIST, 19];
+        list.extend_from_slice(&ziplist);
+        list[2 + at] = wrong;
+        assert_eq!(decode(&list), Err(Malformed), "wrong at {at}");
+    }
+    // One pair where two are announced, then five bytes for a length of one byte.
+    let zipmaps: [&[u8]; 3] = [
+        &[2, 1, b'k', 1, 0, b'v', 0xff],
+        &[1, 0xfe, 1, 0, 0, 0, b'k', 1, 0, b'v', 0xff],
+        &[1, 1, b'k', 0xfe, 1, 0, 0, 0, 0, b'v', 0xff],
+    ];
+    for zipmap in zipmaps {
+        let mut hash = vec![kind::HASH_ZIPMAP, zipmap.len() as u8];
+        hash.extend_from_slice(zipmap);
+        assert_eq!(decode(&hash), Err(Malformed), "{zipmap:?}");
+    }
+}
+
+#[test]
+fn an_empty_node_of_a_list_is_malformed() {
+    assert_eq!(decode(&[kind::LIST_QUICKLIST_2, 1, 1, 0]), Err(Malformed));
+}
+
+#[test]
+fn a_group_with_two_consumers_of_one_name_is_malformed() {
+    let consumers = |first: u8, second: u8| {
+        let mut body = vec![kind::STREAM, 0, 0, 0, 0, 1, 1, b'g', 0, 0, 0, 2];
+        for name in [first, second] {
+            body.extend_from_slice(&[1, name, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        }
+        body
+    };
+    assert!(decode(&consumers(b'a', b'b')).is_ok());
+    assert_eq!(decode(&consumers(b'a', b'a')), Err(Malformed));
+}

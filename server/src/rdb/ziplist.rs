@@ -17,21 +17,31 @@ const LONG: u8 = 0xfe;
 pub(super) fn items(ziplist: &[u8]) -> Result<Vec<Element<'_>>, Malformed> {
     let mut reader = Reader(ziplist);
     let bytes = u32::from_le_bytes(reader.array()?);
-    let _tail: [u8; 4] = reader.array()?;
+    let tail = u32::from_le_bytes(reader.array()?);
     let count = u16::from_le_bytes(reader.array()?);
     if bytes as usize != ziplist.len() {
         return Err(Malformed);
     }
     let mut items = Vec::new();
+    // Where the entry before begins, and how long it is.
+    let (mut last, mut last_len) = (None, 0);
     loop {
-        match reader.byte()? {
+        let at = ziplist.len() - reader.0.len();
+        let claimed = match reader.byte()? {
             END => break,
-            LONG => drop(reader.array::<4>()?),
-            _ => {}
+            LONG => u32::from_le_bytes(reader.array()?) as usize,
+            short => usize::from(short),
+        };
+        if claimed != last_len {
+            return Err(Malformed);
         }
         items.push(item(&mut reader)?);
+        last = Some(at);
+        last_len = ziplist.len() - reader.0.len() - at;
     }
-    let whole = reader.is_empty() && (count == u16::MAX || usize::from(count) == items.len());
+    let whole = reader.is_empty()
+        && last.is_none_or(|at| at == tail as usize)
+        && (count == u16::MAX || usize::from(count) == items.len());
     whole.then_some(items).ok_or(Malformed)
 }
 
@@ -65,7 +75,7 @@ fn i24(bytes: [u8; 3]) -> i64 {
 /// Keys and values of a zipmap.
 pub(super) fn zipmap(zipmap: &[u8]) -> Result<super::Pairs, Malformed> {
     let mut reader = Reader(zipmap);
-    reader.byte()?;
+    let count = reader.byte()?;
     let mut pairs = Vec::new();
     while let Some(len) = zipmap_length(&mut reader)? {
         let key = reader.take(len)?.to_vec();
@@ -75,14 +85,18 @@ pub(super) fn zipmap(zipmap: &[u8]) -> Result<super::Pairs, Malformed> {
         reader.take(usize::from(unused))?;
         pairs.push((key, value));
     }
-    reader.is_empty().then_some(pairs).ok_or(Malformed)
+    let whole = reader.is_empty() && (count == LONG || usize::from(count) == pairs.len());
+    whole.then_some(pairs).ok_or(Malformed)
 }
 
-/// `None` at the end.
+/// `None` at the end. A length that one byte holds takes one byte.
 fn zipmap_length(reader: &mut Reader<'_>) -> Result<Option<usize>, Malformed> {
     Ok(match reader.byte()? {
         END => None,
-        LONG => Some(u32::from_le_bytes(reader.array()?) as usize),
+        LONG => match u32::from_le_bytes(reader.array()?) as usize {
+            len if len < usize::from(LONG) => return Err(Malformed),
+            len => Some(len),
+        },
         len => Some(usize::from(len)),
     })
 }
