@@ -103,6 +103,8 @@ pub(crate) fn ready(config: &Config, addresses: &[std::net::SocketAddr]) {
     if config.settings.flag("always-show-logo") {
         show_banner(config);
     }
+    // The suites of later Redis releases and of Valkey wait for this line.
+    lifecycle!("Server initialized");
     for address in addresses {
         lifecycle!(port = address.port(), %address, "Ready to accept connections");
     }

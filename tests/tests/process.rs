@@ -134,6 +134,17 @@ fn the_socket_in_the_file_system_goes_with_its_server() {
 }
 
 #[test]
+fn the_log_of_a_start_has_the_lines_of_redis_that_harnesses_wait_for() {
+    let server = Server::start(&[]);
+    let ready = "Ready to accept connections";
+    let log = wait::until("the server to say that it is ready", LIMIT, || {
+        Some(server.log_text()).filter(|log| log.contains(ready))
+    });
+    let (before, _) = log.split_once(ready).expect("it was waited for");
+    assert!(before.contains("Server initialized"), "{log}");
+}
+
+#[test]
 fn a_crash_leaves_a_report_in_the_log_and_loses_nothing() {
     for (signal, name) in [(libc::SIGSEGV, "SIGSEGV"), (libc::SIGABRT, "SIGABRT")] {
         let mut server = Server::start(&["--enable-debug-command", "yes"]);
