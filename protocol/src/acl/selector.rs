@@ -304,7 +304,7 @@ fn key_pattern(rule: &[u8]) -> Result<KeyPattern, RuleError> {
             match rule.get(at).map(u8::to_ascii_uppercase) {
                 Some(b'R') if !read => read = true,
                 Some(b'W') if !write => write = true,
-                Some(b'~') => break,
+                Some(b'~') if read || write => break,
                 // Redis takes `%RW` without a pattern as one for the empty key.
                 None if at > 1 => break,
                 _ => return Err(RuleError::Syntax),
@@ -328,8 +328,7 @@ fn describe_key(key: &KeyPattern) -> Vec<u8> {
     let sign: &[u8] = match (key.read, key.write) {
         (true, true) => b"~",
         (true, false) => b"%R~",
-        (false, true) => b"%W~",
-        (false, false) => b"%~",
+        (false, _) => b"%W~",
     };
     [sign, &key.pattern].concat()
 }

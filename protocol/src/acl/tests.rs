@@ -112,6 +112,7 @@ fn wrong_rules_are_named_and_change_nothing() {
     assert_eq!(refused("+@nosuch"), refusal("+@nosuch", RuleError::Unknown));
     assert_eq!(refused("~* ~a"), refusal("~a", RuleError::AllKeys));
     assert_eq!(refused("&* &a"), refusal("&a", RuleError::AllChannels));
+    assert_eq!(refused("%~a"), refusal("%~a", RuleError::Syntax));
     assert_eq!(
         refused("<pass"),
         refusal("<pass", RuleError::NoSuchPassword)
