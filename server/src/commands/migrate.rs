@@ -201,8 +201,7 @@ impl Transfer {
             let targets = &self.server.targets;
             let (host, port) = (&self.order.host, self.order.port);
             let taken = targets.take(&place, host, port, self.order.timeout);
-            let (mut target, _) =
-                taken.map_err(|_| "IOERR error or timeout connecting to the client".to_owned())?;
+            let (mut target, _) = taken.map_err(|error| not_connected(error.kind()).to_owned())?;
             match self.exchange(&mut target, dumped, replace) {
                 Ok(answer) => {
                     target.db = Some(self.order.db).filter(|_| answer.1.is_none());
@@ -417,6 +416,17 @@ fn delete_unchanged(
     Ok(())
 }
 
+/// Redis does not wait to hear whether a target takes the connection: that it does not
+/// is met in the first write.
+fn not_connected(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::ConnectionRefused | ErrorKind::HostUnreachable => {
+            "IOERR error or timeout writing to target instance"
+        }
+        _ => "IOERR error or timeout connecting to the client",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use cairn_protocol::resp::Requests;
@@ -462,5 +472,17 @@ mod tests {
                 .unwrap()
                 .contains("not an integer")
         );
+    }
+
+    #[test]
+    fn a_target_that_refuses_the_connection_is_told_from_one_that_is_not_found() {
+        for (kind, what) in [
+            (ErrorKind::ConnectionRefused, "writing to target instance"),
+            (ErrorKind::TimedOut, "connecting to the client"),
+            (ErrorKind::AddrNotAvailable, "connecting to the client"),
+        ] {
+            let line = format!("IOERR error or timeout {what}");
+            assert_eq!(not_connected(kind), line);
+        }
     }
 }
