@@ -244,6 +244,15 @@ impl Server {
         }
     }
 
+    /// Whether this is a node on which no group is to live. One that is not open yet
+    /// does.
+    pub fn has_no_group(&self) -> bool {
+        match &self.home {
+            Home::Standalone(_) => false,
+            Home::Node(node) => node.is_empty(),
+        }
+    }
+
     /// What Redis would call used memory: the process as it was at its start,
     /// scripts, and what the data weighs wherever it lies. This is what
     /// `maxmemory` bounds; caches and buffers have `memory-limit`.

@@ -30,6 +30,25 @@ fn a_node_that_does_not_own_the_slot_answers_moved_with_the_owner() {
     assert_eq!(error, format!("MOVED 16383 127.0.0.1:{port}"));
 }
 
+/// redis-cli's `--cluster info` gave up at the error that DBSIZE was answered with.
+#[test]
+fn a_node_without_a_group_has_no_keys() {
+    let leaders = [CLUSTER.leader_of_slot(0), CLUSTER.leader_of_slot(16_383)];
+    let idle = CLUSTER.nodes.values().find(|n| !leaders.contains(&n.id));
+    let idle = idle.expect("two groups on three nodes");
+    let mut client = idle.client();
+    assert_eq!(client.words("DBSIZE").integer(), 0);
+    assert_eq!(client.words("KEYS *").array().len(), 0);
+    assert_eq!(client.words("SCAN 0").array()[0].text(), "0");
+    assert_eq!(client.words("FLUSHALL").text(), "OK");
+    let info = Command::new(binaries::system("redis-cli"))
+        .args(["--cluster", "info", &format!("127.0.0.1:{}", idle.port)])
+        .output()
+        .expect("redis-cli starts");
+    let info = String::from_utf8_lossy(&info.stdout).into_owned();
+    assert!(info.contains("keys in 3 masters."), "{info}");
+}
+
 #[test]
 fn a_queued_command_for_another_node_is_answered_with_that_node() {
     let low = &CLUSTER.nodes[&CLUSTER.leader_of_slot(0)];

@@ -149,6 +149,12 @@ impl Node {
         }
     }
 
+    /// Whether the topology places no group here.
+    pub fn is_empty(&self) -> bool {
+        let topology = self.topology.peek();
+        topology.groups_on(&self.config.node_id).next().is_none()
+    }
+
     /// The other node that the slot map names for `slot`.
     pub fn elsewhere(&self, slot: u16) -> Option<NodeAddress> {
         let address = self.topology.peek().slot_address(slot)?;

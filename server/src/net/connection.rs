@@ -459,6 +459,12 @@ impl Connection {
             None => match self.session.server.route(d.slot) {
                 Route::Here(group) => Rc::new(group),
                 elsewhere => {
+                    let keyless = d.slot.is_none() && self.session.server.has_no_group();
+                    if let Some(answer) = without_keys(d.spec).filter(|_| keyless) {
+                        self.submit().await?;
+                        answer(&mut self.out);
+                        return Ok(());
+                    }
                     let line = redirection(&elsewhere, d.slot);
                     return self.answer_error(line.as_bytes()).await;
                 }
@@ -787,4 +793,23 @@ fn redirection(route: &Route, slot: Option<u16>) -> String {
         (_, Some(_)) => "CLUSTERDOWN Hash slot not served".to_owned(),
         (_, None) => "CLUSTERDOWN no group lives on this node".to_owned(),
     }
+}
+
+/// What a node without a group answers of all its keys: that there are none, as a
+/// master without slots does. `redis-cli --cluster info` and cluster clients ask every
+/// node, and give up at an error.
+fn without_keys(spec: &CommandSpec) -> Option<fn(&mut ReplyWriter)> {
+    let answer: fn(&mut ReplyWriter) = match spec.id {
+        id::DBSIZE => |out| out.integer(0),
+        id::KEYS => |out| out.array(0),
+        id::RANDOMKEY => |out| out.null(),
+        id::SCAN => |out| {
+            out.array(2);
+            out.bulk(b"0");
+            out.array(0);
+        },
+        id::FLUSHALL | id::FLUSHDB => |out| out.ok(),
+        _ => return None,
+    };
+    Some(answer)
 }
