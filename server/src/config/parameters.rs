@@ -48,6 +48,7 @@ pub enum Special {
     Bind,
     ReplicaOf,
     Percentiles,
+    Hz,
 }
 
 /// What changing a parameter does.

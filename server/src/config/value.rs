@@ -117,6 +117,12 @@ fn integer(arg: &[u8], least: i128, most: i128) -> Read {
     within(value.into(), least, most).map(digits)
 }
 
+/// Redis takes any number for a hint, and keeps it within bounds.
+fn hz(arg: &[u8]) -> Read {
+    let hint = parse_i64(arg).ok_or("argument couldn't be parsed into an integer")?;
+    within(hint.into(), 0, i32::MAX.into()).map(|hint| digits(hint.clamp(1, 500)))
+}
+
 fn memory_within(arg: &[u8], least: i128, most: i128) -> Read {
     let value = memory(arg).ok_or("argument must be a memory value")?;
     within(value.into(), least, most).map(digits)
@@ -272,6 +278,10 @@ fn read_special(special: Special, args: &[&[u8]], old: &[u8]) -> Read {
         Special::Bind => bind(args),
         Special::ReplicaOf => replica_of(args),
         Special::Percentiles => percentiles(args),
+        Special::Hz => match args {
+            [hint] => hz(hint),
+            _ => Err("wrong number of arguments".into()),
+        },
     }
 }
 
@@ -431,6 +441,14 @@ mod tests {
         let args: Vec<&[u8]> = args.iter().map(|a| a.as_bytes()).collect();
         let old = parameter.default.as_bytes();
         read(parameter, &args, old).map(|v| String::from_utf8(v).unwrap())
+    }
+
+    #[test]
+    fn hz_is_a_hint() {
+        assert_eq!(value("hz", &["0"]).unwrap(), "1");
+        assert_eq!(value("hz", &["100"]).unwrap(), "100");
+        assert_eq!(value("hz", &["100000"]).unwrap(), "500");
+        assert!(value("hz", &["-1"]).unwrap_err().contains("between 0 and"));
     }
 
     #[test]

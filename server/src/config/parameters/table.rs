@@ -820,5 +820,5 @@ pub static PARAMETERS: &[Parameter] = &[
         LIVE,
         THREADS,
     ),
-    ignored("hz", "", Integer(0, INT), "10", LIVE, THREADS),
+    ignored("hz", "", Special(Special::Hz), "10", LIVE, THREADS),
 ];
