@@ -152,6 +152,8 @@ pub(super) fn count(arg: &[u8]) -> Result<usize, CommandError> {
 /// A cursor as a number: what C's `strtoul` reads.
 pub(super) fn cursor_number(arg: &[u8]) -> Result<u64, CommandError> {
     const INVALID: CommandError = CommandError::fixed("ERR invalid cursor");
+    // For C a text ends at its first NUL.
+    let arg = arg.split(|byte| *byte == 0).next().unwrap_or_default();
     match arg {
         [] => Ok(0),
         [first, ..] if first.is_ascii_whitespace() || *first == 0x0b => Err(INVALID),

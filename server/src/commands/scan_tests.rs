@@ -135,6 +135,8 @@ fn scan_refuses_what_redis_refuses() {
     }
     let blank = bench.run_args(&[&b"SCAN"[..], b" 0"]);
     assert_eq!(blank, b"-ERR invalid cursor\r\n");
+    let ended = bench.run_args(&[&b"SCAN"[..], b"0\0x"]);
+    assert_eq!(ended, b"*2\r\n$1\r\n0\r\n*0\r\n");
 }
 
 #[test]
