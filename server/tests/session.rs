@@ -477,10 +477,11 @@ fn debug_is_off_unless_it_was_allowed() {
         c.line("DEBUG DIGEST-VALUE none"),
         format!("*1\r\n+{}\r\n", "0".repeat(40))
     );
-    assert!(
-        c.line("DEBUG OBJECT k")
-            .contains(" encoding:embstr serializedlength:")
-    );
+    let object = c.line("DEBUG OBJECT k");
+    // A byte for the length and one for the value.
+    let described = " encoding:embstr serializedlength:2 lru:";
+    assert!(object.contains(described), "{object}");
+    assert!(!object.contains(" lru:0 "), "{object}");
     assert_eq!(c.line("DEBUG OBJECT none"), "-ERR no such key\r\n");
     assert_eq!(c.line("DEBUG SET-ACTIVE-EXPIRE 0"), "+OK\r\n");
     // What sleeps is slow.

@@ -11,11 +11,12 @@ use cairn_protocol::resp::{Args, ReplyWriter, Requests, Version};
 use super::digest;
 use super::{Handler, help};
 use crate::net::session::{Next, Session};
+use crate::rdb::{self, Form};
 use crate::replication::dump_file;
 use crate::saves::flush_all;
 use crate::server::{Home, Server};
 use crate::txn::{CommandError, Txn};
-use crate::types;
+use crate::types::{self, serial};
 
 pub(super) const HANDLERS: &[(&str, Handler)] = &[("debug", Handler::Session(debug))];
 
@@ -278,19 +279,22 @@ fn object(session: &Session, args: &Args<'_>) -> Next {
                 return Err(CommandError::NO_SUCH_KEY);
             };
             let encoding = types::encoding(&record)?;
-            Ok((encoding, record.value().len(), key.hash()))
+            let value = serial::read(txn, key, &record)?;
+            let (_, body) = rdb::encode_body(&value, Form::of(encoding));
+            let (access, at) = (&txn.store().access, key.hash());
+            let lru = access.word(at).unwrap_or(0);
+            let idle = access.idle(at, txn.now());
+            let idle = idle.unwrap_or_else(|| access.remembers(txn.now()));
+            Ok(format!(
+                "Value at:{at:#x} refcount:1 encoding:{encoding} serializedlength:{} lru:{lru} \
+                 lru_seconds_idle:{idle}",
+                body.len()
+            ))
         });
-        let (encoding, len, at) = match described {
-            Ok(described) => described,
-            Err(error) => {
-                out.error(error.to_string());
-                return Ok(());
-            }
-        };
-        out.simple(format!(
-            "Value at:{at:#x} refcount:1 encoding:{encoding} serializedlength:{len} lru:0 \
-             lru_seconds_idle:0"
-        ));
+        match described {
+            Ok(described) => out.simple(described),
+            Err(error) => out.error(error.to_string()),
+        }
         Ok(())
     })
 }

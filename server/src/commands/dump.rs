@@ -43,10 +43,7 @@ pub(super) fn payload(txn: &mut Txn<'_>, name: &[u8]) -> Result<Option<Payload>,
     let Some(record) = txn.get(&key)? else {
         return Ok(None);
     };
-    let form = match encoding(&record)? {
-        "hashtable" | "skiplist" => Form::Table,
-        _ => Form::Compact,
-    };
+    let form = Form::of(encoding(&record)?);
     let expires_at = record.header().and_then(|header| header.expires_at);
     let value = serial::read(txn, &key, &record)?;
     Ok(Some((rdb::encode(&value, form), expires_at)))

@@ -80,6 +80,16 @@ pub enum Form {
     Table,
 }
 
+impl Form {
+    /// The form of a value of which OBJECT ENCODING answers `encoding`.
+    pub fn of(encoding: &str) -> Form {
+        match encoding {
+            "hashtable" | "skiplist" => Form::Table,
+            _ => Form::Compact,
+        }
+    }
+}
+
 /// A payload of another version, with a wrong checksum or too short for both.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Unverified;

@@ -207,10 +207,7 @@ impl<'w, W: Write> SnapshotWriter<'w, W> {
         if header.spread.is_some() && self.spread(txn, key, record, header)? {
             return Ok(());
         }
-        let form = match encoding(record)? {
-            "hashtable" | "skiplist" => Form::Table,
-            _ => Form::Compact,
-        };
+        let form = Form::of(encoding(record)?);
         let value = serial::read(txn, key, record)?;
         let (kind, body) = rdb::encode_body(&value, form);
         self.buffer.push(kind);
