@@ -147,7 +147,7 @@ fn double(out: &mut ReplyWriter, name: &str, value: f64) {
 fn diagnosis(server: &Server) -> String {
     let used = usage();
     if used.allocated < EMPTY {
-        return "Hi Sam, this instance is empty or is using very little memory, my issue detector \
+        return "Hi Sam, this instance is empty or is using very little memory, my issues detector \
                 can't be used in these conditions. Please, leave for your mission on Earth and \
                 fill it with some data. The new Sam and I will be back to our programming as \
                 soon as I finished rebooting.\n"
