@@ -37,6 +37,7 @@ fn start(args: Args) -> anyhow::Result<()> {
         return Ok(());
     }
     start_log(&config)?;
+    cairn_protocol::descriptors::raise_limit();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

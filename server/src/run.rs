@@ -33,6 +33,7 @@ pub fn start(mut config: Config) -> anyhow::Result<()> {
             node_id: c.node_id.clone(),
         },
     };
+    cairn_protocol::descriptors::raise_limit();
     let data_dir = DataDir::open(&config.data_dir, owner)?;
     config.renames.clone().install();
     let pid_file = PidFile::write(&config.settings.text("pidfile"));
