@@ -147,6 +147,24 @@ fn monitor_shows_a_transaction_in_the_order_in_which_it_ran() {
 }
 
 #[test]
+fn monitor_shows_a_command_when_it_begins_to_wait() {
+    each(&[], |who, port| {
+        let (mut m, mut c) = (Client::to(port), Client::to(port));
+        assert_eq!(ask(&mut m, "MONITOR"), OK);
+        c.send(&["BLPOP", "l", "0"]);
+        assert_eq!(shown(&mut m), r#""BLPOP" "l" "0""#, "{who}");
+        let mut other = Client::to(port);
+        assert_eq!(ask(&mut other, "SET a 1"), OK);
+        assert_eq!(ask(&mut other, "RPUSH l x"), ":1\r\n");
+        assert_eq!(c.reply(), "*2\r\n$1\r\nl\r\n$1\r\nx\r\n");
+        assert_eq!(ask(&mut c, "ECHO x"), "$1\r\nx\r\n");
+        for line in [r#""SET" "a" "1""#, r#""RPUSH" "l" "x""#, r#""ECHO" "x""#] {
+            assert_eq!(shown(&mut m), line, "{who}");
+        }
+    });
+}
+
+#[test]
 fn commands_of_the_session_run_at_their_places_in_a_transaction() {
     each(&["--enable-debug-command", "yes"], |who, port| {
         let mut c = Client::to(port);

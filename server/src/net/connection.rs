@@ -742,18 +742,12 @@ impl Connection {
     }
 
     fn account(&mut self, request: usize, d: Dispatched, nanos: u64, failed: bool) {
-        let server = &self.session.server;
         let command = d.spec.id.index();
         self.tally
-            .ran(&server.stats.commands, command, nanos, failed);
-        // What has its place within an EXEC is shown with it.
-        let shown = server.announcer.monitors.any() && !self.session.nested;
-        if shown && d.spec.id == id::EXEC {
-            self.show_exec(request, None);
-        } else if shown {
-            let (sender, args) = (self.sender(), self.requests.get(request));
-            let monitors = &server.announcer.monitors;
-            monitors.show(sender, self.session.db, d.spec, &args);
+            .ran(&self.session.server.stats.commands, command, nanos, failed);
+        // What had to wait was shown then.
+        if self.blocked_until.is_none() {
+            self.show(request, d);
         }
         let server = &self.session.server;
         server.note_spike(d.spec, nanos);
@@ -761,6 +755,20 @@ impl Connection {
             let args = self.requests.get(request);
             server.note_slow(&self.session.client, d.spec, &args, nanos);
         }
+    }
+
+    /// MONITOR: a command that has run, or begins to wait.
+    fn show(&mut self, request: usize, d: Dispatched) {
+        // What has its place within an EXEC is shown with it.
+        if !self.session.server.announcer.monitors.any() || self.session.nested {
+            return;
+        }
+        if d.spec.id == id::EXEC {
+            return self.show_exec(request, None);
+        }
+        let (sender, args) = (self.sender(), self.requests.get(request));
+        let monitors = &self.session.server.announcer.monitors;
+        monitors.show(sender, self.session.db, d.spec, &args);
     }
 }
 

@@ -68,9 +68,13 @@ impl Connection {
         waiter: &Waiter,
         command: &QueuedCommand,
     ) -> Result<bool, End> {
-        let until = *self
-            .blocked_until
-            .get_or_insert_with(|| deadline(waiter.timeout_ms));
+        let until = match self.blocked_until {
+            Some(until) => until,
+            None => {
+                self.show(command.request as usize, dispatched(command));
+                *self.blocked_until.insert(deadline(waiter.timeout_ms))
+            }
+        };
         let mut woken = self.wait_woken(group, waiter, until).await;
         // Whoever gives up may find that it was served just now.
         if !matches!(woken, Ok(Woken::Over(_))) && !group.give_up(waiter) {
@@ -104,13 +108,13 @@ impl Connection {
                 cost.1 = true;
             }
         }
-        self.blocked_until = None;
         self.account(
             command.request as usize,
             dispatched(command),
             cost.0,
             cost.1,
         );
+        self.blocked_until = None;
         Ok(true)
     }
 

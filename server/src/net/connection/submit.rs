@@ -131,6 +131,7 @@ impl Connection {
                 Outcome::Unknown => self.out.error(UNKNOWN),
                 _ => break,
             }
+            self.blocked_until = None;
             answered += 1;
         }
         if let Some(first) = pending.get(answered).copied() {
@@ -149,6 +150,7 @@ impl Connection {
                     let answered_it = self.wait_blocked(group, &waiter, &first).await?;
                     answered += usize::from(answered_it);
                     if !answered_it && !self.is_home(&first, group) {
+                        self.blocked_until = None;
                         self.answer_moved(&first);
                         answered += 1;
                     }

@@ -44,7 +44,7 @@ impl Connection {
             id::EXEC => self.exec().await,
             id::MULTI | id::DISCARD | id::QUIT | id::RESET => self.run_one(request, d).await,
             id::WATCH => {
-                self.account(id::WATCH, true);
+                self.count_call(id::WATCH, true);
                 self.report(&transactions::WATCH_INSIDE);
                 Ok(())
             }
@@ -155,7 +155,7 @@ impl Connection {
             return self.answer_error(&line).await;
         }
         if multi.failed {
-            self.account(id::EXEC, true);
+            self.count_call(id::EXEC, true);
             self.show_exec(0, None);
             return self.answer_error(ABORTED.as_bytes()).await;
         }
@@ -164,7 +164,7 @@ impl Connection {
         }
         if !multi.has_data() && !self.session.is_watching() {
             self.out.array(multi.len());
-            self.account(id::EXEC, false);
+            self.count_call(id::EXEC, false);
             self.calls.clear();
             if self.session.server.announcer.monitors.any() {
                 let places = (0..multi.len()).map(|_| (0, Call::place(self.session.db)));
@@ -289,7 +289,7 @@ impl Connection {
     }
 
     /// For the statistics, where the writer does not see it.
-    fn account(&mut self, command: CommandId, failed: bool) {
+    fn count_call(&mut self, command: CommandId, failed: bool) {
         let stats = &self.session.server.stats.commands;
         self.tally.ran(stats, command.index(), 0, failed);
     }
