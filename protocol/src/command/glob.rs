@@ -4,8 +4,12 @@
 //!
 //! Iterative, at most pattern length times text length steps: an abusive
 //! pattern costs no stack. Redis's oddities are kept: an empty text matches
-//! only the empty pattern (not `*`), a class may lack its `]`, and an escaped
-//! byte in a class is compared exactly even where case is ignored.
+//! only the empty pattern (not `*`), a class may lack its `]`, an escaped byte in
+//! a class is compared exactly even where case is ignored, and more stars than
+//! Redis follows match nothing.
+
+/// Redis tries what is behind a `*` by recursion, and goes no deeper.
+const MAX_STARS: usize = 1000;
 
 /// Whether the pattern matches the whole text.
 pub fn glob_match(pattern: &[u8], text: &[u8], ignore_case: bool) -> bool {
@@ -13,14 +17,21 @@ pub fn glob_match(pattern: &[u8], text: &[u8], ignore_case: bool) -> bool {
         return pattern.is_empty();
     }
     let (mut p, mut t) = (0, 0);
+    let mut stars = 0;
     // Pattern position after the last `*`, and text position tried with it.
     let mut retry: Option<(usize, usize)> = None;
     while t < text.len() {
         match pattern.get(p) {
             Some(b'*') => {
                 p += 1;
-                if p == pattern.len() {
-                    return true;
+                match pattern.get(p) {
+                    None => return true,
+                    // Several in a row are one.
+                    Some(b'*') => continue,
+                    Some(_) => stars += 1,
+                }
+                if stars > MAX_STARS {
+                    return false;
                 }
                 retry = Some((p, t));
                 continue;
@@ -150,5 +161,14 @@ mod tests {
     fn abusive_patterns_end_quickly() {
         let pattern = b"*a".repeat(2_000);
         assert!(!glob_match(&pattern, &[b'b'; 20_000], false));
+    }
+
+    #[test]
+    fn more_stars_than_redis_follows_match_nothing() {
+        let text = [b'a'; 5_000];
+        for (stars, expected) in [(MAX_STARS, true), (MAX_STARS + 1, false)] {
+            assert_eq!(glob_match(&b"*?".repeat(stars), &text, false), expected);
+        }
+        assert!(glob_match(&b"*".repeat(5_000), &text, false));
     }
 }
