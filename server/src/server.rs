@@ -249,7 +249,7 @@ impl Server {
     pub fn has_no_group(&self) -> bool {
         match &self.home {
             Home::Standalone(_) => false,
-            Home::Node(node) => node.is_empty(),
+            Home::Node(node) => node.placed() == 0,
         }
     }
 

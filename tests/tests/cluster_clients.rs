@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use cairn_tests::binaries;
 use cairn_tests::cluster::{Cluster, key_in_slot, slot_of};
 use cairn_tests::python;
-use cairn_tests::resp::Value;
+use cairn_tests::resp::{Client, Value, encode};
 use redis::TypedCommands;
 use redis::cluster::ClusterClient;
 
@@ -47,6 +47,129 @@ fn a_node_without_a_group_has_no_keys() {
         .expect("redis-cli starts");
     let info = String::from_utf8_lossy(&info.stdout).into_owned();
     assert!(info.contains("keys in 3 masters."), "{info}");
+}
+
+/// DBSIZE, KEYS, RANDOMKEY and SCAN showed the keys of the node's first group, and
+/// FLUSHALL left those of the others.
+#[test]
+fn commands_about_all_keys_are_about_every_group_of_a_node() {
+    let cluster = Cluster::start(1, 2);
+    let node = cluster.nodes.values().next().expect("a node");
+    let mut client = node.client();
+    let keys: Vec<String> = (0..200).map(|number| format!("all:{number:03}")).collect();
+    for key in &keys {
+        assert_eq!(client.command(&["SET", key, "x"]).text(), "OK");
+    }
+    client.words("CONFIG RESETSTAT");
+    assert_eq!(client.words("DBSIZE").integer(), 200);
+    let stats = client.words("INFO commandstats").text();
+    assert!(stats.contains("cmdstat_dbsize:calls=1,"), "{stats}");
+    assert_eq!(texts(&client.words("KEYS all:*")), keys);
+    assert_eq!(texts(&client.words("KEYS all:00?")), keys[..10]);
+    assert_eq!(scan_all(&mut client), keys);
+    assert_eq!(pipelined_count(&mut client), 201);
+    assert_eq!(client.words("DEL behind").integer(), 1);
+
+    let is_low = |key: &str| slot_of(key.as_bytes()) < 8192;
+    let picked: Vec<String> = (0..200).map(|_| client.words("RANDOMKEY").text()).collect();
+    assert!(picked.iter().any(|key| is_low(key)), "{picked:?}");
+    assert!(!picked.iter().all(|key| is_low(key)), "{picked:?}");
+    for key in keys.iter().filter(|key| is_low(key)) {
+        assert_eq!(client.command(&["DEL", key]).integer(), 1);
+    }
+    for _ in 0..20 {
+        let key = client.words("RANDOMKEY").text();
+        assert!(!is_low(&key), "{key}");
+    }
+    for (bad, line) in [
+        ("SCAN x", "ERR invalid cursor"),
+        ("SCAN 0 COUNT", "ERR syntax error"),
+        ("FLUSHALL x", "ERR syntax error"),
+    ] {
+        assert_eq!(client.words(bad).error().as_deref(), Some(line), "{bad}");
+    }
+    let end = client.words(&format!("SCAN {}", 16_384_u64 << 38));
+    assert_eq!(end.array()[0].text(), "0");
+
+    for flush in ["FLUSHALL", "FLUSHDB ASYNC"] {
+        for key in &keys {
+            client.command(&["SET", key, "x"]);
+        }
+        assert_eq!(client.words(flush).text(), "OK");
+        assert_eq!(client.words("DBSIZE").integer(), 0, "{flush}");
+        for key in &keys {
+            assert_eq!(client.command(&["GET", key]), Value::Null, "{flush}");
+        }
+    }
+    assert_eq!(client.words("KEYS *").array().len(), 0);
+    assert_eq!(client.words("RANDOMKEY"), Value::Null);
+    assert!(scan_all(&mut client).is_empty());
+}
+
+/// It would answer OK, and leave the keys of the other groups.
+#[test]
+fn a_transaction_on_a_node_with_several_groups_takes_no_command_about_all_keys() {
+    let cluster = Cluster::start(1, 2);
+    let node = cluster.nodes.values().next().expect("a node");
+    let mut client = node.client();
+    client.words("MULTI");
+    let refused = client.words("FLUSHALL").error();
+    let line = "ERR 'flushall' is about several groups of this node, a transaction about one";
+    assert_eq!(refused.as_deref(), Some(line));
+    let aborted = client.words("EXEC").error().unwrap_or_default();
+    assert!(aborted.starts_with("EXECABORT"), "{aborted}");
+}
+
+#[test]
+fn a_scan_of_a_node_skips_the_slots_of_others() {
+    let cluster = Cluster::start(2, 4);
+    let mut all = 0;
+    for node in cluster.nodes.values() {
+        let mut client = node.client();
+        let keys = (0..400).map(|number| format!("skip:{number:03}"));
+        let mine: Vec<String> = keys
+            .filter(|key| !client.command(&["SET", key, "x"]).is_error())
+            .collect();
+        assert_eq!(scan_all(&mut client), mine);
+        assert_eq!(client.words("DBSIZE").integer(), mine.len() as i64);
+        all += mine.len();
+    }
+    assert_eq!(all, 400);
+}
+
+/// All that SCAN shows, each once, in order.
+fn scan_all(client: &mut Client) -> Vec<String> {
+    let mut cursor = "0".to_owned();
+    let mut found = Vec::new();
+    for _ in 0..1000 {
+        let page = client.command(&["SCAN", &cursor, "COUNT", "7"]);
+        found.extend(texts(&page.array()[1]));
+        cursor = page.array()[0].text();
+        if cursor == "0" {
+            found.sort();
+            return found;
+        }
+    }
+    panic!("SCAN does not end: {cursor}");
+}
+
+/// DBSIZE behind a write, and before a read, that it is not answered before.
+fn pipelined_count(client: &mut Client) -> i64 {
+    let mut requests = Vec::new();
+    encode(&mut requests, &["SET", "behind", "x"]);
+    encode(&mut requests, &["DBSIZE"]);
+    encode(&mut requests, &["GET", "behind"]);
+    let replies = client.pipeline(&requests, 3).expect("replies");
+    assert_eq!(replies[0].value.text(), "OK");
+    assert_eq!(replies[2].value.text(), "x");
+    replies[1].value.integer()
+}
+
+/// The elements of an array, sorted.
+fn texts(array: &Value) -> Vec<String> {
+    let mut texts: Vec<String> = array.array().iter().map(Value::text).collect();
+    texts.sort();
+    texts
 }
 
 #[test]

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
+use cairn_protocol::slot::SLOT_COUNT;
 use cairn_protocol::topology::{
     GroupRecord, MemberRecord, NodeAddress, Topology, TopologyStore, TopologyWatch, now_ms, since,
 };
@@ -149,10 +150,15 @@ impl Node {
         }
     }
 
-    /// Whether the topology places no group here.
-    pub fn is_empty(&self) -> bool {
+    /// The first slot from `slot` on that a group here holds, and that group.
+    pub fn next_held(&self, slot: u16) -> Option<(u16, Arc<Hosted>)> {
+        (slot..SLOT_COUNT).find_map(|slot| Some((slot, self.holder(slot)?)))
+    }
+
+    /// How many groups the topology places here.
+    pub fn placed(&self) -> usize {
         let topology = self.topology.peek();
-        topology.groups_on(&self.config.node_id).next().is_none()
+        topology.groups_on(&self.config.node_id).count()
     }
 
     /// The other node that the slot map names for `slot`.

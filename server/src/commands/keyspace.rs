@@ -28,7 +28,7 @@ pub(super) fn figures(server: &Server) -> Vec<(usize, DbFigures)> {
     for group in server.groups() {
         let expiring = count_expiring(&group);
         for (db, figures) in all.iter_mut().enumerate() {
-            figures.keys += keys(&group, db);
+            figures.keys += key_count(&group, db);
             let (count, ttl) = expiring[db];
             let whole = figures.expires + count;
             if whole > 0 {
@@ -48,7 +48,8 @@ pub(super) fn figures(server: &Server) -> Vec<(usize, DbFigures)> {
     found
 }
 
-fn keys(group: &Group, db: usize) -> u64 {
+/// Keys of one database in one group.
+pub(crate) fn key_count(group: &Group, db: usize) -> u64 {
     group.store.with_maps(|maps| {
         let runs = maps.live.runs(db);
         runs.iter()
@@ -101,7 +102,7 @@ pub(super) fn total_keys(server: &Server) -> u64 {
     let groups = server.groups();
     groups
         .iter()
-        .map(|group| (0..DATABASES).map(|db| keys(group, db)).sum::<u64>())
+        .map(|group| (0..DATABASES).map(|db| key_count(group, db)).sum::<u64>())
         .sum()
 }
 

@@ -54,7 +54,8 @@ pub(crate) mod testing;
 mod tracking;
 pub(crate) mod transactions;
 
-pub(crate) use scan::scan_until_gap;
+pub(crate) use keyspace::key_count;
+pub(crate) use scan::{scan_slot, scan_until_gap};
 
 use std::sync::LazyLock;
 

@@ -97,6 +97,14 @@ pub(crate) fn scan_until_gap(
     scan_to(txn, args, out, first_gap)
 }
 
+/// The slot in which a SCAN goes on. `None`: in none, or it is malformed.
+pub(crate) fn scan_slot(args: &Args<'_>) -> Option<u16> {
+    ScanOptions::read(args).ok()?;
+    let cursor = Cursor::read(args.get(1)).ok()?;
+    let slot = u16::try_from(cursor.slot).ok()?;
+    (slot < SLOT_COUNT).then_some(slot)
+}
+
 /// The first slot from `slot` on that is not ours.
 fn first_gap(txn: &Txn<'_>, slot: u16) -> u16 {
     let live = &txn.maps().live;

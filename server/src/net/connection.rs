@@ -5,6 +5,7 @@
 //! that one round trip through the writer serves them all in order. What is
 //! not in memory runs on the blocking pool; other connections go on.
 
+mod all_keys;
 mod blocking;
 mod debugging;
 mod pieces;
@@ -26,6 +27,7 @@ use cairn_protocol::unread::Share;
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
 
+use self::all_keys::without_keys;
 use self::blocking::BlockedClient;
 pub use self::debugging::Debugging;
 pub(crate) use self::submit::{dispatched, warm};
@@ -99,6 +101,8 @@ struct Connection {
     nested: Option<Arc<Mutex<NestedSession>>>,
     /// When the command that waits now has waited long enough, if ever.
     blocked_until: Option<Option<Instant>>,
+    /// One of several groups is asked: the command counts when all have answered.
+    is_part: bool,
 }
 
 /// Many commands in a row share one count of the group, which all network
@@ -163,6 +167,7 @@ pub(super) async fn serve(
         calls: Vec::new(),
         nested: None,
         blocked_until: None,
+        is_part: false,
         stream,
         session,
         parser: RequestParser::new(),
@@ -454,6 +459,10 @@ impl Connection {
                 return self.session_one(request, d, handler).await;
             }
         };
+        if let Some(over) = self.over_groups(&d) {
+            // Boxed: few connections need the room.
+            return Box::pin(self.run_over_groups(request, d, over)).await;
+        }
         let group = match &self.home {
             Some(group) => group.clone(),
             None => match self.session.server.route(d.slot) {
@@ -742,6 +751,9 @@ impl Connection {
     }
 
     fn account(&mut self, request: usize, d: Dispatched, nanos: u64, failed: bool) {
+        if self.is_part {
+            return;
+        }
         let command = d.spec.id.index();
         self.tally
             .ran(&self.session.server.stats.commands, command, nanos, failed);
@@ -801,23 +813,4 @@ fn redirection(route: &Route, slot: Option<u16>) -> String {
         (_, Some(_)) => "CLUSTERDOWN Hash slot not served".to_owned(),
         (_, None) => "CLUSTERDOWN no group lives on this node".to_owned(),
     }
-}
-
-/// What a node without a group answers of all its keys: that there are none, as a
-/// master without slots does. `redis-cli --cluster info` and cluster clients ask every
-/// node, and give up at an error.
-fn without_keys(spec: &CommandSpec) -> Option<fn(&mut ReplyWriter)> {
-    let answer: fn(&mut ReplyWriter) = match spec.id {
-        id::DBSIZE => |out| out.integer(0),
-        id::KEYS => |out| out.array(0),
-        id::RANDOMKEY => |out| out.null(),
-        id::SCAN => |out| {
-            out.array(2);
-            out.bulk(b"0");
-            out.array(0);
-        },
-        id::FLUSHALL | id::FLUSHDB => |out| out.ok(),
-        _ => return None,
-    };
-    Some(answer)
 }

@@ -16,7 +16,7 @@ use crate::scripting::running::busy_line;
 use crate::server::Route;
 use crate::txn::{Nested, Txn, TxnContext};
 
-const NOT_EXECUTED: &str = "OVERLOADED the command was not executed; try again";
+pub(super) const NOT_EXECUTED: &str = "OVERLOADED the command was not executed; try again";
 pub(super) const UNKNOWN: &str =
     "UNKNOWN the outcome of the command is not known; it may have been executed";
 

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use cairn_protocol::command::{CommandId, id};
+use cairn_protocol::command::{CommandId, CommandSpec, id};
 use cairn_protocol::monitor::line;
 use cairn_protocol::resp::{FrameScanner, ReplyWriter};
 use parking_lot::Mutex;
@@ -93,7 +93,10 @@ impl Connection {
     /// that is served here.
     fn check_slot(&mut self, d: &Dispatched) -> Result<(), String> {
         let Some(slot) = d.slot else {
-            return Ok(());
+            return match self.over_groups(d) {
+                Some(_) => Err(one_group_only(d.spec)),
+                None => Ok(()),
+            };
         };
         // As in Redis: a client that is sent elsewhere learns where, whatever else is queued.
         match self.session.server.route(Some(slot)) {
@@ -418,4 +421,10 @@ impl Connection {
             }
         }
     }
+}
+
+/// Why a command about all keys is not queued on a node with several groups.
+fn one_group_only(spec: &CommandSpec) -> String {
+    let name = spec.name;
+    format!("ERR '{name}' is about several groups of this node, a transaction about one")
 }
