@@ -90,7 +90,8 @@ fn kill(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
         .filter(|client| filter.accepts(client) && !(filter.skip_me && client.id == own))
         .collect();
     victims.iter().for_each(|client| client.kill());
-    match (old_form, victims.len()) {
+    let of_master = filter.means_master() && session.server.following.cut_off(filter.addr);
+    match (old_form, victims.len() + usize::from(of_master)) {
         (true, 0) => return Err(CommandError::fixed("ERR No such client")),
         (true, _) => out.ok(),
         (false, killed) => out.integer(killed as i64),
@@ -318,6 +319,14 @@ impl<'a> KillFilter<'a> {
             }
         }
         Ok(filter)
+    }
+
+    /// Whether the master that this server follows may be meant: it is told by its
+    /// address or its type alone.
+    fn means_master(&self) -> bool {
+        let by_type = self.kind == Some(ClientType::Master);
+        let told = by_type || self.kind.is_none() && self.addr.is_some();
+        told && self.id.is_none() && self.user.is_none() && self.laddr.is_none()
     }
 
     fn accepts(&self, client: &Client) -> bool {

@@ -269,6 +269,21 @@ impl Following {
         self.state.lock().socket = socket;
     }
 
+    /// Ends the link to the master, which is made anew, if there is one and, where an
+    /// address is given, it is with that. CLIENT KILL, to which a master is a client.
+    pub(crate) fn cut_off(&self, address: Option<&[u8]>) -> bool {
+        let mut state = self.state.lock();
+        let Some(socket) = &state.socket else {
+            return false;
+        };
+        let peer = socket.peer_addr().map(|peer| peer.to_string());
+        let meant = address.is_none_or(|wanted| peer.is_ok_and(|peer| peer.as_bytes() == wanted));
+        if meant {
+            wake_reader(&mut state);
+        }
+        meant
+    }
+
     /// Ends the thread.
     pub(crate) fn stop(&self) {
         let mut state = self.state.lock();
