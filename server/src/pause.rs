@@ -1,7 +1,8 @@
-//! CLIENT PAUSE: commands wait until a time.
+//! Commands wait: until a time (CLIENT PAUSE), or those that write, for as long as a
+//! failover lasts. Neither ends the other.
 //!
-//! The state is two atomics, so that the path of every command costs one
-//! relaxed load while nothing is paused.
+//! The state is a few atomics, so that the path of every command costs two relaxed
+//! loads while nothing is paused.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -23,6 +24,8 @@ pub struct Pause {
     /// One more than milliseconds since `started`; 0: nothing is paused.
     until: AtomicU64,
     all: AtomicBool,
+    /// FAILOVER: writes wait, however long it takes.
+    failing_over: AtomicBool,
     ended: Notify,
 }
 
@@ -32,6 +35,7 @@ impl Default for Pause {
             started: Instant::now(),
             until: AtomicU64::new(0),
             all: AtomicBool::new(false),
+            failing_over: AtomicBool::new(false),
             ended: Notify::new(),
         }
     }
@@ -55,37 +59,45 @@ impl Pause {
         };
     }
 
-    /// Ends the pause now.
+    /// Ends the pause of CLIENT PAUSE now.
     pub fn end(&self) {
         self.until.store(0, Ordering::Release);
         self.ended.notify_waiters();
     }
 
-    /// Whether anything may be paused: one relaxed load.
+    /// A failover begins, or has ended.
+    pub fn set_failing_over(&self, on: bool) {
+        self.failing_over.store(on, Ordering::Release);
+        if !on {
+            self.ended.notify_waiters();
+        }
+    }
+
+    /// Whether anything may be paused: two relaxed loads.
     #[inline]
     pub fn is_on(&self) -> bool {
-        self.until.load(Ordering::Relaxed) != 0
+        self.until.load(Ordering::Relaxed) != 0 || self.failing_over.load(Ordering::Relaxed)
     }
 
     /// Whether something is paused now; cheap while nothing is.
     #[inline]
     pub fn is_in_force(&self) -> bool {
-        self.is_on() && self.remaining().is_some()
+        self.is_on() && (self.failing_over.load(Ordering::Acquire) || self.remaining().is_some())
     }
 
     /// Whether it holds up every command, not writes alone.
     pub fn is_of_all(&self) -> bool {
-        self.all.load(Ordering::Acquire)
+        self.all.load(Ordering::Acquire) && self.remaining().is_some()
     }
 
     /// Whether the pause holds up this command.
     pub fn concerns(&self, spec: &CommandSpec) -> bool {
-        self.all.load(Ordering::Acquire)
-            || spec.flags.contains(Flags::WRITE)
+        spec.flags.contains(Flags::WRITE)
             || spec.flags.contains(Flags::MAY_REPLICATE)
+            || self.is_of_all()
     }
 
-    /// How long the pause still lasts; `None`: it is over.
+    /// How long CLIENT PAUSE still lasts; `None`: it is over.
     pub fn remaining(&self) -> Option<Duration> {
         let until = self.until.load(Ordering::Acquire);
         if until == 0 {
@@ -104,10 +116,10 @@ impl Pause {
 
     /// Whether it holds up this command now.
     pub fn holds(&self, spec: &CommandSpec) -> bool {
-        self.concerns(spec) && self.remaining().is_some()
+        self.is_in_force() && self.concerns(spec)
     }
 
-    /// Whether it holds up what a master sends, writes that it is.
+    /// Whether CLIENT PAUSE holds up what a master sends, writes that it is.
     pub fn holds_stream(&self) -> bool {
         self.is_on() && self.remaining().is_some()
     }
@@ -118,13 +130,16 @@ impl Pause {
             let ended = self.ended.notified();
             tokio::pin!(ended);
             ended.as_mut().enable();
-            let Some(remaining) = self.remaining().filter(|_| self.concerns(spec)) else {
+            if !self.holds(spec) {
                 return;
-            };
-            // Both branches only wake us up to look again.
-            tokio::select! {
-                () = ended => {}
-                () = tokio::time::sleep(remaining) => {}
+            }
+            match self.remaining() {
+                // Both branches only wake us up to look again.
+                Some(remaining) => tokio::select! {
+                    () = ended => {}
+                    () = tokio::time::sleep(remaining) => {}
+                },
+                None => ended.await,
             }
         }
     }
@@ -152,5 +167,37 @@ mod tests {
         pause.begin(Duration::ZERO, Scope::Writes);
         assert_eq!(pause.remaining(), None);
         assert!(!pause.is_on());
+    }
+
+    #[test]
+    fn a_failover_pauses_writes_whatever_client_pause_does() {
+        let pause = Pause::default();
+        let (get, set) = (lookup(b"get").unwrap(), lookup(b"set").unwrap());
+        // One of all commands that is over by now.
+        pause.begin(Duration::ZERO, Scope::All);
+        pause.set_failing_over(true);
+        assert!(pause.is_on() && pause.is_in_force());
+        assert!(pause.holds(set) && !pause.holds(get) && !pause.holds_stream());
+        pause.begin(Duration::from_secs(60), Scope::All);
+        assert!(pause.holds(get) && pause.is_of_all());
+        pause.end();
+        assert!(pause.holds(set) && !pause.holds(get));
+        pause.set_failing_over(false);
+        assert!(!pause.is_on() && !pause.holds(set));
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_failover_goes_on_when_it_has_ended() {
+        let pause = std::sync::Arc::new(Pause::default());
+        pause.set_failing_over(true);
+        let waits = {
+            let pause = pause.clone();
+            async move { pause.over(lookup(b"set").unwrap()).await }
+        };
+        let ends = async {
+            tokio::task::yield_now().await;
+            pause.set_failing_over(false);
+        };
+        tokio::join!(waits, ends);
     }
 }

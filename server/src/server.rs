@@ -25,6 +25,7 @@ use crate::net::session::Client;
 use crate::net::sockets::Sockets;
 use crate::pause::Pause;
 use crate::pubsub::{Origin, PubSub};
+use crate::replication::failover::Failover;
 use crate::replication::follow::{self, Following};
 use crate::saves::Saves;
 use crate::stats::Stats;
@@ -87,6 +88,8 @@ pub struct Server {
     pub eviction: Eviction,
     /// The master that this server follows, if any.
     pub following: Following,
+    /// A replica is about to lead in this server's place.
+    pub failover: Failover,
     /// INFO's master_replid and master_replid2. Guards some letters, touched rarely.
     replication_ids: Mutex<ReplicationIds>,
     /// Where clients are accepted; 0 until they are.
@@ -125,6 +128,7 @@ impl Server {
             targets: Targets::default(),
             eviction: Eviction::default(),
             following: Following::default(),
+            failover: Failover::default(),
             replication_ids: Mutex::new(ReplicationIds {
                 id: new_id(),
                 before: None,

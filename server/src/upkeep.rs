@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::memory;
+use crate::replication::failover;
 use crate::server::Server;
 
 /// Time between two samples of the rates.
@@ -72,6 +73,7 @@ pub fn run(server: &Arc<Server>, stop: &AtomicBool) {
         }
         server.announcer.tracking.keep_to_limit();
         server.announcer.feed.look();
+        failover::look(server);
         if tick.is_multiple_of(SLOW_EVERY) {
             look_at_disk(server);
             look_at_memory(server);

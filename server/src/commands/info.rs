@@ -411,7 +411,7 @@ fn replication(facts: &Facts, out: &mut String) {
     let before = facts.server.replication_id_before();
     let before = before.map_or(("0".repeat(40), -1), |(id, offset)| (id, offset as i64));
     lines! { out;
-        "master_failover_state" => "no-failover",
+        "master_failover_state" => facts.server.failover.phase().name(),
         "master_replid" => facts.server.replication_id(),
         "master_replid2" => before.0,
         "master_repl_offset" => feed.offset(),

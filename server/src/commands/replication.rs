@@ -10,11 +10,14 @@ use cairn_protocol::role::{self, ReplicaLine};
 use super::Handler;
 use super::arguments::{integer, is};
 use crate::net::session::{Next, Session};
+use crate::replication::failover::{self, Attempt, Phase};
 use crate::replication::follow::{self, LinkState, Master};
 use crate::replication::{Contents, ReplicaState};
+use crate::server::Server;
 use crate::txn::CommandError;
 
 pub(super) const HANDLERS: &[(&str, Handler)] = &[
+    ("failover", Handler::Session(failover)),
     ("psync", Handler::Session(psync)),
     ("replconf", Handler::Session(replconf)),
     ("replicaof", Handler::Session(replicaof)),
@@ -34,19 +37,145 @@ const WAIT_ON_REPLICA: &str = "ERR WAIT cannot be used with replica instances. P
 
 type Done = Result<Next, CommandError>;
 
-/// PSYNC replication-id offset
+/// FAILOVER [TO host port [FORCE]] [ABORT] [TIMEOUT milliseconds]
+///
+/// A replica leads in this server's place, once it has everything.
+fn failover(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
+    let server = &session.server;
+    if server.is_cluster() {
+        return Err(CommandError::fixed(
+            "ERR FAILOVER not allowed in cluster mode. Use CLUSTER FAILOVER command instead.",
+        ));
+    }
+    if args.len() == 2 && is(args.get(1), "ABORT") {
+        if !failover::abort(server, "Failover manually aborted") {
+            return Err(CommandError::fixed("ERR No failover in progress."));
+        }
+        out.ok();
+        return Ok(Next::Continue);
+    }
+    let wish = Wish::read(args)?;
+    if server.failover.phase() != Phase::Over {
+        return Err(FAILING_OVER);
+    }
+    let target = target(server, &wish)?;
+    let timeout = wish.timeout_ms.unsigned_abs();
+    if !failover::begin(server, Attempt::new(target, timeout, wish.force)) {
+        return Err(FAILING_OVER);
+    }
+    out.ok();
+    Ok(Next::Continue)
+}
+
+const FAILING_OVER: CommandError = CommandError::fixed("ERR FAILOVER already in progress.");
+
+/// What FAILOVER is to do.
+#[derive(Default)]
+struct Wish<'a> {
+    /// Host and port of a replica.
+    target: Option<(&'a [u8], i64)>,
+    /// 0: none was given.
+    timeout_ms: i64,
+    force: bool,
+}
+
+impl<'a> Wish<'a> {
+    fn read(args: &Args<'a>) -> Result<Wish<'a>, CommandError> {
+        let mut wish = Wish::default();
+        let mut at = 1;
+        while at < args.len() {
+            let behind = args.len() - at - 1;
+            match args.get(at) {
+                word if is(word, "TIMEOUT") && behind >= 1 && wish.timeout_ms == 0 => {
+                    wish.timeout_ms = integer(args.get(at + 1))?;
+                    if wish.timeout_ms <= 0 {
+                        return Err(CommandError::fixed(
+                            "ERR FAILOVER timeout must be greater than 0",
+                        ));
+                    }
+                    at += 1;
+                }
+                word if is(word, "TO") && behind >= 2 && wish.target.is_none() => {
+                    let port = integer(args.get(at + 2))?;
+                    wish.target = Some((args.get(at + 1), port));
+                    at += 2;
+                }
+                word if is(word, "FORCE") && !wish.force => wish.force = true,
+                _ => return Err(CommandError::SYNTAX),
+            }
+            at += 1;
+        }
+        Ok(wish)
+    }
+}
+
+/// Who is to lead, if somebody was named, and if there can be a failover at all.
+fn target(server: &Server, wish: &Wish<'_>) -> Result<Option<Master>, CommandError> {
+    let refused = |line| Err(CommandError::fixed(line));
+    if server.following.is_on() {
+        return refused("ERR FAILOVER is not valid when server is a replica.");
+    }
+    let replicas = server.announcer.feed.replicas();
+    if replicas.is_empty() {
+        return refused("ERR FAILOVER requires connected replicas.");
+    }
+    if wish.force && (wish.timeout_ms == 0 || wish.target.is_none()) {
+        return refused(
+            "ERR FAILOVER with force option requires both a timeout and target HOST and IP.",
+        );
+    }
+    let Some((host, port)) = wish.target else {
+        return Ok(None);
+    };
+    let host = String::from_utf8_lossy(host);
+    let Some(found) = replicas.iter().find(|replica| replica.is_at(&host, port)) else {
+        return refused("ERR FAILOVER target HOST and PORT is not a replica.");
+    };
+    if found.state() != ReplicaState::Online {
+        return refused("ERR FAILOVER target replica is not online.");
+    }
+    Ok(Some(Master {
+        host: found.host.clone(),
+        port: found.port,
+    }))
+}
+
+/// PSYNC replication-id offset [FAILOVER]
 ///
 /// What was missed, if the backlog has it, or the data set.
 fn psync(session: &mut Session, args: &Args<'_>, _: &mut ReplyWriter) -> Done {
+    if session.client.is_replica() {
+        return Ok(Next::Continue);
+    }
+    let id = String::from_utf8_lossy(args.get(1)).into_owned();
     if args.try_get(3).is_some_and(|word| is(word, "FAILOVER")) {
+        take_over(session, &id)?;
+    }
+    let next = u64::try_from(integer(args.get(2))?).ok();
+    session.handshake.resume = next.map(|next| (id, next));
+    begin(session, true)
+}
+
+/// The master wants this server to lead in its place.
+fn take_over(session: &Session, id: &str) -> Result<(), CommandError> {
+    tracing::warn!("Failover request received for replid {id}.");
+    let server = &session.server;
+    if !server.following.is_on() {
         return Err(CommandError::fixed(
             "ERR PSYNC FAILOVER can't be sent to a master.",
         ));
     }
-    let next = u64::try_from(integer(args.get(2))?).ok();
-    let id = String::from_utf8_lossy(args.get(1)).into_owned();
-    session.handshake.resume = next.map(|next| (id, next));
-    begin(session, true)
+    if !id.eq_ignore_ascii_case(&server.replication_id()) {
+        return Err(CommandError::fixed(
+            "ERR PSYNC FAILOVER replid must match my replid.",
+        ));
+    }
+    if follow::take_over(server) {
+        let from = &session.client.peer;
+        tracing::info!("MASTER MODE enabled (failover request from '{from}')");
+        server.settings.lock().put("replicaof", "");
+    }
+    Ok(())
 }
 
 /// SYNC
@@ -57,6 +186,11 @@ fn sync(session: &mut Session, _: &Args<'_>, _: &mut ReplyWriter) -> Done {
 fn begin(session: &mut Session, psync: bool) -> Done {
     if session.client.is_replica() {
         return Ok(Next::Continue);
+    }
+    if session.server.failover.phase() != Phase::Over {
+        return Err(CommandError::fixed(
+            "NOMASTERLINK Can't SYNC while failing over",
+        ));
     }
     if let Some(shown) = session.server.following.shown()
         && shown.link != LinkState::Connected
@@ -167,6 +301,11 @@ fn replicaof(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> D
         ));
     }
     let server = &session.server;
+    if server.failover.phase() != Phase::Over {
+        return Err(CommandError::fixed(
+            "ERR REPLICAOF not allowed while failing over.",
+        ));
+    }
     if is(args.get(1), "NO") && is(args.get(2), "ONE") {
         if follow::lead(server) {
             tracing::info!("MASTER MODE enabled (user request)");

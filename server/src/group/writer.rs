@@ -11,13 +11,16 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use cairn_protocol::acl::{self, Subject};
-use cairn_protocol::command::Flags;
+use cairn_protocol::command::{CommandSpec, Flags, Resolved, id, resolve};
+use cairn_protocol::resp::Args;
 
 use super::blocked::Waiter;
 use super::serve::{Progress, is_exec};
 use super::submission::{OfMaster, Outcome, QueuedCommand, Submission, SubmissionState};
 use super::{Follows, Group, Job, SlotVerdict};
+use crate::commands::transactions::{Part, parts};
 use crate::replication;
+use crate::replication::follow::READ_ONLY;
 use crate::scripting::debugger::debug_here;
 use crate::storage::generations::GenerationMap;
 use crate::storage::{MetaKey, Position, Record, Store};
@@ -453,6 +456,17 @@ impl Group {
             return (Outcome::Done, false);
         }
         let args = state.requests.get(command.request as usize);
+        let may_write = of_master || command.client == 0 || self.follows() != Follows::Master;
+        if !may_write && writes(command.spec, &args) {
+            // It was allowed just before a master was followed.
+            let line = match is_exec(&command) {
+                true => format!("EXECABORT Transaction discarded because of: {READ_ONLY}"),
+                false => READ_ONLY.to_owned(),
+            };
+            state.replies.error(&line);
+            state.errors.push(line);
+            return (Outcome::Done, true);
+        }
         let nested = state.nested.clone();
         let _debugged = state.debugger.clone().map(debug_here);
         let mut txn = Txn::write(&self.store, maps, &mut writer.overlay, context)
@@ -674,6 +688,18 @@ impl Group {
             done(outcome);
         }
     }
+}
+
+/// Whether a client's command is one that a replica refuses; scripts look themselves.
+fn writes(spec: &CommandSpec, args: &Args<'_>) -> bool {
+    let of_exec = |part| match part {
+        Part::Data(_, args) => match resolve(&args) {
+            Resolved::Command(spec) => spec.flags.contains(Flags::WRITE),
+            _ => false,
+        },
+        Part::Session => false,
+    };
+    spec.flags.contains(Flags::WRITE) || (spec.id == id::EXEC && parts(args).any(of_exec))
 }
 
 /// A batch of a master's stream was evaluated.

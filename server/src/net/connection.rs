@@ -348,7 +348,7 @@ impl Connection {
         match dispatched {
             Ok(d) if self.session.server.pause.is_on() => {
                 self.wait_out_pause(request, &d).await?;
-                self.run_dispatched(request, d).await
+                self.run_after_pause(request, d).await
             }
             Ok(d) => self.run_dispatched(request, d).await,
             Err(line) => self.answer_error(&line).await,
@@ -414,6 +414,17 @@ impl Connection {
             // Nothing was executed: the connection may go.
             () = client.killed() => Err(End::Closed),
         }
+    }
+
+    /// What has waited may be refused by now: a failover makes a replica of the server.
+    async fn run_after_pause(&mut self, request: usize, d: Dispatched) -> Result<(), End> {
+        let Some(line) = self.refused_to_replica(request, d.spec) else {
+            return self.run_dispatched(request, d).await;
+        };
+        let mut line = line.to_vec();
+        self.count_rejected(request);
+        self.refuse_in_multi(request, &mut line);
+        self.answer_error(&line).await
     }
 
     async fn answer_error(&mut self, line: &[u8]) -> Result<(), End> {
@@ -523,7 +534,7 @@ impl Connection {
         match dispatched {
             Ok(d) => {
                 self.wait_out_pause(request, &d).await?;
-                self.run_dispatched(request, d).await?;
+                self.run_after_pause(request, d).await?;
             }
             Err(line) => self.answer_error(&line).await?,
         }

@@ -20,6 +20,13 @@ pub(super) struct Backlog {
 }
 
 impl Backlog {
+    /// One that begins here, without a replica so far.
+    pub fn begin(hold: Hold) -> Backlog {
+        let mut backlog = Backlog::default();
+        backlog.be_idle(vec![hold]);
+        backlog
+    }
+
     /// Adds the stream's next bytes; no more than `size` are kept.
     pub fn push(&mut self, bytes: &[u8], size: usize) {
         let bytes = &bytes[bytes.len().saturating_sub(size)..];

@@ -22,6 +22,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use super::backlog::Backlog;
+use super::follow::Master;
 use crate::config::Settings;
 use crate::group::GroupId;
 use crate::net::outbox::Message;
@@ -111,6 +112,18 @@ impl Replica {
         self.progress.lock().heard.elapsed()
     }
 
+    /// Whether clients reach it there, as it says.
+    pub fn is_at(&self, host: &str, port: i64) -> bool {
+        i64::from(self.port) == port && self.host.eq_ignore_ascii_case(host)
+    }
+
+    /// Whether it has worked through all that was told, and says so.
+    fn has_all(&self, offset: u64) -> bool {
+        let progress = self.progress.lock();
+        let is_there = progress.state == ReplicaState::Online && progress.acknowledged == offset;
+        is_there && !self.silent
+    }
+
     fn acknowledge(&self, offset: u64) {
         let mut progress = self.progress.lock();
         progress.acknowledged = progress.acknowledged.max(offset);
@@ -197,6 +210,19 @@ impl State {
     fn has(&self, framed: bool) -> bool {
         let mut replicas = self.replicas.values();
         replicas.any(|attached| attached.replica.framed == framed)
+    }
+
+    /// A replica that has all that was told: the one at this address, or any.
+    fn in_step(&self, at: Option<&Master>) -> Option<Master> {
+        let mut replicas = self.replicas.values().map(|attached| &attached.replica);
+        let found = replicas.find(|replica| {
+            at.is_none_or(|at| replica.is_at(&at.host, i64::from(at.port)))
+                && replica.has_all(self.offset)
+        })?;
+        Some(Master {
+            host: found.host.clone(),
+            port: found.port,
+        })
     }
 
     /// Whether what changes is to be told.
@@ -459,14 +485,16 @@ impl Feed {
         self.state.lock().pass_on(bytes, db);
     }
 
-    /// The stream is our own again; replicas begin anew.
-    pub fn lead(&self) {
+    /// The stream is our own again; replicas begin anew. `kept`: no batch of the master
+    /// is under way, so that one that has all can go on; what is to be held for them.
+    pub fn lead(&self, kept: Option<Hold>) {
         let mut state = self.state.lock();
         state.dismiss("the master is followed no more", |_| true);
-        // A last batch may be under way that will not be told.
-        state.backlog = None;
+        // What it had may lack a last batch, which will not be told.
+        state.backlog = kept.map(Backlog::begin);
         (state.follows, state.selected) = (false, None);
-        self.recording.store(false, Ordering::Release);
+        self.recording
+            .store(state.is_recording(), Ordering::Release);
         drop(state);
         self.news.notify_waiters();
     }
@@ -630,6 +658,25 @@ impl Feed {
         if !state.replicas.is_empty() {
             state.send_command(FrameKind::Ask, &[b"REPLCONF", b"GETACK", b"*"]);
         }
+    }
+
+    /// FAILOVER: whether a replica has all that was told, the one at this address or any.
+    pub fn has_in_step(&self, at: Option<&Master>) -> bool {
+        self.state.lock().in_step(at).is_some()
+    }
+
+    /// Ends the stream here, if such a replica has all of it, or `anyway`: it is to go on
+    /// with it. Replies with who that is, and how long the stream is. To be called
+    /// between two entries of the group.
+    pub fn hand_over(&self, at: Option<&Master>, anyway: bool) -> Option<(Master, u64)> {
+        let mut state = self.state.lock();
+        let found = match state.in_step(at) {
+            None if anyway => at.cloned()?,
+            found => found?,
+        };
+        (state.follows, state.backlog) = (true, None);
+        self.recording.store(false, Ordering::Release);
+        Some((found, state.offset))
     }
 
     /// How long a replica may be silent, or take nothing.

@@ -20,12 +20,14 @@
 //!
 //! A proxy is one as well (`link::feed`): it makes one stream of those of all nodes.
 //!
-//! The other way round, a standalone server follows a master: `follow`.
+//! The other way round, a standalone server follows a master: `follow`. `failover` has it
+//! and one of its replicas change places.
 
 mod backlog;
 mod begin;
 pub(crate) mod dump_file;
 pub(crate) mod export;
+pub mod failover;
 mod feed;
 #[cfg(test)]
 mod feed_tests;

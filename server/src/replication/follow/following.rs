@@ -205,7 +205,7 @@ impl Following {
     }
 
     pub(super) fn set_read(&self, offset: u64) {
-        self.read.store(offset, Ordering::Relaxed);
+        self.read.store(offset, Ordering::Release);
     }
 
     pub(super) fn set_received(&self, bytes: u64) {
@@ -345,19 +345,42 @@ fn group(server: &Server) -> Option<&Arc<Group>> {
 
 /// REPLICAOF host port. False: that is who is followed already.
 pub(crate) fn follow(server: &Server, host: &str, port: u16) -> bool {
+    let host = host.to_owned();
+    follow_from(server, Master { host, port }, None)
+}
+
+/// FAILOVER: this server, which leads, follows one of its replicas from here on, which
+/// goes on with our stream at `offset`. To be called between two entries of the group.
+/// False: it does not lead.
+pub(crate) fn hand_over(server: &Server, to: &Master, offset: u64) -> bool {
+    let Some(id) = id_bytes(&server.replication_id()) else {
+        return false;
+    };
+    server.following.set_read(offset);
+    let at = Followed {
+        in_step: true,
+        offset,
+        // Who leads next begins with a SELECT.
+        db: 0,
+        id,
+    };
+    follow_from(server, to.clone(), Some(at))
+}
+
+/// `own`: how far our own stream is, which the data set is of, if it leads so far.
+fn follow_from(server: &Server, master: Master, own: Option<Followed>) -> bool {
     let Some(group) = group(server) else {
         return true;
     };
-    let master = Master {
-        host: host.to_owned(),
-        port,
-    };
     let is_new = server.following.change(server, |state| {
-        if state.master.as_ref() == Some(&master) {
+        let is_same = state.master.as_ref() == Some(&master);
+        if is_same || (own.is_some() && state.master.is_some()) {
             return false;
         }
-        // Data of our own are in nobody's stream.
-        if state.master.is_none() && !state.at.is_some_and(|at| at.in_step) {
+        if own.is_some() {
+            state.at = own;
+        } else if state.master.is_none() && !state.at.is_some_and(|at| at.in_step) {
+            // Data of our own are in nobody's stream.
             state.at = None;
         }
         state.down_since = Instant::now();
@@ -380,6 +403,16 @@ pub(crate) fn follow(server: &Server, host: &str, port: u16) -> bool {
 
 /// REPLICAOF NO ONE. False: nobody was followed.
 pub(crate) fn lead(server: &Server) -> bool {
+    lead_on(server, false)
+}
+
+/// PSYNC FAILOVER, or one that was begun here and is aborted: replicas that have all of
+/// the stream so far can go on with it. False: nobody was followed.
+pub(crate) fn take_over(server: &Server) -> bool {
+    lead_on(server, true)
+}
+
+fn lead_on(server: &Server, keeps: bool) -> bool {
     let Some(group) = group(server) else {
         return false;
     };
@@ -391,12 +424,18 @@ pub(crate) fn lead(server: &Server) -> bool {
         // A data set that is being loaded is emptied by whoever loads it, and shown
         // to nobody before.
         state.link = LinkState::Connect;
-        state.at = None;
         state.led += 1;
         next_epoch(state, group);
-        state.hold = None;
+        // What is read from now on is not done any more; what was read is, perhaps.
+        let read = server.following.read.load(Ordering::Acquire);
+        let at = state.at.take();
+        let has_all = at.is_some_and(|at| at.in_step && at.offset == read);
+        let hold = state.hold.take();
         loading = state.loading;
-        server.announcer.feed.lead();
+        server
+            .announcer
+            .feed
+            .lead(hold.filter(|_| keeps && has_all));
         server.shift_replication_id();
         true
     });

@@ -3,6 +3,7 @@
 use super::LinkError;
 use super::following::id_bytes;
 use super::wire::Wire;
+use crate::replication::failover::{self, Phase};
 use crate::server::Server;
 use crate::storage::{Followed, ID_LEN};
 
@@ -33,7 +34,7 @@ pub(super) fn introduce(
         tell(wire, &[b"ip-address", host.as_bytes()])?;
     }
     tell(wire, &[b"capa", b"eof", b"capa", b"psync2"])?;
-    psync(wire, at)
+    psync(server, wire, at)
 }
 
 fn ping(wire: &mut Wire<'_>) -> Result<(), LinkError> {
@@ -84,21 +85,30 @@ fn tell(wire: &mut Wire<'_>, words: &[&[u8]]) -> Result<(), LinkError> {
     Ok(())
 }
 
-fn psync(wire: &mut Wire<'_>, at: Option<Followed>) -> Result<Answer, LinkError> {
+fn psync(server: &Server, wire: &mut Wire<'_>, at: Option<Followed>) -> Result<Answer, LinkError> {
+    let next = at.map_or_else(|| "-1".to_owned(), |at| (at.offset + 1).to_string());
+    let id = at.as_ref().map_or(&b"?"[..], |at| &at.id[..]);
     match at {
-        Some(at) => {
-            let next = (at.offset + 1).to_string();
-            tracing::info!(
-                "Trying a partial resynchronization (request {}:{next}).",
-                String::from_utf8_lossy(&at.id)
-            );
-            wire.send(&[b"PSYNC", &at.id, next.as_bytes()])?;
-        }
-        None => {
-            tracing::info!("Partial resynchronization not possible (no cached master)");
-            wire.send(&[b"PSYNC", b"?", b"-1"])?;
-        }
+        Some(_) => tracing::info!(
+            "Trying a partial resynchronization (request {}:{next}).",
+            String::from_utf8_lossy(id)
+        ),
+        None => tracing::info!("Partial resynchronization not possible (no cached master)"),
     }
+    let mut words = vec![&b"PSYNC"[..], id, next.as_bytes()];
+    let hands_over = server.failover.phase() == Phase::HandsOver;
+    if hands_over {
+        words.push(b"FAILOVER");
+    }
+    let answer = ask(wire, &words);
+    if hands_over {
+        failover::answered(server, answer.is_ok());
+    }
+    answer
+}
+
+fn ask(wire: &mut Wire<'_>, words: &[&[u8]]) -> Result<Answer, LinkError> {
+    wire.send(words)?;
     let reply = wire.line()?;
     read_answer(&reply)
 }

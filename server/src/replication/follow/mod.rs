@@ -24,7 +24,7 @@ mod stream;
 mod wire;
 
 pub use following::{Following, LinkState, Master, Shown};
-pub(crate) use following::{follow, follow_settings, lead, recover};
+pub(crate) use following::{follow, follow_settings, hand_over, lead, recover, take_over};
 pub(crate) use refusals::{MASTER_DOWN, Needs, READ_ONLY, refused_to_replica};
 pub(crate) use run::run;
 
