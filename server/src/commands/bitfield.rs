@@ -85,6 +85,9 @@ fn grow(txn: &mut Txn<'_>, key: &MetaKey, len: u64) -> Result<bool, CommandError
         None => 0,
     };
     if had >= len {
+        if let Some(record) = &old {
+            string::mark_edited(txn, key, record)?;
+        }
         return Ok(false);
     }
     string::write_at(txn, key, old.as_ref(), len - 1, &[0])?;

@@ -162,6 +162,8 @@ fn setbit(txn: &mut Txn<'_>, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
         let byte = byte & !(1 << shift) | on << shift;
         string::write_at(txn, &key, old.as_ref(), at, &[byte])?;
         changed(txn, &key, old.is_none(), "setbit");
+    } else if let Some(record) = &old {
+        string::mark_edited(txn, &key, record)?;
     }
     out.integer(i64::from(was));
     Ok(())

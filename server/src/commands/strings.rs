@@ -181,7 +181,7 @@ fn incrbyfloat(txn: &mut Txn<'_>, args: &Args<'_>, out: &mut ReplyWriter) -> Don
         AddError::NotFinite => CommandError::fixed("ERR increment would produce NaN or Infinity"),
     })?;
     let expires_at = value.and_then(|value| value.expires_at());
-    string::set(txn, &key, old.as_ref(), &sum, expires_at)?;
+    string::set_no_integer(txn, &key, old.as_ref(), &sum, expires_at)?;
     changed(txn, &key, &old, "incrbyfloat");
     out.bulk(&sum);
     Ok(())

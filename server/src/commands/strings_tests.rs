@@ -314,6 +314,20 @@ fn encodings_are_those_of_redis() {
         ("SET k x".into(), "embstr"),
         ("SETRANGE k 0 1".into(), "raw"),
         ("GETSET k 1".into(), "int"),
+        // The sum of floats is text, the sum of integers is one again.
+        ("INCRBYFLOAT k 1".into(), "embstr"),
+        ("EXPIRE k 100".into(), "embstr"),
+        ("RENAME k k".into(), "embstr"),
+        ("INCR k".into(), "int"),
+        ("INCRBYFLOAT k 0.5".into(), "embstr"),
+        // What is opened for writing is raw, whether it changes or not.
+        ("SET k 12".into(), "int"),
+        ("BITFIELD k GET u1 0".into(), "int"),
+        ("SETBIT k 0 0".into(), "raw"),
+        ("SET k 12".into(), "int"),
+        ("BITFIELD k SET u1 0 0".into(), "raw"),
+        ("SET k x".into(), "embstr"),
+        ("BITFIELD k OVERFLOW FAIL INCRBY u1 0 2".into(), "raw"),
     ];
     for (line, encoding) in lines {
         bench.run(&line);
@@ -326,6 +340,10 @@ fn encodings_are_those_of_redis() {
     assert_eq!(bench.run("COPY fresh k REPLACE"), ":1\r\n");
     assert_eq!(bench.run("OBJECT REFCOUNT k"), ":2147483647\r\n");
     bench.run("SET k 10000");
+    assert_eq!(bench.run("OBJECT REFCOUNT k"), ":1\r\n");
+    bench.run("INCRBYFLOAT float 7");
+    assert_eq!(bench.run("COPY float k REPLACE"), ":1\r\n");
+    assert_eq!(bench.run("OBJECT ENCODING k"), "$6\r\nembstr\r\n");
     assert_eq!(bench.run("OBJECT REFCOUNT k"), ":1\r\n");
 }
 

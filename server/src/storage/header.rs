@@ -3,7 +3,7 @@
 //! ```text
 //! byte 0     format (high nibble, now 1) | type (low nibble)
 //! byte 1     flags: bit 0 has expiry, bit 1 spread, bit 2 list-style size follows (reserved),
-//!            bit 3 edited, bit 4 bytes of the elements follow
+//!            bit 3 edited, bit 4 bytes of the elements follow (not spread: no integer)
 //! [8 bytes]  expires-at u64 BE ms, if bit 0
 //! inline or packed:  the payload
 //! spread:    version (12 bytes) | size u64 BE | [bytes u64 BE, if bit 4] | type's own bytes
@@ -23,6 +23,9 @@ const HAS_EXPIRY: u8 = 1;
 const SPREAD: u8 = 1 << 1;
 const EDITED: u8 = 1 << 3;
 const BYTES: u8 = 1 << 4;
+/// The same bit of what is not spread, which has no such bytes. Programs that do not
+/// know it pass over it.
+const NO_INTEGER: u8 = BYTES;
 
 /// The Redis type of a key. Values are written to disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +101,9 @@ pub struct Header {
     /// A string that was changed in place (APPEND, SETRANGE): OBJECT ENCODING
     /// calls it `raw` whatever its length.
     pub edited: bool,
+    /// An inline string that is no integer to OBJECT ENCODING although its text may be
+    /// one (INCRBYFLOAT).
+    pub no_integer: bool,
 }
 
 impl Header {
@@ -107,6 +113,7 @@ impl Header {
             expires_at,
             spread: None,
             edited: false,
+            no_integer: false,
         }
     }
 
@@ -122,6 +129,9 @@ impl Header {
     pub fn encode_into(&self, out: &mut [u8]) -> usize {
         out[0] = META_FORMAT << 4 | self.key_type as u8;
         out[1] = if self.edited { EDITED } else { 0 };
+        if self.no_integer && self.spread.is_none() {
+            out[1] |= NO_INTEGER;
+        }
         let mut at = 2;
         if let Some(ms) = self.expires_at {
             out[1] |= HAS_EXPIRY;
@@ -178,13 +188,14 @@ impl Header {
                 bytes,
             });
         }
-        let edited = flags & EDITED != 0;
+        let no_integer = spread.is_none() && flags & NO_INTEGER != 0;
         Some((
             Header {
                 key_type,
                 expires_at,
                 spread,
-                edited,
+                edited: flags & EDITED != 0,
+                no_integer,
             },
             at,
         ))
@@ -242,6 +253,11 @@ mod tests {
             ..Header::inline(KeyType::String, None)
         };
         assert_eq!(encoded(edited), [0x10, 8]);
+        let no_integer = Header {
+            no_integer: true,
+            ..Header::inline(KeyType::String, None)
+        };
+        assert_eq!(encoded(no_integer), [0x10, 16]);
     }
 
     #[test]
@@ -262,6 +278,7 @@ mod tests {
                     expires_at,
                     spread,
                     edited,
+                    no_integer: edited && spread.is_none(),
                 };
                 let mut bytes = encoded(header);
                 bytes.extend_from_slice(b"payload");

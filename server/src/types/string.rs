@@ -117,12 +117,14 @@ impl<'r> StringValue<'r> {
         match self.body {
             Body::Spread(_) => "raw",
             Body::Inline(_) if self.header.edited => "raw",
-            Body::Inline(bytes) if bytes.len() <= INTEGER_MAX && parse_i64(bytes).is_some() => {
-                "int"
-            }
+            Body::Inline(bytes) if self.is_integer(bytes) => "int",
             Body::Inline(bytes) if bytes.len() <= EMBSTR_MAX => "embstr",
             Body::Inline(_) => "raw",
         }
+    }
+
+    fn is_integer(&self, bytes: &[u8]) -> bool {
+        !self.header.no_integer && bytes.len() <= INTEGER_MAX && parse_i64(bytes).is_some()
     }
 
     /// Shows `take` the bytes of `range`, in order and in pieces that share
@@ -343,7 +345,28 @@ pub fn set(
     value: &[u8],
     expires_at: Option<u64>,
 ) -> Result<(), CommandError> {
-    set_as(txn, key, old, value, expires_at, false)
+    set_as(
+        txn,
+        key,
+        old,
+        value,
+        Header::inline(KeyType::String, expires_at),
+    )
+}
+
+/// [`set`] for a value that OBJECT ENCODING does not call `int`, whatever its text.
+pub fn set_no_integer(
+    txn: &mut Txn<'_>,
+    key: &MetaKey,
+    old: Option<&Record>,
+    value: &[u8],
+    expires_at: Option<u64>,
+) -> Result<(), CommandError> {
+    let header = Header {
+        no_integer: true,
+        ..Header::inline(KeyType::String, expires_at)
+    };
+    set_as(txn, key, old, value, header)
 }
 
 /// [`set`] for a value that OBJECT ENCODING calls `raw` whatever its length.
@@ -354,25 +377,39 @@ pub fn set_edited(
     value: &[u8],
     expires_at: Option<u64>,
 ) -> Result<(), CommandError> {
-    set_as(txn, key, old, value, expires_at, true)
+    let header = Header {
+        edited: true,
+        ..Header::inline(KeyType::String, expires_at)
+    };
+    set_as(txn, key, old, value, header)
 }
 
+/// A command has opened the string of `record` for writing and changed nothing: OBJECT
+/// ENCODING calls it `raw` from now on all the same.
+pub fn mark_edited(txn: &mut Txn<'_>, key: &MetaKey, record: &Record) -> Result<(), CommandError> {
+    if StringValue::of(record)?.encoding() == "raw" {
+        return Ok(());
+    }
+    let (header, payload) = decode(record)?;
+    let header = Header {
+        edited: true,
+        ..header
+    };
+    txn.put(key, Record::new(key, &header, payload))
+}
+
+/// `header`: of an inline string.
 fn set_as(
     txn: &mut Txn<'_>,
     key: &MetaKey,
     old: Option<&Record>,
     value: &[u8],
-    expires_at: Option<u64>,
-    edited: bool,
+    header: Header,
 ) -> Result<(), CommandError> {
     if let Some(old) = old {
         overwrite(txn, key, old);
     }
     if value.len() <= txn.context().string_inline_max {
-        let header = Header {
-            edited,
-            ..Header::inline(KeyType::String, expires_at)
-        };
         return txn.put(key, Record::new(key, &header, value));
     }
     let fragments = Fragments {
@@ -384,7 +421,7 @@ fn set_as(
         let row = fragments.row_key(key, number as u64);
         txn.put_row(Family::Payload, row, Bytes::copy_from_slice(chunk));
     }
-    txn.put(key, fragments.record(key, expires_at, edited))
+    txn.put(key, fragments.record(key, header.expires_at, header.edited))
 }
 
 /// Makes the bytes of a range of a string.
