@@ -113,6 +113,9 @@ struct Options<'a> {
     offset: i64,
     count: Option<i64>,
     by: Option<Pattern<'a>>,
+    /// BY something that is the same for all elements, perhaps besides: they stay in
+    /// order.
+    unsorted: bool,
     gets: Vec<Pattern<'a>>,
     store: Option<&'a [u8]>,
     /// The user may not read whatever key BY and GET name.
@@ -174,6 +177,8 @@ impl<'a> Options<'a> {
                 "ERR BY option of SORT denied due to insufficient ACL permissions.",
             ));
         }
+        // As in Redis a later BY does not take that back.
+        self.unsorted |= !pattern.is_variable();
         self.by = Some(pattern);
         Ok(())
     }
@@ -201,11 +206,6 @@ impl<'a> Options<'a> {
             _ => len,
         };
         start..start.saturating_add(count).min(len)
-    }
-
-    /// BY something that is the same for all elements: they stay in order.
-    fn is_unsorted(&self) -> bool {
-        self.by.as_ref().is_some_and(|by| !by.is_variable())
     }
 }
 
@@ -305,11 +305,11 @@ fn sorted(
     // A set has no order of its own: what is stored, or what a script sees
     // (a command within another never waits), is sorted.
     let needs_order = options.store.is_some() || !txn.context().may_block;
-    if options.is_unsorted() && !(kind == KeyType::Set && needs_order) {
+    if options.unsorted && !(kind == KeyType::Set && needs_order) {
         return unsorted(txn, &key, &record, kind, options);
     }
     let elements = elements(txn, &key, &record, kind)?;
-    let (by, alpha) = match options.is_unsorted() {
+    let (by, alpha) = match options.unsorted {
         true => (None, true),
         false => (options.by.as_ref(), options.alpha),
     };

@@ -57,6 +57,9 @@ fn numbers_and_texts_are_sorted() {
             ("SORT l BY nosort DESC", "2 1 10 3"),
             ("SORT l BY nosort DESC LIMIT 1 2", "1 10"),
             ("SORT_RO l BY nosort LIMIT 1 2", "10 1"),
+            // What stays in order does so whatever else is named.
+            ("SORT l BY nosort BY w_*", "3 10 1 2"),
+            ("SORT l BY w_* BY nosort", "3 10 1 2"),
             ("SORT none", ""),
             ("SORT l LIMIT 1", SYNTAX),
             (
