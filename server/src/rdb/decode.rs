@@ -9,7 +9,7 @@ use crate::listpack::Element;
 const NODE_PLAIN: u64 = 1;
 const NODE_PACKED: u64 = 2;
 
-/// The value that serialised bytes (see [`super::verify`]) hold.
+/// The value that serialised bytes (see [`super::verify`]) begin with.
 ///
 /// # Errors
 /// [`Malformed`] if the bytes contradict themselves, an element is there twice, or
@@ -36,7 +36,8 @@ pub fn decode(body: &[u8]) -> Result<Value, Malformed> {
         kind::STREAM_2 => Value::Stream(stream::decode(&mut reader, true)?),
         _ => return Err(Malformed),
     };
-    match reader.is_empty() && is_sound(&value) {
+    // What is behind it Redis passes over, too.
+    match is_sound(&value) {
         true => Ok(value),
         false => Err(Malformed),
     }

@@ -190,6 +190,19 @@ fn doubled_members_and_empty_collections_are_malformed() {
 }
 
 #[test]
+fn what_follows_a_value_is_passed_over() {
+    for (hex, value, form) in golden() {
+        let (kind, body) = encode_body(&value, form);
+        let behind = [&[kind][..], &body, b"behind"].concat();
+        let mut got = decoded(&seal(behind)).unwrap();
+        if let (Value::SortedSet(members), Form::Table) = (&mut got, form) {
+            members.reverse();
+        }
+        assert_eq!(got, value, "{hex}");
+    }
+}
+
+#[test]
 fn old_forms_are_read() {
     // Written by hand from the formats' descriptions.
     let ziplist = [
