@@ -201,7 +201,10 @@ impl Server {
 
     /// DEBUG CHANGE-REPL-ID.
     pub fn renew_replication_id(&self) {
-        self.replication_ids.lock().id = new_id();
+        *self.replication_ids.lock() = ReplicationIds {
+            id: new_id(),
+            before: None,
+        };
     }
 
     /// The stream is that of a master from now on.

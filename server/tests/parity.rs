@@ -468,3 +468,108 @@ fn whoever_hears_from_a_script_finds_what_it_has_changed() {
         assert_eq!(c.reply(), ":1\r\n");
     }
 }
+
+#[test]
+fn debug_looks_at_values_and_refuses_in_the_words_of_redis() {
+    each(&["--enable-debug-command", "yes"], |who, port| {
+        let mut c = Client::to(port);
+        for line in [
+            "SET s value",
+            "SET n 12",
+            "RPUSH l a",
+            "HSET h f v",
+            "SADD t a b",
+        ] {
+            ask(&mut c, line);
+        }
+        let mut is =
+            |line: &str, reply: &str| assert_eq!(ask(&mut c, line), reply, "{who}: {line}");
+        let number = "-ERR value is not an integer or out of range\r\n";
+        for word in ["SDSLEN", "LISTPACK", "QUICKLIST", "HTSTATS-KEY"] {
+            is(&format!("DEBUG {word} none"), "-ERR no such key\r\n");
+        }
+        for key in ["n", "l"] {
+            let line = format!("DEBUG SDSLEN {key}");
+            is(&line, "-ERR Not an sds encoded string.\r\n");
+        }
+        is(
+            "DEBUG LISTPACK h",
+            "+Listpack structure printed on stdout\r\n",
+        );
+        is(
+            "DEBUG LISTPACK s",
+            "-ERR Not a listpack encoded object.\r\n",
+        );
+        is(
+            "DEBUG QUICKLIST l 1",
+            "+Quicklist structure printed on stdout\r\n",
+        );
+        is(
+            "DEBUG QUICKLIST h",
+            "-ERR Not a quicklist encoded object.\r\n",
+        );
+        is(
+            "DEBUG HTSTATS-KEY h",
+            "-ERR The value stored at the specified key is not represented using an hash table\r\n",
+        );
+        is(
+            "DEBUG CLIENT-EVICTION",
+            "-ERR maxmemory-clients is disabled.\r\n",
+        );
+        is("DEBUG LEAK x", OK);
+        is("DEBUG REPLICATE PING", OK);
+        is("DEBUG DROP-CLUSTER-PACKET-FILTER -1", OK);
+        is("DEBUG DROP-CLUSTER-PACKET-FILTER x", number);
+        is("DEBUG REPLYBUFFER PEAK-RESET-TIME NEVER", OK);
+        is("DEBUG REPLYBUFFER PEAK-RESET-TIME x", number);
+        is(
+            "DEBUG REPLYBUFFER NOPE 1",
+            "-ERR unknown subcommand or wrong number of arguments for 'REPLYBUFFER'. Try DEBUG \
+             HELP.\r\n",
+        );
+        is(
+            "DEBUG CLUSTERLINK KILL all x",
+            "-ERR Debug option only available for cluster mode enabled setup!\r\n",
+        );
+        is("DEBUG CRASH-AND-RECOVER x", number);
+        let stats = ask(&mut c, "DEBUG HTSTATS-KEY t");
+        assert!(
+            stats.contains("\n number of elements: 2\n"),
+            "{who}: {stats}"
+        );
+        let lengths = ask(&mut c, "DEBUG SDSLEN s");
+        assert!(
+            lengths.starts_with("+key_sds_len:1, key_sds_avail:0, key_zmalloc: ")
+                && lengths.contains(", val_sds_len:5, val_sds_avail:0, val_zmalloc: "),
+            "{who}: {lengths}"
+        );
+        let restore = ["RESTORE", "r", "0", "\0\u{1}v\n\0checksum"];
+        c.send(&restore);
+        assert_eq!(
+            c.reply(),
+            "-ERR DUMP payload version or checksum are wrong\r\n"
+        );
+        assert_eq!(ask(&mut c, "DEBUG SET-SKIP-CHECKSUM-VALIDATION 1"), OK);
+        c.send(&restore);
+        assert_eq!(c.reply(), OK, "{who}");
+        assert_eq!(ask(&mut c, "GET r"), "$1\r\nv\r\n");
+    });
+}
+
+#[test]
+fn debug_change_repl_id_forgets_the_former_id() {
+    each(&["--enable-debug-command", "yes"], |who, port| {
+        let mut c = Client::to(port);
+        for line in ["REPLICAOF 127.0.0.1 1", "REPLICAOF NO ONE"] {
+            assert_eq!(ask(&mut c, line), OK, "{who}");
+        }
+        let none = format!("\r\nmaster_replid2:{}\r\n", "0".repeat(40));
+        assert!(!ask(&mut c, "INFO replication").contains(&none), "{who}");
+        assert_eq!(ask(&mut c, "DEBUG CHANGE-REPL-ID"), OK);
+        let info = ask(&mut c, "INFO replication");
+        assert!(
+            info.contains(&none) && info.contains("\r\nsecond_repl_offset:-1\r\n"),
+            "{who}: {info}"
+        );
+    });
+}

@@ -1,6 +1,8 @@
 //! DUMP and RESTORE: one value as Redis serialises it. Wire side only; the format
 //! is `rdb`.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use cairn_protocol::resp::number::parse_i64;
 use cairn_protocol::resp::{Args, ReplyWriter};
 
@@ -22,6 +24,21 @@ const UNVERIFIED: CommandError =
     CommandError::fixed("ERR DUMP payload version or checksum are wrong");
 const MALFORMED: CommandError = CommandError::fixed("ERR Bad data format");
 const BUSY_KEY: CommandError = CommandError::fixed("BUSYKEY Target key name already exists.");
+
+/// DEBUG SET-SKIP-CHECKSUM-VALIDATION: RESTORE takes payloads with whatever checksum.
+static TAKES_ANY_CHECKSUM: AtomicBool = AtomicBool::new(false);
+
+pub(super) fn take_any_checksum(on: bool) {
+    TAKES_ANY_CHECKSUM.store(on, Ordering::Relaxed);
+}
+
+fn verified(payload: &[u8]) -> Result<&[u8], CommandError> {
+    let value = match TAKES_ANY_CHECKSUM.load(Ordering::Relaxed) {
+        true => rdb::verify_version(payload),
+        false => rdb::verify(payload),
+    };
+    value.map_err(|_| UNVERIFIED)
+}
 
 /// DUMP key
 ///
@@ -61,7 +78,7 @@ fn restore(txn: &mut Txn<'_>, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
     let Ok(ttl) = u64::try_from(ttl) else {
         return Err(CommandError::fixed("ERR Invalid TTL value, must be >= 0"));
     };
-    let body = rdb::verify(args.get(3)).map_err(|_| UNVERIFIED)?;
+    let body = verified(args.get(3))?;
     let value = rdb::decode(body).map_err(|_| MALFORMED)?;
     let expires_at = match (ttl, options.absolute) {
         (0, _) => None,
