@@ -12,10 +12,11 @@ use crate::dispatch::Dispatched;
 use crate::replication::follow::Needs;
 use crate::scripting::declares_reads_only;
 
-/// Bytes and commands of one transaction at most.
+/// Bytes of one transaction at most.
 const MAX_BYTES: usize = 1 << 30;
-const MAX_COMMANDS: usize = 1 << 20;
-/// What an argument costs beside its bytes.
+/// What a command costs, and an argument beside its bytes: their number is bounded by
+/// that, too.
+const COMMAND_BYTES: usize = 64;
 const ARGUMENT_BYTES: usize = 16;
 
 /// A queued command that the connection runs.
@@ -90,8 +91,8 @@ impl Multi {
         if self.failed {
             return true;
         }
-        self.bytes += args.payload_len() + args.len() * ARGUMENT_BYTES;
-        if self.bytes > MAX_BYTES || self.count >= MAX_COMMANDS {
+        self.bytes += COMMAND_BYTES + args.payload_len() + args.len() * ARGUMENT_BYTES;
+        if self.bytes > MAX_BYTES {
             return false;
         }
         match d.handler {
@@ -156,5 +157,35 @@ impl Multi {
         };
         self.session_requests.push_copy(*args);
         self.of_session.insert(place, refused);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cairn_protocol::command::id;
+
+    use super::*;
+    use crate::commands::handler;
+
+    #[test]
+    fn a_transaction_is_bounded_by_what_it_costs_and_not_by_a_number_of_commands() {
+        const MANY: usize = (1 << 20) + 1;
+        let mut requests = Requests::default();
+        requests.push_owned(["GET", "k"]);
+        let (args, spec) = (requests.get(0), id::GET.spec());
+        let d = Dispatched {
+            spec,
+            handler: handler(spec).expect("GET has a handler"),
+            slot: None,
+        };
+        let mut multi = Multi::new(0);
+        assert!((0..MANY).all(|_| multi.push(&d, &args)));
+        assert_eq!(multi.len(), MANY);
+        assert_eq!(
+            multi.bytes(),
+            MANY * (COMMAND_BYTES + 2 * ARGUMENT_BYTES + 4)
+        );
+        multi.bytes = MAX_BYTES;
+        assert!(!multi.push(&d, &args));
     }
 }
