@@ -573,3 +573,19 @@ fn debug_change_repl_id_forgets_the_former_id() {
         );
     });
 }
+
+#[test]
+fn a_pause_whose_end_no_clock_shows_is_over() {
+    each(&[], |who, port| {
+        let mut c = Client::to(port);
+        let mut is =
+            |line: &str, reply: &str| assert_eq!(ask(&mut c, line), reply, "{who}: {line}");
+        is("CLIENT PAUSE 9223372036854775807", OK);
+        is("SET k v", OK);
+        is(
+            "CLIENT PAUSE 9223372036854775808",
+            "-ERR timeout is not an integer or out of range\r\n",
+        );
+        is("CLIENT PAUSE -1", "-ERR timeout is negative\r\n");
+    });
+}

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cairn_protocol::acl::{Account, Describe};
 use cairn_protocol::command;
@@ -156,10 +156,14 @@ fn pause(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Done 
     ))?;
     let timeout =
         u64::try_from(timeout).map_err(|_| CommandError::fixed("ERR timeout is negative"))?;
-    session
-        .server
-        .pause
-        .begin(Duration::from_millis(timeout), scope);
+    // As in Redis, an end that its clock cannot show is over already.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = now.map_or(0, |now| now.as_millis() as u64);
+    let time = match now.saturating_add(timeout) > i64::MAX as u64 {
+        true => Duration::ZERO,
+        false => Duration::from_millis(timeout),
+    };
+    session.server.pause.begin(time, scope);
     out.ok();
     Ok(Next::Continue)
 }
