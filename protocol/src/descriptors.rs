@@ -20,6 +20,26 @@ fn try_to_raise() -> io::Result<()> {
     set(&limit)
 }
 
+/// Has the system allow so many, if it does. Replies with how many it allows then.
+pub fn allow(wanted: u64) -> u64 {
+    let Ok(now) = limit() else {
+        // What cannot be known is not refused.
+        return wanted;
+    };
+    if now.rlim_cur >= wanted {
+        return now.rlim_cur;
+    }
+    let raised = libc::rlimit {
+        rlim_cur: wanted,
+        // Whoever may raise that does.
+        rlim_max: now.rlim_max.max(wanted),
+    };
+    match set(&raised) {
+        Ok(()) => wanted,
+        Err(_) => now.rlim_cur,
+    }
+}
+
 fn limit() -> io::Result<libc::rlimit> {
     let mut limit = libc::rlimit {
         rlim_cur: 0,
@@ -51,5 +71,8 @@ mod tests {
         set(&low).unwrap();
         raise_limit();
         assert_eq!(limit().unwrap().rlim_cur, low.rlim_max);
+        // More than any system has.
+        assert_eq!(allow(u64::from(u32::MAX)), low.rlim_max);
+        assert_eq!(allow(low.rlim_max - 1), low.rlim_max);
     }
 }

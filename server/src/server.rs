@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Ordering}
 use std::time::{Duration, Instant, SystemTime};
 
 use cairn_protocol::acl::Registry;
+use cairn_protocol::descriptors;
 use cairn_protocol::timing::{LatencyMonitor, SlowLog};
 use cairn_protocol::unread::Unread;
 use dashmap::DashMap;
@@ -305,6 +306,9 @@ impl Server {
         if names.contains(&"activedefrag") && settings.flag("activedefrag") {
             return Err(("activedefrag", NO_DEFRAG.into()));
         }
+        if names.contains(&"maxclients") {
+            self.allow_clients(settings.count("maxclients"))?;
+        }
         if names.contains(&"port") || names.contains(&"bind") {
             self.listen(names, settings)?;
         }
@@ -339,6 +343,26 @@ impl Server {
             self.recount_clients();
         }
         Ok(())
+    }
+
+    /// Has the system allow sockets for so many clients. What is no more than before is
+    /// as it was.
+    fn allow_clients(&self, wanted: usize) -> Result<(), (&'static str, String)> {
+        /// As many as Redis keeps for itself.
+        const OWN_FILES: u64 = 32;
+        let wanted = wanted as u64;
+        if wanted <= self.live.maxclients.load(Ordering::Relaxed) as u64 {
+            return Ok(());
+        }
+        let allowed = descriptors::allow(wanted + OWN_FILES).saturating_sub(OWN_FILES);
+        if allowed >= wanted {
+            return Ok(());
+        }
+        let why = format!(
+            "The operating system is not able to handle the specified number of clients, try \
+             with {allowed}"
+        );
+        Err(("maxclients", why))
     }
 
     /// What `ps` shows.

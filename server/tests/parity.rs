@@ -589,3 +589,17 @@ fn a_pause_whose_end_no_clock_shows_is_over() {
         is("CLIENT PAUSE -1", "-ERR timeout is negative\r\n");
     });
 }
+
+#[test]
+fn more_clients_than_the_system_has_sockets_for_are_refused() {
+    let server = Server::start(&[]);
+    let mut c = server.connect();
+    let refused = ask(&mut c, "CONFIG SET maxclients 4294967295");
+    let why = "-ERR CONFIG SET failed (possibly related to argument 'maxclients') - The operating \
+               system is not able to handle the specified number of clients, try with ";
+    assert!(refused.starts_with(why), "{refused}");
+    let kept = "*2\r\n$10\r\nmaxclients\r\n$5\r\n10000\r\n";
+    assert_eq!(ask(&mut c, "CONFIG GET maxclients"), kept);
+    assert_eq!(ask(&mut c, "CONFIG SET maxclients 10000"), OK);
+    assert_eq!(ask(&mut c, "CONFIG SET maxclients 5"), OK);
+}
