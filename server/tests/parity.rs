@@ -603,3 +603,20 @@ fn more_clients_than_the_system_has_sockets_for_are_refused() {
     assert_eq!(ask(&mut c, "CONFIG SET maxclients 10000"), OK);
     assert_eq!(ask(&mut c, "CONFIG SET maxclients 5"), OK);
 }
+
+#[test]
+fn hello_says_whether_the_server_leads() {
+    each(&[], |who, port| {
+        let mut c = Client::to(port);
+        for (line, role) in [
+            ("PING", "$6\r\nmaster\r\n"),
+            ("REPLICAOF 127.0.0.1 1", "$7\r\nreplica\r\n"),
+            ("REPLICAOF NO ONE", "$6\r\nmaster\r\n"),
+        ] {
+            ask(&mut c, line);
+            let hello = ask(&mut c, "HELLO");
+            let role = format!("$4\r\nrole\r\n{role}");
+            assert!(hello.contains(&role), "{who}: {line}: {hello}");
+        }
+    });
+}

@@ -186,7 +186,10 @@ fn describe(session: &Session, out: &mut ReplyWriter) {
     out.bulk(b"mode");
     out.bulk(mode.as_bytes());
     out.bulk(b"role");
-    out.bulk(b"master");
+    out.bulk(match session.server.following.is_on() {
+        true => &b"replica"[..],
+        false => &b"master"[..],
+    });
     out.bulk(b"modules");
     out.array(0);
 }
