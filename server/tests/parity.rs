@@ -620,3 +620,20 @@ fn hello_says_whether_the_server_leads() {
         }
     });
 }
+
+#[test]
+fn monitor_is_refused_within_a_transaction() {
+    each(&[], |who, port| {
+        let mut c = Client::to(port);
+        let mut is =
+            |line: &str, reply: &str| assert_eq!(ask(&mut c, line), reply, "{who}: {line}");
+        is("MULTI", OK);
+        is("MONITOR", QUEUED);
+        is("SET k v", QUEUED);
+        is(
+            "EXEC",
+            "*2\r\n-ERR MONITOR isn't allowed for DENY BLOCKING client\r\n+OK\r\n",
+        );
+        is("GET k", "$1\r\nv\r\n");
+    });
+}

@@ -17,6 +17,12 @@ fn monitor(
     out: &mut ReplyWriter,
 ) -> Result<Next, CommandError> {
     let client = &session.client;
+    // Within MULTI every command has one reply; a session of a link is no transaction.
+    if session.nested && !client.is_relayed() {
+        return Err(CommandError::fixed(
+            "ERR MONITOR isn't allowed for DENY BLOCKING client",
+        ));
+    }
     if !client.monitoring.load(std::sync::atomic::Ordering::Relaxed) {
         session.server.announcer.monitors.add(client);
         out.ok();
