@@ -60,6 +60,10 @@ impl CommitSink for RaftSink {
             }
         }
     }
+
+    fn max_entry_bytes(&self) -> Option<usize> {
+        Some(self.raft.max_entry_bytes())
+    }
 }
 
 fn commit_of(outcome: ProposalOutcome) -> Commit {

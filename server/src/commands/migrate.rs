@@ -349,6 +349,8 @@ impl Transfer {
                 Outcome::Done => return Ok(state.replies.to_vec()),
                 // What is not in memory is read in place in the end.
                 Outcome::Cold => tries = command.tries,
+                // It begins the next entry.
+                Outcome::Pending => {}
                 Outcome::NotExecuted => return Err("OVERLOADED not executed; try again".into()),
                 Outcome::Frozen | Outcome::Moved => {
                     return Err("TRYAGAIN the slot is being moved; try again".into());

@@ -95,7 +95,8 @@ impl OwnBatch {
             let mut state = self.0.lock();
             let commands = &state.commands;
             let is_over = commands.iter().all(|c| c.outcome != Outcome::Pending);
-            if is_over || !commands.iter().any(|c| c.outcome == Outcome::Done) {
+            let goes_on = |c: &QueuedCommand| c.outcome == Outcome::Done || c.begins_entry;
+            if is_over || !commands.iter().any(goes_on) {
                 return commands.iter().all(|c| c.outcome == Outcome::Done);
             }
             // An entry was full before all were evaluated.

@@ -187,6 +187,12 @@ impl Group {
                 }
                 return false;
             }
+            Err(CommandError::Full { .. }) => {
+                // The entry takes no more. Its owner runs it again.
+                self.blocked.remove(waiter);
+                waiter.end(Release::Again);
+                return false;
+            }
             Err(error) => {
                 let line = error.to_string();
                 let gone = waiter.reads_group() && line.starts_with("NOGROUP");
@@ -222,6 +228,7 @@ impl Group {
             let said = (&*reply, mark);
             outcome = replication::record(&mut txn, waiter.spec, args, said, changes);
         }
+        outcome = outcome.and_then(|()| self.check_size(&writer.overlay));
         match outcome {
             Ok(()) => writer.overlay.tape.end_unit(taped),
             Err(_) => {

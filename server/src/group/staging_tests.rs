@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use rocksdb::IteratorMode;
 use tempfile::TempDir;
 
+use super::blocked::{Release, Waiter};
 use super::submission::{Outcome, QueuedCommand, Submission};
 use super::{Commit, CommitSink, Entry, Group};
 use crate::commands::{Handler, handler};
@@ -17,10 +18,17 @@ use crate::storage::{Log, MemoryPlan, Resources, Store};
 use crate::txn::effects::change_map;
 
 const CAP: usize = 8 << 20;
+/// What a log takes that has a bound.
+const MOST: usize = 16 << 20;
+/// What a command answers that alone is more.
+const FULL: &str = "-ERR the command changes more at once than an entry of the log takes \
+                    (16777216 bytes); split it up\r\n";
 
 /// Applies entries as they come, `left` of them, and compacts after each.
 struct Sink {
     left: Arc<AtomicUsize>,
+    /// It refuses what is larger, as a cluster's log does.
+    most: Option<usize>,
     /// Bytes of the entries; 0 for a step of a move.
     seen: Arc<Mutex<Vec<usize>>>,
 }
@@ -39,13 +47,21 @@ impl CommitSink for Sink {
         // As a cluster's log has it: by the map as the entry leaves it.
         let mut map = (*store.maps()).clone();
         change_map(&mut map, &effects.maps);
-        self.seen.lock().push(effects.encode(&map.live).len());
+        let bytes = effects.encode(&map.live).len();
+        self.seen.lock().push(bytes);
+        if self.most.is_some_and(|most| bytes > most) {
+            return Commit::Refused;
+        }
         store.apply(&effects, position, Log::Wal, true).unwrap();
         // Whatever the filter takes for garbage goes.
         store.sync(Log::Wal).unwrap();
         store.flush().unwrap();
         store.compact();
         Commit::Applied
+    }
+
+    fn max_entry_bytes(&self) -> Option<usize> {
+        self.most
     }
 }
 
@@ -59,12 +75,27 @@ struct Bench {
 impl Bench {
     /// Opens what is in `dir`; its log takes `entries`.
     fn open(dir: &TempDir, entries: usize) -> Bench {
+        Bench::with(dir, entries, None)
+    }
+
+    /// With a hash that is there, so that nothing of it can go ahead, and a log that
+    /// takes no entry above [`MOST`].
+    fn bounded(dir: &TempDir) -> Bench {
+        let bench = Bench::with(dir, usize::MAX, Some(MOST));
+        let first = "v".repeat(100 << 10);
+        assert_eq!(bench.reply(&["hset", "h", "first", &first]), ":1\r\n");
+        bench.seen.lock().clear();
+        bench
+    }
+
+    fn with(dir: &TempDir, entries: usize, most: Option<usize>) -> Bench {
         let resources = Resources::new(MemoryPlan::divide(64 << 20), 2);
         let store = Store::open(dir.path(), &resources, true, GenerationMap::all_slots()).unwrap();
         let seen = Arc::<Mutex<Vec<usize>>>::default();
         let left = Arc::new(AtomicUsize::new(entries));
         let sink = Box::new(Sink {
             left: left.clone(),
+            most,
             seen: seen.clone(),
         });
         let group = Group::new(0, Arc::new(store), sink, Arc::new(super::Unheard), None);
@@ -85,8 +116,22 @@ impl Bench {
         (state.commands[0].outcome, reply)
     }
 
-    /// A pipeline, submitted as its owner does until all of it is evaluated.
-    fn pipeline(&self, commands: &[Vec<String>]) {
+    /// Has the writer do what is submitted together.
+    fn together(&self, submissions: &[&Arc<Submission>]) {
+        for submission in submissions {
+            self.group.submit((*submission).clone());
+        }
+        self.group.turn();
+    }
+
+    /// No entry was refused.
+    fn check_bounded(&self) {
+        let seen = self.seen.lock().clone();
+        assert!(seen.iter().all(|n| *n <= MOST), "{seen:?}");
+    }
+
+    /// A pipeline, submitted as its owner does until all of it is evaluated. All replies.
+    fn pipeline(&self, commands: &[Vec<String>]) -> String {
         let submission = Arc::new(Submission::default());
         for (at, words) in commands.iter().enumerate() {
             let mut state = submission.lock();
@@ -103,7 +148,7 @@ impl Bench {
                 state.base = Some(state.replies.mark());
                 state.commands.retain(|c| c.outcome == Outcome::Pending);
                 if state.commands.is_empty() {
-                    return;
+                    return String::from_utf8_lossy(&state.replies.to_vec()).into_owned();
                 }
             }
             self.group.submit(submission.clone());
@@ -172,6 +217,17 @@ fn single(words: &[&str]) -> Arc<Submission> {
         state.base = Some(base);
     }
     submission
+}
+
+/// What became of a submission of one command, and its reply.
+fn of(submission: &Submission) -> (Outcome, String) {
+    let state = submission.lock();
+    let reply = String::from_utf8_lossy(&state.replies.to_vec()).into_owned();
+    (state.commands[0].outcome, reply)
+}
+
+fn done(reply: &str) -> (Outcome, String) {
+    (Outcome::Done, reply.to_owned())
 }
 
 fn line(words: &[&str]) -> Vec<String> {
@@ -352,4 +408,119 @@ fn nothing_goes_ahead_where_not_every_node_can_read_it() {
     bench.two_sets();
     assert_eq!(bench.reply(&["sunionstore", "d", "a", "b"]), ":40\r\n");
     assert_eq!(bench.seen.lock().len(), 1);
+}
+
+/// Regression: together they were an entry that a cluster's log refuses, and none of them
+/// was executed.
+#[test]
+fn a_command_that_does_not_fit_beside_others_begins_the_next_entry() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = Bench::bounded(&dir);
+    let (some, much) = ("v".repeat(7 << 20), "v".repeat(12 << 20));
+    let first = single(&["hset", "h", "a", &some]);
+    let large = single(&["hset", "h", "b", &much]);
+    bench.together(&[&first, &large]);
+    assert_eq!(of(&first), done(":1\r\n"));
+    assert_eq!(of(&large), (Outcome::Pending, String::new()));
+    // Whatever came before it meanwhile.
+    let second = single(&["hset", "h", "c", &some]);
+    let third = single(&["set", "k", "v"]);
+    bench.together(&[&second, &large, &third]);
+    assert_eq!(of(&second), done(":1\r\n"));
+    assert_eq!(of(&large), done(":1\r\n"));
+    assert_eq!(of(&third), done("+OK\r\n"));
+    bench.check_bounded();
+    assert_eq!(bench.reply(&["hlen", "h"]), ":4\r\n");
+}
+
+#[test]
+fn a_pipeline_with_a_command_that_begins_an_entry_keeps_its_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = Bench::bounded(&dir);
+    let (some, much) = ("v".repeat(7 << 20), "v".repeat(12 << 20));
+    let replies = bench.pipeline(&[
+        line(&["hset", "h", "a", &some]),
+        line(&["hset", "h", "b", &much]),
+        line(&["hset", "h", "b", "v"]),
+        line(&["hlen", "h"]),
+        line(&["hset", "h", "c", &much]),
+        line(&["hstrlen", "h", "b"]),
+    ]);
+    assert_eq!(replies, ":1\r\n:1\r\n:0\r\n:3\r\n:1\r\n:1\r\n");
+    bench.check_bounded();
+}
+
+#[test]
+fn a_command_that_is_too_large_alone_is_refused_by_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = Bench::bounded(&dir);
+    let much = "v".repeat(17 << 20);
+    let large = single(&["hset", "h", "a", &much]);
+    let small = single(&["set", "k", "v"]);
+    bench.together(&[&large, &small]);
+    assert_eq!(of(&large), done(FULL));
+    assert_eq!(of(&small), done("+OK\r\n"));
+    // Nor can a field be cut of which nothing is there yet.
+    assert_eq!(bench.reply(&["hset", "new", "a", &much]), FULL);
+    bench.check_bounded();
+    assert_eq!(bench.reply(&["hlen", "h"]), ":1\r\n");
+    // What can go ahead is as large as it likes.
+    assert_eq!(bench.reply(&["set", "long", &much]), "+OK\r\n");
+    assert_eq!(bench.reply(&["strlen", "long"]), ":17825792\r\n");
+    bench.check_bounded();
+}
+
+#[test]
+fn a_log_without_a_bound_takes_a_command_of_any_size() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = Bench::open(&dir, usize::MAX);
+    let (some, much) = ("v".repeat(100 << 10), "v".repeat(17 << 20));
+    assert_eq!(bench.reply(&["hset", "h", "first", &some]), ":1\r\n");
+    assert_eq!(bench.reply(&["hset", "h", "a", &much]), ":1\r\n");
+}
+
+#[test]
+fn a_waiter_that_would_make_an_entry_too_large_is_sent_to_run_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = Bench::bounded(&dir);
+    let [few, some, much] = [100 << 10, 7 << 20, 12 << 20].map(|n| "v".repeat(n));
+    assert_eq!(bench.reply(&["rpush", "to", &few]), ":1\r\n");
+    let waits = single(&["blmove", "from", "to", "left", "right", "0"]);
+    bench.together(&[&waits]);
+    let waiter: Arc<Waiter> = {
+        let mut state = waits.lock();
+        assert_eq!(state.commands[0].outcome, Outcome::Blocked);
+        state.blocked.pop().expect("it waits").1
+    };
+    let first = single(&["hset", "h", "a", &some]);
+    // What is pushed can go ahead, and what is moved to a list that is there cannot.
+    let push = single(&["rpush", "from", &much]);
+    bench.together(&[&first, &push]);
+    assert_eq!(of(&first), done(":1\r\n"));
+    assert_eq!(of(&push), done(":1\r\n"));
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    let released = waiter.poll_over(&mut cx);
+    assert_eq!(released, std::task::Poll::Ready(Release::Again));
+    bench.check_bounded();
+    bench.reply(&["blmove", "from", "to", "left", "right", "0"]);
+    assert_eq!(bench.reply(&["llen", "to"]), ":2\r\n");
+    bench.check_bounded();
+}
+
+/// Keys whose names are long are removed a few at a time.
+#[test]
+fn what_expires_together_is_several_entries() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = Bench::bounded(&dir);
+    for n in 0..5 {
+        let key = format!("{n}{}", "k".repeat(5 << 20));
+        assert_eq!(bench.reply(&["set", &key, "v", "px", "1"]), "+OK\r\n");
+    }
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while bench.reply(&["dbsize"]) != ":0\r\n" {
+        super::expiry::step(&bench.group);
+        assert!(std::time::Instant::now() < deadline, "they are still there");
+    }
+    bench.check_bounded();
+    assert_eq!(bench.group.expired_keys.load(Ordering::Relaxed), 5);
 }

@@ -83,6 +83,8 @@ pub struct QueuedCommand {
     pub failed: bool,
     /// See `TxnContext::roams`.
     pub roams: bool,
+    /// It did not fit into an entry with what was before it: it is to begin one.
+    pub begins_entry: bool,
 }
 
 impl QueuedCommand {
@@ -108,6 +110,7 @@ impl QueuedCommand {
             nanos: 0,
             failed: false,
             roams: false,
+            begins_entry: false,
         }
     }
 }
@@ -121,6 +124,8 @@ pub struct Submission {
     owner: AtomicWaker,
     /// Some of its commands run scripts; see [`Submission::has_scripts`].
     scripts: AtomicBool,
+    /// See [`Submission::begins_entry`].
+    first: AtomicBool,
 }
 
 /// Whose rights must be looked at while the commands of a submission run.
@@ -221,6 +226,7 @@ impl Default for Submission {
             done: AtomicBool::new(true),
             owner: AtomicWaker::new(),
             scripts: AtomicBool::new(false),
+            first: AtomicBool::new(false),
         }
     }
 }
@@ -239,11 +245,21 @@ impl Submission {
             .iter()
             .any(|c| runs_scripts(c.spec, || state.requests.get(c.request as usize)));
         self.scripts.store(scripts, Ordering::Relaxed);
+        let mut commands = state.commands.iter();
+        let next = commands.find(|c| c.outcome == Outcome::Pending);
+        // What is debugged cannot be run twice.
+        let first = state.debugger.is_some() || next.is_some_and(|c| c.begins_entry);
+        self.first.store(first, Ordering::Relaxed);
     }
 
     /// Whether it belongs on the thread where scripts run.
     pub fn has_scripts(&self) -> bool {
         self.scripts.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is to be the first of an entry.
+    pub fn begins_entry(&self) -> bool {
+        self.first.load(Ordering::Relaxed)
     }
 
     /// Writer: every command has its outcome and what it shows is durable.

@@ -69,6 +69,11 @@ pub trait CommitSink: Send + Sync {
     /// Makes one entry durable and applies it. Must not block when it can
     /// answer [`Commit::InFlight`] instead.
     fn commit(&self, group: &Arc<Group>, entry: Entry) -> Commit;
+
+    /// Bytes that an entry may have; `None`: any number.
+    fn max_entry_bytes(&self) -> Option<usize> {
+        None
+    }
 }
 
 /// Told what became of a step of a move.
@@ -98,6 +103,8 @@ pub(super) struct Writer {
     after: Vec<After>,
     position: Position,
     in_flight: Option<Turn>,
+    /// A command was undone that is to begin the next entry.
+    closed: bool,
 }
 
 impl Writer {
@@ -107,6 +114,7 @@ impl Writer {
             after: Vec::new(),
             position: Position::default(),
             in_flight: None,
+            closed: false,
         };
         writer.restart(store);
         writer
@@ -127,7 +135,15 @@ impl Writer {
     /// what is written into generations that the entry itself makes cannot go ahead of
     /// it (`staging::cut`), however large it is.
     fn is_full(&self) -> bool {
-        self.overlay.bytes() >= MAX_ENTRY_BYTES || !self.overlay.map_changes().is_empty()
+        self.closed
+            || self.overlay.bytes() >= MAX_ENTRY_BYTES
+            || !self.overlay.map_changes().is_empty()
+    }
+
+    /// Whether a key may be removed with this entry. Its name may be long.
+    fn takes_removal(&self, key: &MetaKey) -> bool {
+        let bytes = self.overlay.bytes();
+        bytes == 0 || bytes + key.physical().len() <= MAX_ENTRY_BYTES
     }
 }
 
@@ -190,6 +206,7 @@ impl Group {
     /// One batch. False if there was nothing to do.
     fn run(self: &Arc<Self>, writer: &mut Writer, scripts: bool) -> bool {
         let mut turn = Turn::default();
+        writer.closed = false;
         // The end of one command is the beginning of the next.
         let mut started = Instant::now();
         let mut now = self.now_at(started);
@@ -272,12 +289,14 @@ impl Group {
         true
     }
 
-    /// The next job; a step of a move is an entry of its own, so it is taken
-    /// only by a turn that has nothing yet, and so is what runs between entries. Scripts are taken where they may run.
+    /// The next job; a step of a move is an entry of its own, so it is taken only by a
+    /// turn that has nothing yet, and so is what runs between entries or begins one.
+    /// Scripts are taken where they may run.
     fn next_job(&self, first: bool, scripts: bool) -> Option<Job> {
         let mut queue = self.queue.lock();
         match queue.front()? {
             Job::Step { .. } | Job::Between(_) if !first => None,
+            Job::Client(submission) if !first && submission.begins_entry() => None,
             Job::Client(submission) if !scripts && submission.has_scripts() => None,
             _ => queue.pop_front(),
         }
@@ -357,6 +376,12 @@ impl Group {
                 Some(refusal) => (refusal, false),
                 None => self.evaluate_one(writer, &maps, state, at, *now),
             };
+            if outcome == Outcome::Pending {
+                // The owner submits it and the rest anew.
+                state.commands[at].begins_entry = true;
+                *started = Instant::now();
+                break;
+            }
             if state.nested.is_some() {
                 // It may have slept.
                 *now = self.now().max(*now);
@@ -482,13 +507,14 @@ impl Group {
         txn.witness_end(command.spec, &args);
         let mut notes = txn.take_notes();
         let failed = notes.as_ref().is_some_and(|notes| notes.said.failed);
+        outcome = outcome.and_then(|()| self.check_size(&writer.overlay));
         if let Some(notes) = &mut notes
             && outcome.is_ok()
         {
             writer.after.append(&mut notes.after);
         }
         if let Some(notes) = notes
-            && !matches!(outcome, Err(CommandError::Cold))
+            && !matches!(outcome, Err(CommandError::Cold | CommandError::Full { .. }))
         {
             self.keep_notes(state, at, notes);
         }
@@ -506,6 +532,10 @@ impl Group {
                 match error {
                     CommandError::Cold => (Outcome::Cold, false),
                     CommandError::Large => (Outcome::Large, false),
+                    CommandError::Full { .. } if writer.overlay.is_dirty() => {
+                        writer.closed = true;
+                        (Outcome::Pending, false)
+                    }
                     CommandError::Block { timeout_ms } => {
                         self.block(&mut writer.overlay, state, at, context, timeout_ms);
                         (Outcome::Blocked, false)
@@ -522,6 +552,22 @@ impl Group {
                     }
                 }
             }
+        }
+    }
+
+    /// Whether the log takes what was evaluated so far as one entry. Below the size at
+    /// which a turn ends it does.
+    pub(super) fn check_size(&self, overlay: &Overlay) -> Result<(), CommandError> {
+        let Some(most) = self.sink.max_entry_bytes() else {
+            return Ok(());
+        };
+        if overlay.bytes() <= MAX_ENTRY_BYTES {
+            return Ok(());
+        }
+        let may_stage = self.may_stage.load(Ordering::Acquire);
+        match overlay.entry_bytes(may_stage.then_some(MAX_ENTRY_BYTES)) {
+            bytes if bytes > most => Err(CommandError::Full { most }),
+            _ => Ok(()),
         }
     }
 
@@ -566,6 +612,10 @@ impl Group {
         }
         let recorded = self.events.recording();
         for (key, at) in due.iter().filter(|(_, at)| *at < now) {
+            if !writer.takes_removal(key) {
+                // The task comes again.
+                return;
+            }
             let Ok(record) = self.known_record(writer, key) else {
                 continue;
             };
@@ -605,6 +655,9 @@ impl Group {
     fn evict(&self, writer: &mut Writer, keys: &[MetaKey], now: u64) {
         let recorded = self.events.recording();
         for key in keys {
+            if !writer.takes_removal(key) {
+                return;
+            }
             let Ok(Some(record)) = self.known_record(writer, key) else {
                 continue;
             };

@@ -208,6 +208,7 @@ impl Engine {
             by_writer: false,
             pieces: request.flags.has(RequestFlags::PIECES)
                 && !request.flags.has(RequestFlags::TRANSACTION),
+            begins_entry: false,
             watch_count: 0,
         };
         let group = self.group(request.group);

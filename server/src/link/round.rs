@@ -61,6 +61,8 @@ pub(super) struct Round {
     submission: Arc<Submission>,
     stage: Stage,
     copied: bool,
+    /// For one command alone, which is to begin an entry.
+    sealed: bool,
     bytes: usize,
 }
 
@@ -80,6 +82,7 @@ impl Default for Round {
             submission: Arc::default(),
             stage: Stage::Free,
             copied: false,
+            sealed: false,
             bytes: 0,
         }
     }
@@ -89,6 +92,7 @@ impl Round {
     /// Whether a command whose bytes are held like this may join.
     pub fn takes(&self, wire: Wire<'_>) -> bool {
         self.stage == Stage::Gathering
+            && !self.sealed
             && self.commands.len() < MAX_COMMANDS
             && self.bytes < MAX_BYTES
             && match wire {
@@ -138,12 +142,13 @@ impl Rounds {
         &mut self.places[id]
     }
 
-    /// A gathering round for `group` that takes such a command. `None`: too
-    /// much is in flight already.
-    pub fn gather(&mut self, group: &Arc<Group>, wire: Wire<'_>) -> Option<usize> {
+    /// A gathering round for `group` that takes such a command, or one for it
+    /// `alone`. `None`: too much is in flight already.
+    pub fn gather(&mut self, group: &Arc<Group>, wire: Wire<'_>, alone: bool) -> Option<usize> {
         let fits = |id: &&usize| {
             let round = &self.places[**id];
-            round.group.as_ref().is_some_and(|g| g.id == group.id) && round.takes(wire)
+            let is_its = round.group.as_ref().is_some_and(|g| g.id == group.id);
+            is_its && !alone && round.takes(wire)
         };
         if let Some(id) = self.gathering.iter().find(fits) {
             return Some(*id);
@@ -159,6 +164,7 @@ impl Rounds {
         round.group = Some(group.clone());
         round.stage = Stage::Gathering;
         round.copied = matches!(wire, Wire::Copied);
+        round.sealed = alone;
         self.gathering.push(id);
         Some(id)
     }

@@ -40,6 +40,8 @@ pub(super) struct Asked {
     pub by_writer: bool,
     /// Its reply may leave in pieces.
     pub pieces: bool,
+    /// See `QueuedCommand::begins_entry`.
+    pub begins_entry: bool,
     /// Of an EXEC: how many WATCH requests it depends on.
     pub watch_count: u32,
 }
@@ -330,6 +332,7 @@ mod tests {
             tries: 0,
             by_writer: false,
             pieces: false,
+            begins_entry: false,
             watch_count: 0,
         }
     }

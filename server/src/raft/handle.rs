@@ -128,6 +128,11 @@ impl RaftHandle {
         }
     }
 
+    /// Cap of one entry's body, in bytes; [`RaftHandle::propose`] refuses a larger one.
+    pub fn max_entry_bytes(&self) -> usize {
+        self.config.max_entry_bytes
+    }
+
     /// Applied entries of `[from, to)`, at least one if there is any, and not more than
     /// `max_bytes` after the first. Reads the log on the calling thread. Take a hold
     /// first, or the entries may have been cut.

@@ -20,6 +20,10 @@ pub enum CommandError {
     /// Too much for one piece, and somebody takes several: undo, and run again so
     /// that the reply leaves in pieces.
     Large,
+    /// With this command the entry would be larger than the log takes, which is so many
+    /// bytes: undo, and run again as the first of the next one. An answer only if
+    /// nothing was before it.
+    Full { most: usize },
     /// A script without keys uses one of this slot, which another group serves:
     /// undone, and to be run there ([`TxnContext::roams`](super::TxnContext)).
     Elsewhere(u16),
@@ -90,6 +94,11 @@ impl std::fmt::Display for CommandError {
             CommandError::Cold => f.write_str("ERR the data could not be fetched from disk"),
             CommandError::Block { .. } => f.write_str("ERR the command cannot wait here"),
             CommandError::Large => f.write_str("ERR the reply is too large to be made whole"),
+            CommandError::Full { most } => write!(
+                f,
+                "ERR the command changes more at once than an entry of the log takes ({most} \
+                 bytes); split it up"
+            ),
             CommandError::NeedsTick => f.write_str("ERR the group's clock could not be advanced"),
             CommandError::Elsewhere(slot) => write!(f, "{ELSEWHERE} {slot}"),
             CommandError::Storage(e) => write!(f, "ERR storage error: {}", e.as_ref()),

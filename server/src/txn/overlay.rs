@@ -6,6 +6,8 @@
 //! record once, in order of first touch, whatever was overwritten or flushed
 //! within the batch left out.
 
+mod size;
+
 use std::collections::BTreeMap;
 use std::ops::Bound;
 

@@ -13,11 +13,13 @@
 //! (a transaction of many large writes to what is there) is one entry. So is one that
 //! changes the map: a generation that it makes is not there before it. A command that
 //! does is therefore the last of its entry, and only a transaction or a script that
-//! flushes and then writes much itself is as large as it is.
+//! flushes and then writes much itself is as large as it is. Where the log has a cap, a
+//! command that would bring the last entry above it is undone, and begins the next one;
+//! a command that is too large alone is refused (`CommandError::Full`).
 
 use super::effects::{Effects, RowEffect};
-use crate::storage::Version;
 use crate::storage::keys::split;
+use crate::storage::{MetaKey, Record, Version};
 
 /// A version of which rows went ahead, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -106,7 +108,9 @@ pub struct Made {
 /// Cuts effects into the entries that they become, each of about `cap` bytes at most
 /// but for the last.
 pub fn cut(mut effects: Effects, made: Made, cap: usize) -> Vec<Effects> {
-    let bytes: usize = effects.rows.iter().map(bytes_of).sum();
+    let metas = effects.metas.iter();
+    let metas = metas.map(|meta| bytes_of_record(&meta.key, meta.record.as_ref()));
+    let bytes = metas.sum::<usize>() + effects.rows.iter().map(bytes_of).sum::<usize>();
     // A generation that the batch itself makes is not there yet.
     if bytes <= cap || !effects.maps.is_empty() {
         return vec![effects];
@@ -163,21 +167,36 @@ fn pieces(rows: Vec<RowEffect>, cap: usize) -> Vec<Vec<RowEffect>> {
     pieces
 }
 
-/// About what a row takes in an entry.
-fn bytes_of(row: &RowEffect) -> usize {
-    const HEAD: usize = 16;
-    HEAD + match row {
-        RowEffect::Put { key, value, .. } => key.len() + value.len(),
-        RowEffect::Delete { key, .. } => key.len(),
-        RowEffect::DeleteRange { first, end, .. } => first.len() + end.len(),
-    }
+/// What a row has in an entry beside its key and value, at most.
+const BESIDE_ROW: usize = 16;
+/// The same of a record, which may come to say what the rows below it weigh.
+const BESIDE_RECORD: usize = 24;
+
+/// About what a row takes in an entry, and not less.
+pub(super) fn bytes_of(row: &RowEffect) -> usize {
+    BESIDE_ROW
+        + match row {
+            RowEffect::Put { key, value, .. } => key.len() + value.len(),
+            RowEffect::Delete { key, .. } => key.len(),
+            RowEffect::DeleteRange { first, end, .. } => first.len() + end.len(),
+        }
 }
 
-fn staged_version(row: &RowEffect) -> Option<StagedVersion> {
+/// The same of a record; `None`: it is deleted.
+pub(super) fn bytes_of_record(key: &MetaKey, record: Option<&Record>) -> usize {
+    BESIDE_RECORD + key.physical().len() + record.map_or(0, |record| record.value().len())
+}
+
+/// The first key that a row effect is about.
+pub(super) fn key_of(row: &RowEffect) -> &[u8] {
     let (RowEffect::Put { key, .. }
     | RowEffect::Delete { key, .. }
     | RowEffect::DeleteRange { first: key, .. }) = row;
-    let (slot, generation, rest) = split(key)?;
+    key
+}
+
+pub(super) fn staged_version(row: &RowEffect) -> Option<StagedVersion> {
+    let (slot, generation, rest) = split(key_of(row))?;
     Some(StagedVersion {
         slot,
         generation,

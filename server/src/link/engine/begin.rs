@@ -329,7 +329,8 @@ impl Engine {
             Source::Held(wire) => Wire::In(wire),
         };
         let round = match self.lane_busy(&asked) {
-            Busy::Idle => self.rounds.gather(group, wire),
+            Busy::Idle => self.rounds.gather(group, wire, asked.begins_entry),
+            Busy::Round(_) if asked.begins_entry => None,
             Busy::Round(id) => self.rounds.get(id).takes(wire).then_some(id),
             Busy::Blocking => None,
         };
@@ -381,6 +382,7 @@ impl Engine {
             begin_by: asked.begin_by,
             roams: asked.head.slot == NO_SLOT && !is_transaction,
             pieces: is_read && asked.pieces,
+            begins_entry: asked.begins_entry,
             ..QueuedCommand::new(round.commands.len() as u32, d.spec, handler)
         };
         round.push(command, asked);

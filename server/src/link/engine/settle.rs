@@ -75,7 +75,11 @@ impl Engine {
                     self.read_large(*asked, d, command.handler, &group, one);
                 }
                 Outcome::Pending => {
-                    self.put_back(asked, command.tries, wire_in(&round, at));
+                    let asked = Asked {
+                        begins_entry: command.begins_entry,
+                        ..*asked
+                    };
+                    self.put_back(&asked, command.tries, wire_in(&round, at));
                 }
                 Outcome::Blocked => {
                     let waiter = round.blocked.iter().find(|(of, _)| *of == at);
