@@ -120,6 +120,60 @@ fn a_transaction_on_a_node_with_several_groups_takes_no_command_about_all_keys()
     assert!(aborted.starts_with("EXECABORT"), "{aborted}");
 }
 
+/// They were about the group that the script ran in: a part that looked like all.
+#[test]
+fn a_script_where_there_are_several_groups_takes_no_command_about_all_keys() {
+    let cluster = Cluster::start(1, 2);
+    let node = cluster.nodes.values().next().expect("a node");
+    let (mut direct, mut behind) = (node.client(), cluster.client());
+    for slot in [0, 16_383] {
+        let set = direct.command(&["SET", &key_in_slot(slot), "x"]);
+        assert_eq!(set.text(), "OK");
+    }
+    for client in [&mut direct, &mut behind] {
+        for call in [
+            "'dbsize'",
+            "'keys', '*'",
+            "'scan', '0'",
+            "'randomkey'",
+            "'flushall'",
+            "'flushdb', 'async'",
+        ] {
+            let name = call.split(',').next().unwrap_or_default();
+            let line = format!("ERR {name} is about several groups, a script about one");
+            let script = format!("return redis.pcall({call})");
+            let refused = client.command(&["EVAL", &script, "0"]).error();
+            assert_eq!(refused.as_deref(), Some(&*line));
+        }
+        assert_eq!(client.words("DBSIZE").integer(), 2);
+    }
+}
+
+/// As on a node of Redis Cluster. A client of a proxy knows of no nodes.
+#[test]
+fn a_script_on_a_node_with_one_group_is_about_the_keys_of_that_node() {
+    let cluster = Cluster::start(2, 2);
+    let (low, high) = (cluster.leader_of_slot(0), cluster.leader_of_slot(16_383));
+    assert_ne!(low, high, "a group on each node");
+    let mut client = cluster.nodes[&low].client();
+    let set = client.command(&["SET", &key_in_slot(0), "x"]);
+    assert_eq!(set.text(), "OK");
+    let script = "return #redis.call('keys', '*') + redis.call('dbsize')";
+    let mine = client.command(&["EVAL", script, "0"]);
+    assert_eq!(mine.integer(), 2);
+    let theirs = cluster.nodes[&high]
+        .client()
+        .command(&["EVAL", script, "0"]);
+    assert_eq!(theirs.integer(), 0);
+    let flush = client.command(&["EVAL", "return redis.call('flushall')", "0"]);
+    assert_eq!(flush.text(), "OK");
+    assert_eq!(client.words("DBSIZE").integer(), 0);
+    let script = "return redis.pcall('flushall')";
+    let refused = cluster.client().command(&["EVAL", script, "0"]).error();
+    let line = "ERR 'flushall' is about several groups, a script about one";
+    assert_eq!(refused.as_deref(), Some(line));
+}
+
 #[test]
 fn a_scan_of_a_node_skips_the_slots_of_others() {
     let cluster = Cluster::start(2, 4);

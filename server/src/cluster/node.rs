@@ -161,6 +161,11 @@ impl Node {
         topology.groups_on(&self.config.node_id).count()
     }
 
+    /// Whether what is about all keys here is about more than one group.
+    pub fn has_several_groups(&self) -> bool {
+        self.placed().max(self.hosted().len()) > 1
+    }
+
     /// The other node that the slot map names for `slot`.
     pub fn elsewhere(&self, slot: u16) -> Option<NodeAddress> {
         let address = self.topology.peek().slot_address(slot)?;

@@ -60,6 +60,7 @@ impl Bench {
                 cluster: false,
                 slot_epoch: 0,
                 roams: false,
+                behind_proxy: false,
                 keeps_expired: false,
                 expiry: Expiry::Collects,
                 may_block: true,

@@ -415,6 +415,7 @@ impl Group {
             recorded: self.events.recording(),
             delivery: Delivery::Whole,
             roams: false,
+            behind_proxy: false,
             keeps_expired: self.events.writes_paused(),
         }
     }

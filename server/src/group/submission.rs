@@ -83,6 +83,8 @@ pub struct QueuedCommand {
     pub failed: bool,
     /// See `TxnContext::roams`.
     pub roams: bool,
+    /// See `TxnContext::behind_proxy`.
+    pub behind_proxy: bool,
     /// It did not fit into an entry with what was before it: it is to begin one.
     pub begins_entry: bool,
 }
@@ -110,6 +112,7 @@ impl QueuedCommand {
             nanos: 0,
             failed: false,
             roams: false,
+            behind_proxy: false,
             begins_entry: false,
         }
     }

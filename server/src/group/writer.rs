@@ -464,6 +464,7 @@ impl Group {
             client: command.client,
             track: command.track,
             roams: command.roams,
+            behind_proxy: command.behind_proxy,
             keeps_expired: context.keeps_expired && !command.spec.flags.contains(Flags::WRITE),
             misses: context.misses && command.spec.is_readonly(),
             delivery: match command.pieces {

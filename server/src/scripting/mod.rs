@@ -49,7 +49,7 @@ use self::sha1::Hex;
 use self::vm::Vm;
 use crate::net::session::Session;
 use crate::replication::follow::MASTER_DOWN;
-use crate::server::Server;
+use crate::server::{Home, Server};
 use crate::txn::{CommandError, Txn};
 
 /// Takes over `busy-reply-threshold` in ms, and whether functions are synced
@@ -112,6 +112,15 @@ fn replica_forbids(txn: &Txn<'_>) -> (bool, bool) {
     let server = SERVER.read().upgrade();
     server.map_or((false, false), |server| {
         (server.following.is_read_only(), server.following.is_stale())
+    })
+}
+
+/// Whether the group of a script is one of several on this node.
+fn is_among_groups() -> bool {
+    let server = SERVER.read().upgrade();
+    server.is_some_and(|server| match &server.home {
+        Home::Standalone(_) => false,
+        Home::Node(node) => node.has_several_groups(),
     })
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use cairn_protocol::command::{CommandSpec, Flags, Resolved, id, resolve};
+use cairn_protocol::command::{CommandSpec, Flags, Resolved, Routing, id, resolve, routing};
 use cairn_protocol::resp::{Args, ReplyWriter, Requests, Version};
 use cairn_protocol::slot::key_slot;
 
@@ -91,6 +91,9 @@ pub(super) struct Run<'a, 't> {
     dirty: bool,
     /// The slot of its first key, in a cluster.
     slot: Option<u16>,
+    /// Whether the keys of its group are all that its client knows of, once that was
+    /// asked.
+    finds_all: Option<bool>,
     /// Why the run must be undone.
     pub failure: Option<CommandError>,
     slow: Option<Arc<Slow>>,
@@ -120,6 +123,7 @@ impl<'a, 't> Run<'a, 't> {
             full,
             dirty: false,
             slot: None,
+            finds_all: None,
             failure: None,
             slow: None,
             requests: Requests::default(),
@@ -260,6 +264,9 @@ impl<'a, 't> Run<'a, 't> {
         if self.is_read_only() && flags.intersects(Flags::WRITE | Flags::MAY_REPLICATE) {
             return refuse("Write commands are not allowed from read-only scripts.");
         }
+        if matches!(routing(spec), Routing::AllGroups(_)) && !self.finds_all() {
+            return Err(Refusal::Text(one_group_only(spec).into()));
+        }
         if let Some(line) = self.full
             && !self.dirty
             && !self.script.flags.has(ScriptFlags::ALLOW_OOM)
@@ -298,6 +305,22 @@ impl<'a, 't> Run<'a, 't> {
 
     fn is_read_only(&self) -> bool {
         self.script.read_only || self.script.flags.has(ScriptFlags::NO_WRITES)
+    }
+
+    /// Whether a command about all keys finds them. A script is one batch of one group:
+    /// it sees the keys of that one, and would flush that one alone. On a node these are
+    /// all if it has no other group, as on a node of Redis Cluster; to the clients of a
+    /// proxy, which know of no nodes, only if there is no other in the cluster.
+    fn finds_all(&mut self) -> bool {
+        let context = self.txn.context();
+        if !context.cluster {
+            return true;
+        }
+        let behind_proxy = context.behind_proxy;
+        *self.finds_all.get_or_insert_with(|| match behind_proxy {
+            true => self.txn.serves_all(),
+            false => !super::is_among_groups(),
+        })
     }
 
     /// Which keys a script may use in a cluster: those of slots that the group
@@ -486,6 +509,11 @@ impl Drop for Run<'_, '_> {
 
 fn refuse(text: &'static str) -> Result<(), Refusal> {
     Err(Refusal::Text(Cow::Borrowed(text)))
+}
+
+fn one_group_only(spec: &CommandSpec) -> String {
+    let name = spec.name;
+    format!("'{name}' is about several groups, a script about one")
 }
 
 /// A command that is known, and not served here, may be one that no script may call.

@@ -25,6 +25,7 @@ use bytes::Bytes;
 use cairn_protocol::acl::{Denied, Subject};
 use cairn_protocol::command::{CommandSpec, Flags};
 use cairn_protocol::resp::{Args, ReplyWriter};
+use cairn_protocol::slot::SLOT_COUNT;
 use parking_lot::Mutex;
 use rocksdb::{Direction, IteratorMode, ReadOptions};
 
@@ -89,6 +90,8 @@ pub struct TxnContext {
     /// Whether a script without keys may be run by another group instead, if
     /// that has the first key that it uses ([`CommandError::Elsewhere`]).
     pub roams: bool,
+    /// The client is one of a proxy: to it the cluster is one Redis.
+    pub behind_proxy: bool,
     /// Nothing is to be deleted because its time has come (CLIENT PAUSE); it is
     /// absent all the same.
     pub keeps_expired: bool,
@@ -308,6 +311,11 @@ impl<'a> Txn<'a> {
     /// Whether a script may use keys of this slot.
     pub(crate) fn serves(&self, slot: u16) -> bool {
         self.slots.is_some_and(|slots| slots.serves(slot))
+    }
+
+    /// Whether a script may use keys of all slots: what it finds is all there is.
+    pub(crate) fn serves_all(&self) -> bool {
+        (0..SLOT_COUNT).all(|slot| self.serves(slot))
     }
 
     /// What comes is about keys of this slot, which is served here: versions

@@ -381,6 +381,7 @@ impl Engine {
             watcher: if watches { client } else { 0 },
             begin_by: asked.begin_by,
             roams: asked.head.slot == NO_SLOT && !is_transaction,
+            behind_proxy: true,
             pieces: is_read && asked.pieces,
             begins_entry: asked.begins_entry,
             ..QueuedCommand::new(round.commands.len() as u32, d.spec, handler)

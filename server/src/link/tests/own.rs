@@ -258,6 +258,34 @@ fn a_wait_for_replicas_keeps_no_lane_and_can_be_unblocked() {
     });
 }
 
+/// Regression: it answered how many keys its group had.
+#[test]
+fn a_script_of_a_proxy_counts_the_keys_of_the_whole_cluster_or_none() {
+    test(async |dir| {
+        let (bench, mut link) = Bench::linked(dir).await;
+        let set = link.ask(0, "SET k v");
+        assert_eq!(link.ok(set).await, OK);
+        let count = "EVAL return(redis.pcall('dbsize')) 0";
+        let all = link.ask_group(0, count);
+        assert_eq!(link.ok(all).await, ":1\r\n");
+        // Another group has it now.
+        bench.gate.set("other", SlotVerdict::Moved);
+        let part = link.ask_group(0, count);
+        assert_eq!(
+            link.ok(part).await,
+            "-ERR 'dbsize' is about several groups, a script about one\r\n"
+        );
+        let flush = "EVAL return(redis.pcall('flushall')) 0";
+        let part = link.ask_group(0, flush);
+        assert_eq!(
+            link.ok(part).await,
+            "-ERR 'flushall' is about several groups, a script about one\r\n"
+        );
+        let get = link.ask(0, "GET k");
+        assert_eq!(link.ok(get).await, "$1\r\nv\r\n");
+    });
+}
+
 #[test]
 fn what_a_session_reads_with_track_is_invalidated() {
     test(async |dir| {

@@ -36,8 +36,7 @@ impl Connection {
         let Routing::AllGroups(merge) = routing(d.spec) else {
             return None;
         };
-        let several = node.placed().max(node.hosted().len()) > 1;
-        several.then(|| OverGroups {
+        node.has_several_groups().then(|| OverGroups {
             merge,
             node: node.clone(),
         })
