@@ -38,8 +38,11 @@ pub(crate) struct Begun {
 /// attaches the replica. `None`: a writer fell meanwhile.
 pub(crate) async fn begin(server: &Arc<Server>, replica: Option<Arc<Replica>>) -> Option<Begun> {
     let mut parts = Vec::new();
-    for group in server.groups().iter().filter(|group| group.is_ready()) {
-        parts.push(begin_one(server, group, replica.clone()).await?);
+    let mut groups = server.groups();
+    groups.retain(|group| group.is_ready());
+    for group in &groups {
+        let replica = replica.clone().map(|replica| (replica, groups.len() > 1));
+        parts.push(begin_one(server, group, replica).await?);
     }
     let feed = &server.announcer.feed;
     let (offset, stream_db) = match &replica {
@@ -53,10 +56,11 @@ pub(crate) async fn begin(server: &Arc<Server>, replica: Option<Arc<Replica>>) -
     })
 }
 
+/// The replica, and whether it begins with several groups.
 async fn begin_one(
     server: &Arc<Server>,
     group: &Arc<Group>,
-    replica: Option<Arc<Replica>>,
+    replica: Option<(Arc<Replica>, bool)>,
 ) -> Option<Part> {
     let expired = group.store.hold_garbage(Held::Expired);
     let all = group.store.hold_garbage(Held::Everything);
@@ -68,8 +72,9 @@ async fn begin_one(
     group.between_entries(Box::new(move || {
         let pin = Pin::new(&this.store, all);
         let slots = owned(&this);
-        if let Some(replica) = replica {
-            announcer.feed.attach(replica, this.id, expired);
+        if let Some((replica, of_several)) = replica {
+            let feed = &announcer.feed;
+            feed.attach(replica, this.id, expired, of_several);
         }
         // Gone meanwhile: it is detached when its connection ends.
         let _ = done.send((pin, slots));

@@ -192,6 +192,8 @@ struct State {
 struct Attached {
     replica: Arc<Replica>,
     groups: Vec<GroupId>,
+    /// There are others, or will be when it is attached to all.
+    of_several: bool,
     /// Bytes that it was sent since.
     told: u64,
     /// The database that the stream had selected before, if it is a master's.
@@ -388,9 +390,14 @@ impl Feed {
         self.recording.load(Ordering::Acquire)
     }
 
-    /// Attaches a replica to a group. To be called between two entries of the group.
-    pub fn attach(&self, replica: Arc<Replica>, group: GroupId, hold: Hold) {
+    /// Attaches a replica to a group, which may be one `of_several`. To be called
+    /// between two entries of the group.
+    pub fn attach(&self, replica: Arc<Replica>, group: GroupId, hold: Hold, of_several: bool) {
         let mut state = self.state.lock();
+        if replica.client.is_killed() {
+            // It must begin anew already.
+            return;
+        }
         // The newcomer knows of no SELECT so far.
         state.selected = None;
         replica.client.be_replica(true);
@@ -404,6 +411,7 @@ impl Feed {
             .or_insert_with(|| Attached {
                 replica,
                 groups: Vec::new(),
+                of_several,
                 told: 0,
                 begins_in,
                 holds: Vec::new(),
@@ -434,6 +442,7 @@ impl Feed {
         replica.acknowledge(next.saturating_sub(1));
         let attached = Attached {
             groups: vec![group],
+            of_several: false,
             told: rest.len() as u64,
             begins_in: None,
             holds: vec![hold],
@@ -523,9 +532,10 @@ impl Feed {
             return;
         }
         if tape.has_whole() {
-            // It would take what other groups hold with it.
+            // It would take what other groups hold with it: written behind their own
+            // flush, or pinned there if they are yet to be attached.
             state.dismiss("a flush of one of several groups", |attached| {
-                !attached.replica.framed && attached.groups.len() > 1
+                !attached.replica.framed && attached.of_several
             });
         }
         state.tell_plain(Some(group), tape);

@@ -40,7 +40,12 @@ impl Fixture {
 
     fn attach(&self, replica: &Arc<Replica>, group: u32) {
         let hold = self.bench.store.hold_garbage(Held::Expired);
-        self.feed.attach(replica.clone(), group, hold);
+        self.feed.attach(replica.clone(), group, hold, false);
+    }
+
+    fn attach_one_of_several(&self, replica: &Arc<Replica>, group: u32) {
+        let hold = self.bench.store.hold_garbage(Held::Expired);
+        self.feed.attach(replica.clone(), group, hold, true);
     }
 
     fn plain(&mut self) -> Arc<Replica> {
@@ -122,8 +127,8 @@ fn a_flush_of_one_of_several_groups_ends_those_that_cannot_tell_groups_apart() {
     let (one, both, proxy) = (fixture.plain(), fixture.plain(), fixture.framed());
     fixture.attach(&one, 1);
     for replica in [&both, &proxy] {
-        fixture.attach(replica, 1);
-        fixture.attach(replica, 2);
+        fixture.attach_one_of_several(replica, 1);
+        fixture.attach_one_of_several(replica, 2);
     }
     fixture.tell(1, 0, "FLUSHALL");
     assert!(both.client.is_killed());
@@ -135,6 +140,23 @@ fn a_flush_of_one_of_several_groups_ends_those_that_cannot_tell_groups_apart() {
         (FrameKind::Whole, 1)
     );
     assert_eq!(words(&frames[0].payload), "FLUSHALL");
+}
+
+/// Regression: what the other groups hold was pinned behind their own flush, and the one
+/// of this group, which was told behind it, took it away.
+#[test]
+fn a_flush_before_a_replica_is_attached_to_all_groups_ends_it() {
+    let mut fixture = Fixture::new();
+    let (replica, proxy) = (fixture.plain(), fixture.framed());
+    fixture.attach_one_of_several(&replica, 1);
+    fixture.attach_one_of_several(&proxy, 1);
+    fixture.tell(1, 0, "FLUSHALL");
+    assert!(replica.client.is_killed() && !proxy.client.is_killed());
+    // It has to begin anew with all of them.
+    fixture.attach_one_of_several(&replica, 2);
+    assert_eq!(fixture.feed.begins_at(replica.client.id), None);
+    assert!(!replica.client.is_replica());
+    assert_eq!(words(&told(&replica)), "");
 }
 
 #[test]
