@@ -40,6 +40,35 @@ fn a_pipeline_that_is_sent_whole_before_a_reply_is_read_is_answered() {
     all_is_sent_before_any_is_read(server.port());
 }
 
+/// Regression: while a large reply left in pieces nothing was read, and the client, which
+/// had more to send, did not read either.
+#[test]
+fn what_is_sent_behind_a_large_reply_is_taken_before_any_is_read() {
+    let server = Server::start(&["--memory-limit", "1gb"]);
+    let mut client = server.client();
+    load(&mut client, "h", LARGE);
+    let mut stream = TcpStream::connect(("127.0.0.1", server.port())).unwrap();
+    stream.set_write_timeout(Some(LIMIT)).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    let (value, later) = ("x".repeat(1 << 10), 30_000);
+    let mut requests = Vec::new();
+    encode(&mut requests, &["HGETALL", "h"]);
+    for _ in 0..later {
+        encode(&mut requests, &["APPEND", "k", &value]);
+    }
+    stream.write_all(&requests).expect("all was taken");
+    let mut reader = Reader(BufReader::new(stream));
+    assert_eq!(reader.line(), format!("*{}", LARGE * 2));
+    for _ in 0..LARGE {
+        let number: u64 = reader.bulk().parse().expect("a field");
+        assert_eq!(reader.bulk(), value_of(number));
+    }
+    for number in 1..=later {
+        assert_eq!(reader.line(), format!(":{}", number << 10));
+    }
+    assert_eq!(info(&mut client, "total_replies_in_pieces"), 1);
+}
+
 #[test]
 fn the_same_through_a_proxy() {
     let cluster = Cluster::start(1, 1);

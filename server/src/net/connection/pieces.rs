@@ -2,8 +2,10 @@
 //!
 //! The next piece is made when the last one has gone to the socket, on the pool of
 //! blocking work, so that a reply costs the connection one piece whatever its size.
-//! What comes behind it in the pipeline waits, as behind any reply. A client that
-//! takes nothing is cut off: it keeps a moment of the store.
+//! What comes behind it in the pipeline waits, as behind any reply; it is read all the
+//! while, within the bound for replies that nobody takes (`unread`), since its client may
+//! read nothing before it has sent all. A client that takes nothing is cut off: it keeps
+//! a moment of the store.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -42,8 +44,21 @@ impl Connection {
         handler: DataHandler,
         group: Arc<Group>,
     ) -> Result<bool, End> {
+        let answered = self.try_in_pieces(request, d, handler, group).await?;
+        // What was read meanwhile is run next.
+        self.unread.keep(0, 0);
+        Ok(answered)
+    }
+
+    async fn try_in_pieces(
+        &mut self,
+        request: usize,
+        d: Dispatched,
+        handler: DataHandler,
+        group: Arc<Group>,
+    ) -> Result<bool, End> {
         self.check_output()?;
-        self.flush().await?;
+        self.flush_reading_on().await?;
         let turn = self.pieces_turn().await?;
         let (db, slot) = (self.session.db, d.slot);
         let one = self.requests.share(request);
@@ -117,8 +132,9 @@ impl Connection {
             return Err(End::Closed);
         }
         let patience = live.reply_pieces_timeout.load(Ordering::Relaxed) as u64;
+        let patience = Duration::from_secs(patience);
         // A piece that was cut goes with its connection.
-        match tokio::time::timeout(Duration::from_secs(patience), self.flush()).await {
+        match tokio::time::timeout(patience, self.flush_reading_on()).await {
             Ok(sent) => {
                 let now = client.created.elapsed().as_millis() as u64;
                 client.last_active_ms.store(now, Ordering::Relaxed);

@@ -19,6 +19,16 @@ const UNREAD_SHARE: usize = 16;
 /// A client that does not read is looked at again after so long.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
+/// What is done while the client does not take its replies.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Unsent {
+    Waits,
+    /// It may be kept: what the client sends is run meanwhile.
+    IsKept,
+    /// What the client sends is read, to be run later.
+    ReadsOn,
+}
+
 impl Connection {
     pub(super) async fn read(&mut self) -> Result<(), End> {
         if self.session.client.is_killed() {
@@ -97,16 +107,22 @@ impl Connection {
 
     /// Sends all replies.
     pub(super) async fn flush(&mut self) -> Result<(), End> {
-        self.send(false).await
+        self.send(Unsent::Waits).await
     }
 
     /// Sends what the socket takes. The rest may be kept while requests are read: many
     /// clients send all of a pipeline before they read.
     pub(super) async fn flush_or_keep(&mut self) -> Result<(), End> {
-        self.send(true).await
+        self.send(Unsent::IsKept).await
     }
 
-    async fn send(&mut self, may_keep: bool) -> Result<(), End> {
+    /// Sends all of a reply that cannot be kept, and reads meanwhile what comes behind
+    /// its request, within the bound for what is kept.
+    pub(super) async fn flush_reading_on(&mut self) -> Result<(), End> {
+        self.send(Unsent::ReadsOn).await
+    }
+
+    async fn send(&mut self, how: Unsent) -> Result<(), End> {
         // Whoever has a reply finds it counted.
         self.tally.settle(&self.session.server.stats.commands);
         self.pace = Pace::default();
@@ -129,10 +145,10 @@ impl Connection {
                 Ok(sent) => self.out.advance(sent),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     self.note_unsent()?;
-                    if may_keep && self.keep() {
+                    if how == Unsent::IsKept && self.keep() {
                         break;
                     }
-                    self.room().await?;
+                    self.room(how == Unsent::ReadsOn).await?;
                 }
                 Err(error) => return Err(End::Io(error)),
             }
@@ -140,7 +156,11 @@ impl Connection {
         let unsent = &self.session.client.output_buffer;
         if self.out.is_empty() && unsent.load(Ordering::Relaxed) != 0 {
             unsent.store(0, Ordering::Relaxed);
-            self.unread.keep(0, 0);
+            let ahead = match how {
+                Unsent::ReadsOn => self.input.len().min(self.unread.bytes()),
+                Unsent::Waits | Unsent::IsKept => 0,
+            };
+            self.unread.keep(ahead, 0);
         }
         self.session
             .server
@@ -165,21 +185,56 @@ impl Connection {
 
     /// Whether what is unsent may wait beside that of others.
     fn keep(&mut self) -> bool {
+        self.keep_bytes(self.out.len())
+    }
+
+    fn keep_bytes(&mut self, bytes: usize) -> bool {
         let most = self.session.server.config.memory_limit / UNREAD_SHARE;
-        self.unread.keep(self.out.len(), most)
+        self.unread.keep(bytes, most)
     }
 
     /// Waits until the client has read something, within its output limits.
-    async fn room(&mut self) -> Result<(), End> {
-        let client = &self.session.client;
+    async fn room(&mut self, mut reads_on: bool) -> Result<(), End> {
+        let client = self.session.client.clone();
         loop {
-            tokio::select! {
-                room = self.stream.writable() => return Ok(room?),
+            let reads = reads_on && self.keep_bytes(self.out.len() + self.input.len() + READ_CHUNK);
+            let interest = match reads {
+                true => Interest::READABLE | Interest::WRITABLE,
+                false => Interest::WRITABLE,
+            };
+            let ready = tokio::select! {
+                ready = self.stream.ready(interest) => ready?,
                 // Killed: what the socket does not take is lost.
                 () = client.killed() => return Err(End::Closed),
                 // The soft limit is a matter of time.
-                () = tokio::time::sleep(LOOK_AGAIN) => self.note_unsent()?,
+                () = tokio::time::sleep(LOOK_AGAIN) => {
+                    self.note_unsent()?;
+                    continue;
+                }
+            };
+            if reads && ready.is_readable() {
+                reads_on = self.read_ahead()?;
             }
+            if ready.is_writable() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes what the client has sent, to be parsed later. False: it sends no more.
+    fn read_ahead(&mut self) -> Result<bool, End> {
+        room_to_read(&mut self.input);
+        match self.stream.try_read_buf(&mut self.input) {
+            Ok(0) => Ok(false),
+            Ok(n) => {
+                self.note_query_buffer();
+                self.count_memory()?;
+                let stats = &self.session.server.stats;
+                stats.net_input_bytes.fetch_add(n as u64, Ordering::Relaxed);
+                Ok(true)
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(true),
+            Err(error) => Err(End::Io(error)),
         }
     }
 
