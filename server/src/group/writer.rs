@@ -576,8 +576,8 @@ impl Group {
     fn keep_notes(&self, state: &mut SubmissionState, at: usize, notes: Notes) {
         if !notes.witness.is_empty() {
             let command = &state.commands[at];
-            match is_exec(command) && command.client != 0 {
-                // Some of its commands are still to run.
+            match is_exec(command) && command.client != 0 && !command.behind_proxy {
+                // Some of its commands are still to run: its connection shows them.
                 true => {
                     let calls = notes.witness.calls.into_iter();
                     state

@@ -1,8 +1,12 @@
 //! Sessions that watch, listen, wait, and ask the node itself.
 
+use std::net::{Ipv4Addr, SocketAddr};
+
 use cairn_protocol::link::{Credit, NO_GROUP, Push};
+use cairn_protocol::resp::ReplyWriter;
 
 use super::*;
+use crate::net::session::Client;
 
 /// A request for the node itself.
 fn ask_node(link: &mut Link, logical: u64, line: &str) -> u64 {
@@ -255,6 +259,29 @@ fn a_wait_for_replicas_keeps_no_lane_and_can_be_unblocked() {
             let late = ask_node(&mut link, 0, &unblock);
             assert_eq!(link.ok(late).await, ":0\r\n");
         }
+    });
+}
+
+/// Regression: they were kept for a connection to show, which a link is not.
+#[test]
+fn what_an_exec_of_a_watching_session_ran_is_shown_to_who_monitors() {
+    test(async |dir| {
+        let (bench, mut link) = Bench::linked(dir).await;
+        let server = &bench.server;
+        let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let account = server.acl.default_user().clone();
+        let live = server.live.clone();
+        let monitor = Client::new(1000, nowhere, nowhere, live, account);
+        let monitor = Arc::new(monitor);
+        server.announcer.monitors.add(&monitor);
+        let watch = link.ask(0, "WATCH k");
+        assert_eq!(link.ok(watch).await, OK);
+        let done = exec(&mut link, 0, "k", &["WATCH 1", "MULTI", "SET k 2", "EXEC"]);
+        assert_eq!(link.ok(done).await, "*1\r\n+OK\r\n");
+        let mut shown = ReplyWriter::default();
+        monitor.take_messages(&mut shown);
+        let shown = String::from_utf8(shown.to_vec()).unwrap();
+        assert_eq!(shown.matches("\"SET\" \"k\" \"2\"").count(), 1, "{shown}");
     });
 }
 
