@@ -203,6 +203,37 @@ pub struct SubmissionState {
     pub of_master: Option<OfMaster>,
 }
 
+/// What a submission has of its owner while it is under way. The owner has the same.
+pub struct Lent<'a> {
+    pub requests: &'a mut Requests,
+    pub commands: &'a mut Vec<QueuedCommand>,
+    pub replies: &'a mut ReplyWriter,
+    pub blocked: &'a mut Vec<(usize, Arc<Waiter>)>,
+    pub inner: &'a mut Vec<(usize, InnerRun)>,
+    pub errors: &'a mut Vec<String>,
+}
+
+impl SubmissionState {
+    /// Takes what the owner lends, or gives back what became of it: lists change
+    /// places, so that both keep their room.
+    pub fn exchange(&mut self, own: Lent<'_>) {
+        let Lent {
+            requests,
+            commands,
+            replies,
+            blocked,
+            inner,
+            errors,
+        } = own;
+        std::mem::swap(&mut self.requests, requests);
+        std::mem::swap(&mut self.commands, commands);
+        std::mem::swap(&mut self.replies, replies);
+        std::mem::swap(&mut self.blocked, blocked);
+        std::mem::swap(&mut self.inner, inner);
+        std::mem::swap(&mut self.errors, errors);
+    }
+}
+
 impl Default for SubmissionState {
     fn default() -> SubmissionState {
         SubmissionState {

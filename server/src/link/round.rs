@@ -14,7 +14,7 @@ use cairn_protocol::resp::{ReplyWriter, Requests};
 use super::sessions::Asked;
 use crate::group::Group;
 use crate::group::blocked::Waiter;
-use crate::group::submission::{QueuedCommand, Subjects, Submission};
+use crate::group::submission::{Lent, QueuedCommand, Subjects, Submission};
 use crate::net::ahead::announce_together;
 use crate::txn::InnerRun;
 
@@ -118,12 +118,14 @@ impl Round {
     /// Lends everything to the submission, or takes it back.
     fn swap(&mut self) {
         let mut state = self.submission.lock();
-        std::mem::swap(&mut state.requests, &mut self.requests);
-        std::mem::swap(&mut state.commands, &mut self.commands);
-        std::mem::swap(&mut state.replies, &mut self.replies);
-        std::mem::swap(&mut state.blocked, &mut self.blocked);
-        std::mem::swap(&mut state.inner, &mut self.inner);
-        std::mem::swap(&mut state.errors, &mut self.errors);
+        state.exchange(Lent {
+            requests: &mut self.requests,
+            commands: &mut self.commands,
+            replies: &mut self.replies,
+            blocked: &mut self.blocked,
+            inner: &mut self.inner,
+            errors: &mut self.errors,
+        });
         std::mem::swap(&mut state.subjects, &mut self.subjects);
     }
 }

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use cairn_protocol::acl::Subject;
 use cairn_protocol::command::{AclCategories, Flags, id};
 use cairn_protocol::resp::{Args, ReplyWriter};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{Connection, End, GroupHandle, Pace, redirection};
 use crate::commands::{DataHandler, Handler};
 use crate::dispatch::Dispatched;
 use crate::group::Group;
-use crate::group::submission::{Outcome, QueuedCommand, Subjects};
+use crate::group::submission::{Lent, Outcome, QueuedCommand, Subjects, SubmissionState};
 use crate::scripting::running::busy_line;
 use crate::server::Route;
 use crate::txn::{Nested, Txn, TxnContext};
@@ -80,29 +80,32 @@ impl Connection {
 
     pub(super) fn lend(&mut self) {
         self.calls.clear();
-        let mut state = self.submission.lock();
-        state.base = Some(self.out.mark());
-        state.subjects = Subjects::All(self.session.subject().cloned());
-        state.nested = self
-            .nested
-            .clone()
-            .map(|nested| nested as Arc<Mutex<dyn Nested>>);
-        std::mem::swap(&mut state.requests, &mut self.requests);
-        std::mem::swap(&mut state.commands, &mut self.pending);
-        std::mem::swap(&mut state.replies, &mut self.out);
+        let subject = self.session.subject().cloned();
+        let nested = self.nested.clone();
+        let mut state = self.exchange();
+        state.base = Some(state.replies.mark());
+        state.subjects = Subjects::All(subject);
+        state.nested = nested.map(|nested| nested as Arc<Mutex<dyn Nested>>);
     }
 
     pub(super) fn take_back(&mut self) {
-        let mut state = self.submission.lock();
-        std::mem::swap(&mut state.requests, &mut self.requests);
-        std::mem::swap(&mut state.commands, &mut self.pending);
-        std::mem::swap(&mut state.replies, &mut self.out);
-        std::mem::swap(&mut state.blocked, &mut self.blocked);
-        std::mem::swap(&mut state.inner, &mut self.inner);
-        std::mem::swap(&mut state.errors, &mut self.errors);
-        std::mem::swap(&mut state.calls, &mut self.calls);
+        let mut state = self.exchange();
         state.nested = None;
         state.debugger = None;
+    }
+
+    fn exchange(&mut self) -> MutexGuard<'_, SubmissionState> {
+        let mut state = self.submission.lock();
+        state.exchange(Lent {
+            requests: &mut self.requests,
+            commands: &mut self.pending,
+            replies: &mut self.out,
+            blocked: &mut self.blocked,
+            inner: &mut self.inner,
+            errors: &mut self.errors,
+        });
+        std::mem::swap(&mut state.calls, &mut self.calls);
+        state
     }
 
     /// Accounts for what was answered and prepares the rest for another try.
