@@ -246,7 +246,7 @@ fn reopen(server: &Arc<Server>, out: &mut ReplyWriter) -> Result<(), String> {
     server
         .groups()
         .iter()
-        .for_each(|group| group.store.cache.clear());
+        .for_each(|group| group.store.drop_caches());
     out.ok();
     Ok(())
 }

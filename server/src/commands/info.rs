@@ -581,6 +581,7 @@ fn cairn(facts: &Facts, out: &mut String) {
         "durability" => keyspace::durability(server),
         "memory_limit" => server.config.memory_limit,
         "memory_plan_record_cache" => plan.record_cache,
+        "memory_plan_scan_cache" => plan.scan_cache,
         "memory_plan_block_cache" => plan.block_cache,
         "memory_plan_write_buffers" => plan.write_buffers,
         "disk_bytes" => keyspace::disk_bytes(server),
@@ -594,12 +595,15 @@ fn cairn(facts: &Facts, out: &mut String) {
         let store = &group.store;
         let (hits, misses) = store.cache.counts();
         let (records, bytes) = store.cache.usage();
+        let (scan_hits, scan_misses) = store.scan_cache.counts();
+        let (pages, page_bytes) = store.scan_cache.usage();
         let position = store.position();
         let _ = write!(
             out,
             "group{}:index={},term={},log_time={},queued={},writer_cold_reads={},\
              cached_records={records},cached_bytes={bytes},cache_hits={hits},\
-             cache_misses={misses},expired_keys={}\r\n",
+             cache_misses={misses},expired_keys={},scan_pages={pages},\
+             scan_bytes={page_bytes},scan_hits={scan_hits},scan_misses={scan_misses}\r\n",
             group.id,
             position.index,
             position.term,

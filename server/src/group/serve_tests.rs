@@ -45,6 +45,7 @@ impl Bench {
         let dir = tempfile::tempdir().unwrap();
         let plan = MemoryPlan {
             record_cache: 1 << 20,
+            scan_cache: 1 << 20,
             block_cache: 4 << 20,
             write_buffers: 8 << 20,
             write_buffer: 2 << 20,

@@ -172,6 +172,7 @@ struct Bench {
 fn open_store(dir: &TempDir, map: GenerationMap) -> (Arc<Resources>, Store) {
     let plan = MemoryPlan {
         record_cache: 1 << 20,
+        scan_cache: 1 << 20,
         block_cache: 4 << 20,
         write_buffers: 8 << 20,
         write_buffer: 2 << 20,

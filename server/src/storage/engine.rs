@@ -32,6 +32,8 @@ const MEMTABLES_A_FLUSH: i32 = 8;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryPlan {
     pub record_cache: usize,
+    /// Rows of sorted sets; see `scan_cache`.
+    pub scan_cache: usize,
     pub block_cache: usize,
     /// All memtables of the process together.
     pub write_buffers: usize,
@@ -42,14 +44,16 @@ pub struct MemoryPlan {
 impl MemoryPlan {
     /// Divides `limit` bytes: a quarter, at most 384 MB, is left to the process
     /// itself (buffers of clients, the allocator's reserve), a tenth, at most
-    /// 64 MB, goes to memtables, the rest in halves to records and blocks.
+    /// 64 MB, goes to memtables, the rest in halves to records and blocks; an eighth
+    /// of the latter half holds rows of sorted sets in place of blocks.
     pub fn divide(limit: usize) -> MemoryPlan {
         let process = (limit / 4).min(384 << 20);
         let write_buffers = (limit / 10).clamp(8 << 20, 64 << 20);
         let rest = limit.saturating_sub(process + write_buffers).max(8 << 20);
         MemoryPlan {
             record_cache: rest / 2,
-            block_cache: rest / 2,
+            scan_cache: rest / 16,
+            block_cache: rest / 2 - rest / 16,
             write_buffers,
             write_buffer: (write_buffers / 4).clamp(2 << 20, 16 << 20),
         }

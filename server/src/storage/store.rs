@@ -1,10 +1,10 @@
-//! One group replica's state: RocksDB, record cache, maps and counters.
+//! One group replica's state: RocksDB, caches, maps and counters.
 //!
 //! Changed by one caller at a time ([`Store::apply`], the group's writer or
 //! the replica's log); read by anyone. Invariants:
 //! - applied index, log time, counters and data move in one write batch;
 //! - a reader that overlaps an apply can tell ([`Store::epoch`]);
-//! - the cache never holds what RocksDB does not (see `cache`).
+//! - the caches never hold what RocksDB does not (see `cache`, `scan_cache`).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,6 +29,7 @@ use super::generations::{DATABASES, GenerationMap};
 use super::keys::{Generation, MetaKey, expiry_key, slot_of};
 use super::limits::TypeLimits;
 use super::record::Record;
+use super::scan_cache::ScanCache;
 use super::scan_positions::ScanPositions;
 use super::view::{DurableView, Held, Hold, ViewCell};
 use super::weight::{Weighed, Weights};
@@ -92,6 +93,8 @@ pub struct Store {
     path: PathBuf,
     engine: Engine,
     pub cache: RecordCache,
+    /// Rows of the family `score`, for short scans.
+    pub scan_cache: ScanCache,
     pub counters: Counters,
     /// What the data of each generation weighs.
     pub weights: Weights,
@@ -137,6 +140,7 @@ impl Store {
             path: path.to_path_buf(),
             engine,
             cache: RecordCache::new(resources.plan.record_cache),
+            scan_cache: ScanCache::new(resources.plan.scan_cache),
             counters: Counters::default(),
             weights: Weights::default(),
             access: AccessTable::default(),
@@ -416,6 +420,11 @@ impl Store {
         key: &[u8],
         disk: bool,
     ) -> Result<Option<Bytes>, CommandError> {
+        if family == Family::Score
+            && let Some(known) = self.scan_cache.row(key)
+        {
+            return Ok(known);
+        }
         let value = self.engine.get(self.engine.family(family), key, disk)?;
         Ok(value.map(|v| Bytes::copy_from_slice(&v)))
     }
@@ -511,8 +520,10 @@ impl Store {
                 self.garbage.store(true, Ordering::Release);
                 if self.is_empty() {
                     self.cache.begin_whole();
+                    self.scan_cache.clear();
                 }
             }
+            self.scan_cache.apply(&effects.rows);
             self.index.store(position.index, Ordering::Release);
             self.term.store(position.term, Ordering::Release);
             self.log_time.fetch_max(effects.log_time, Ordering::AcqRel);
@@ -539,8 +550,14 @@ impl Store {
         }
         if !matches!(outcome, Ok(()) | Err(StoreError::WouldStall)) {
             // Nobody knows what RocksDB holds now.
-            self.cache.clear();
+            self.drop_caches();
         }
+    }
+
+    /// Drops what is in memory of records and rows; they are read anew.
+    pub fn drop_caches(&self) {
+        self.cache.clear();
+        self.scan_cache.clear();
     }
 
     /// No live record, nor one that is being imported.

@@ -1,14 +1,16 @@
 //! Scans over rows below a record, the batch's own changes merged in.
 //!
 //! What is not in memory is [`CommandError::Cold`] unless the command may wait
-//! for the disk, exactly as for single rows. One scan is one consistent view.
+//! for the disk, exactly as for single rows. A scan of applied state is of one moment
+//! if no apply overlaps it, which it makes the reader look at ([`Txn::touched`]).
 
 use std::ops::ControlFlow;
 
-use rocksdb::{DBRawIterator, Direction, ReadOptions, ReadTier};
+use rocksdb::Direction;
 
 use super::effects::Family;
 use super::{CommandError, Txn};
+use crate::storage::{Scan, StoredRows};
 
 /// Rows of one scan whose weight is remembered, see [`Overlay::met_row`].
 ///
@@ -32,8 +34,8 @@ impl Txn<'_> {
         // A scan is more than one record: an overlapping apply must be noticed.
         self.touched += 2;
         if self.overlay.is_none() {
-            let mut stored = self.stored_rows(family, first, end, direction);
-            return stored.rest(visit);
+            let mut stored = self.stored_rows(family, first, end, direction)?;
+            return show_rest(&mut stored, visit);
         }
         let mut met = Vec::new();
         let outcome = self.scan_merged(family, (first, end), direction, &mut |row, value| {
@@ -59,109 +61,72 @@ impl Txn<'_> {
         direction: Direction,
         visit: &mut Visit<'_>,
     ) -> Result<(), CommandError> {
-        let mut stored = self.stored_rows(family, first, end, direction);
+        let mut stored = self.stored_rows(family, first, end, direction)?;
         let Some(overlay) = &self.overlay else {
-            return stored.rest(visit);
+            return show_rest(&mut stored, visit);
         };
-        let pending = overlay.rows_in(family, first, end);
-        let mut pending: Box<dyn Iterator<Item = _>> = match direction {
-            Direction::Forward => Box::new(pending),
-            Direction::Reverse => Box::new(pending.rev()),
+        let mut pending = overlay.rows_in(family, first, end);
+        let mut next = || match direction {
+            Direction::Forward => pending.next(),
+            Direction::Reverse => pending.next_back(),
         };
-        let mut next_pending = pending.next();
+        let mut next_pending = next();
         while let Some((key, value)) = next_pending {
             // What the batch knows hides the stored row of the same key.
-            while let Some(row) = stored.current()? {
-                if !stored.comes_before(row, key) {
+            while let Some((row, stored_value)) = stored.current()? {
+                if !comes_before(row, key, direction) {
                     break;
                 }
-                if visit(row, stored.value()).is_break() {
+                if visit(row, stored_value).is_break() {
                     return Ok(());
                 }
-                stored.step();
+                stored.step()?;
             }
-            if stored.current()? == Some(key) {
-                stored.step();
+            if stored.current()?.is_some_and(|(row, _)| row == key) {
+                stored.step()?;
             }
             if let Some(value) = value
                 && visit(key, value).is_break()
             {
                 return Ok(());
             }
-            next_pending = pending.next();
+            next_pending = next();
         }
-        stored.rest(visit)
+        show_rest(&mut stored, visit)
     }
 
-    fn stored_rows(
-        &self,
+    fn stored_rows<'s>(
+        &'s self,
         family: Family,
-        first: &[u8],
-        end: &[u8],
+        first: &'s [u8],
+        end: &'s [u8],
         direction: Direction,
-    ) -> StoredRows<'_> {
-        let mut options = ReadOptions::default();
-        options.set_iterate_lower_bound(first);
-        options.set_iterate_upper_bound(end);
-        if !self.context.disk {
-            options.set_read_tier(ReadTier::BlockCache);
-        }
-        if let Some(pin) = self.pin {
-            pin.apply_to(&mut options);
-        }
-        let engine = self.store.engine();
-        let mut rows = engine
-            .db
-            .raw_iterator_cf_opt(&engine.family(family), options);
-        match direction {
-            Direction::Forward => rows.seek_to_first(),
-            Direction::Reverse => rows.seek_to_last(),
-        }
-        StoredRows { rows, direction }
+    ) -> Result<StoredRows<'s>, CommandError> {
+        let scan = Scan {
+            family,
+            first,
+            end,
+            direction,
+            disk: self.context.disk,
+            pin: self.pin,
+        };
+        StoredRows::new(self.store, scan)
     }
 }
 
-struct StoredRows<'a> {
-    rows: DBRawIterator<'a>,
-    direction: Direction,
+fn comes_before(a: &[u8], b: &[u8], direction: Direction) -> bool {
+    match direction {
+        Direction::Forward => a < b,
+        Direction::Reverse => a > b,
+    }
 }
 
-impl StoredRows<'_> {
-    fn current(&self) -> Result<Option<&[u8]>, CommandError> {
-        match self.rows.key() {
-            Some(key) => Ok(Some(key)),
-            None => {
-                self.rows.status()?;
-                Ok(None)
-            }
+fn show_rest(stored: &mut StoredRows<'_>, visit: &mut Visit<'_>) -> Result<(), CommandError> {
+    while let Some((row, value)) = stored.current()? {
+        if visit(row, value).is_break() {
+            return Ok(());
         }
+        stored.step()?;
     }
-
-    fn value(&self) -> &[u8] {
-        self.rows.value().unwrap_or_default()
-    }
-
-    fn comes_before(&self, a: &[u8], b: &[u8]) -> bool {
-        match self.direction {
-            Direction::Forward => a < b,
-            Direction::Reverse => a > b,
-        }
-    }
-
-    fn step(&mut self) {
-        match self.direction {
-            Direction::Forward => self.rows.next(),
-            Direction::Reverse => self.rows.prev(),
-        }
-    }
-
-    fn rest(&mut self, visit: &mut Visit<'_>) -> Result<(), CommandError> {
-        while let Some(row) = self.current()? {
-            if visit(row, self.value()).is_break() {
-                return Ok(());
-            }
-            self.step();
-        }
-        Ok(())
-    }
+    Ok(())
 }

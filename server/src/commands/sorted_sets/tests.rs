@@ -80,6 +80,44 @@ fn bylex_over_unequal_scores_goes_through_a_small_set() {
 }
 
 #[test]
+fn what_was_read_of_a_large_set_is_in_memory_and_follows_its_changes() {
+    let bench = &mut spread_bench();
+    for n in 100..500 {
+        bench.run(&format!("ZADD z {n} m{n}"));
+    }
+    let reads = [
+        ("ZRANGE z 0 1", list(&["m100", "m101"])),
+        ("ZREVRANGE z 0 1", list(&["m499", "m498"])),
+        ("ZRANGE z 200 201", list(&["m300", "m301"])),
+        ("ZRANGEBYSCORE z 350 450 LIMIT 1 2", list(&["m351", "m352"])),
+        ("ZRANK z m400", ":300\r\n".to_owned()),
+        ("ZCOUNT z 200 299", ":100\r\n".to_owned()),
+    ];
+    let read_all = |bench: &mut Bench| {
+        for (line, want) in &reads {
+            assert_eq!(bench.run(line), *want, "{line}");
+        }
+        bench.store.scan_cache.counts().1
+    };
+    let misses = read_all(bench);
+    assert_eq!(read_all(bench), misses, "a page was asked for in vain");
+    script(
+        bench,
+        &[
+            ("ZADD z 50 first 150.5 new 600 last", ":3\r\n"),
+            ("ZREM z m351 m400", ":2\r\n"),
+            ("ZRANGE z 0 0", "*1\r\n$5\r\nfirst\r\n"),
+            ("ZREVRANGE z 0 0", "*1\r\n$4\r\nlast\r\n"),
+            ("ZRANGEBYSCORE z 350 450 LIMIT 1 1", "*1\r\n$4\r\nm352\r\n"),
+            ("ZRANK z m401", ":301\r\n"),
+            ("ZCOUNT z 100 199", ":101\r\n"),
+        ],
+    );
+    check(bench, "z");
+    bench.store.scan_cache.check();
+}
+
+#[test]
 fn zadd_counts_by_its_options() {
     in_both_forms(|bench| {
         script(
