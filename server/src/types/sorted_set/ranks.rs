@@ -132,8 +132,8 @@ impl Ranks {
         let mut before = 0;
         for level in (1..=self.levels).rev() {
             let mut last = 0;
-            let end = behind(place);
-            self.scan(txn, level, &from.clone(), Some(&end), |sep, count| {
+            let keys = (self.key(level, &from), self.key_behind(level, place));
+            self.scan_keys(txn, keys, |sep, count| {
                 before += last;
                 last = count;
                 from.clear();
@@ -155,7 +155,8 @@ impl Ranks {
         let mut from = Vec::new();
         let mut left = index;
         for level in (1..=self.levels).rev() {
-            self.scan(txn, level, &from.clone(), None, |sep, count| {
+            let keys = (self.key(level, &from), self.key(level + 1, b""));
+            self.scan_keys(txn, keys, |sep, count| {
                 from.clear();
                 from.extend_from_slice(sep);
                 if left < count {
@@ -348,8 +349,17 @@ impl Ranks {
     // Rows.
 
     fn key(&self, level: u8, sep: &[u8]) -> Vec<u8> {
-        let mut key = self.rows.key(TAG_COUNTS, &[level]);
+        // With room for what `key_behind` adds.
+        let mut key = self.rows.key_with_room(TAG_COUNTS, sep.len() + 2);
+        key.push(level);
         key.extend_from_slice(sep);
+        key
+    }
+
+    /// The first key behind that of a separator.
+    fn key_behind(&self, level: u8, sep: &[u8]) -> Vec<u8> {
+        let mut key = self.key(level, sep);
+        key.push(0);
         key
     }
 
@@ -377,7 +387,7 @@ impl Ranks {
 
     /// The row that stands for a place.
     fn covering(&self, txn: &mut Txn<'_>, level: u8, place: &[u8]) -> Result<Node, CommandError> {
-        let end = behind(place);
+        let end = self.key_behind(level, place);
         self.last_before(txn, level, &end)?.ok_or(CORRUPT)
     }
 
@@ -387,22 +397,24 @@ impl Ranks {
         level: u8,
         sep: &[u8],
     ) -> Result<Option<Node>, CommandError> {
-        self.last_before(txn, level, sep)
+        let end = self.key(level, sep);
+        self.last_before(txn, level, &end)
     }
 
+    /// The last row of a level before the key `end`.
     fn last_before(
         &self,
         txn: &mut Txn<'_>,
         level: u8,
         end: &[u8],
     ) -> Result<Option<Node>, CommandError> {
-        let (first, end) = (self.key(level, b""), self.key(level, end));
+        let first = self.key(level, b"");
         let mut found = None;
         let mut visit = |key: &[u8], value: &[u8]| {
             found = Some((rest_of(key)[1..].to_vec(), decode(value)));
             ControlFlow::Break(())
         };
-        txn.scan_rows(Family::Score, &first, &end, Direction::Reverse, &mut visit)?;
+        txn.scan_rows(Family::Score, &first, end, Direction::Reverse, &mut visit)?;
         found.map(|(sep, count)| Ok((sep, count?))).transpose()
     }
 
@@ -413,7 +425,8 @@ impl Ranks {
         sep: &[u8],
     ) -> Result<Option<Node>, CommandError> {
         let mut found = None;
-        self.scan(txn, level, &behind(sep), None, |sep, count| {
+        let keys = (self.key_behind(level, sep), self.key(level + 1, b""));
+        self.scan_keys(txn, keys, |sep, count| {
             found = Some((sep.to_vec(), count));
             ControlFlow::Break(())
         })?;
@@ -442,13 +455,22 @@ impl Ranks {
         level: u8,
         from: &[u8],
         end: Option<&[u8]>,
-        mut visit: impl FnMut(&[u8], u64) -> ControlFlow<()>,
+        visit: impl FnMut(&[u8], u64) -> ControlFlow<()>,
     ) -> Result<(), CommandError> {
-        let first = self.key(level, from);
         let end = match end {
             Some(end) => self.key(level, end),
             None => self.key(level + 1, b""),
         };
+        self.scan_keys(txn, (self.key(level, from), end), visit)
+    }
+
+    /// The same between two keys.
+    fn scan_keys(
+        &self,
+        txn: &mut Txn<'_>,
+        (first, end): (Vec<u8>, Vec<u8>),
+        mut visit: impl FnMut(&[u8], u64) -> ControlFlow<()>,
+    ) -> Result<(), CommandError> {
         let mut failed = None;
         let mut show = |key: &[u8], value: &[u8]| match decode(value) {
             Ok(count) => visit(&rest_of(key)[1..], count),
