@@ -27,6 +27,7 @@
 //! ```
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use super::staging::{Staged, StagedVersion, Staging};
 use crate::storage::Followed;
@@ -49,6 +50,14 @@ pub enum Family {
 }
 
 impl Family {
+    pub const COUNT: usize = 3;
+    pub const ALL: [Family; Family::COUNT] = [Family::Data, Family::Score, Family::Payload];
+
+    /// Its place in [`Family::ALL`].
+    pub fn place(self) -> usize {
+        self as usize - 1
+    }
+
     pub fn from_u8(n: u8) -> Option<Family> {
         Some(match n {
             1 => Family::Data,
@@ -89,17 +98,21 @@ impl MetaEffect {
     }
 }
 
+/// The physical key of a row. Most fit in: keys are compared with each other all the
+/// time, and elsewhere each comparison would wait for memory.
+pub type RowKey = SmallVec<[u8; 48]>;
+
 /// A change below a `meta` record; keys are physical.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RowEffect {
     Put {
         family: Family,
-        key: Vec<u8>,
+        key: RowKey,
         value: Bytes,
     },
     Delete {
         family: Family,
-        key: Vec<u8>,
+        key: RowKey,
     },
     DeleteRange {
         family: Family,
@@ -304,7 +317,7 @@ impl Effects {
     /// Slots that the entry touches, in order of first touch, without repeats.
     pub fn slots(&self) -> Vec<u16> {
         let rows = self.rows.iter().map(|row| match row {
-            RowEffect::Put { key, .. } | RowEffect::Delete { key, .. } => key,
+            RowEffect::Put { key, .. } | RowEffect::Delete { key, .. } => &key[..],
             RowEffect::DeleteRange { first, .. } => first,
         });
         let mut seen = vec![false; cairn_protocol::slot::SLOT_COUNT as usize];
@@ -312,7 +325,7 @@ impl Effects {
         let drops = self.expiry_drops.iter().map(|(key, _)| key.physical());
         metas
             .chain(drops)
-            .chain(rows.map(|key| &key[..]))
+            .chain(rows)
             .filter_map(|key| split(key).map(|(slot, _, _)| slot))
             .filter(|slot| !std::mem::replace(&mut seen[*slot as usize], true))
             .collect()
@@ -592,10 +605,13 @@ impl Input<'_> {
                 effects.rows.push(match op {
                     5 => RowEffect::Put {
                         family,
-                        key,
+                        key: key.into(),
                         value: self.string()?,
                     },
-                    6 => RowEffect::Delete { family, key },
+                    6 => RowEffect::Delete {
+                        family,
+                        key: key.into(),
+                    },
                     _ => RowEffect::DeleteRange {
                         family,
                         first: key,
@@ -739,7 +755,7 @@ mod tests {
             ],
             rows: vec![RowEffect::Put {
                 family: Family::Payload,
-                key: row,
+                key: row.into(),
                 value: "x".into(),
             }],
             expiry_drops: drops,

@@ -3,8 +3,8 @@
 //! Owned by the group's writer for the length of one batch. Later commands of
 //! the batch read through it; a command that fails or finds its data cold is
 //! rolled back to its savepoint. At the end it becomes [`Effects`]: each
-//! record once, in order of first touch, whatever was overwritten or flushed
-//! within the batch left out.
+//! record once, in order of first touch, and each row once, in order of keys;
+//! whatever was overwritten or flushed within the batch is left out.
 
 mod size;
 
@@ -15,7 +15,7 @@ use bytes::Bytes;
 use hashbrown::{HashMap, HashTable};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::effects::{Effects, Family, MapChange, MetaEffect, RowEffect, change_map};
+use super::effects::{Effects, Family, MapChange, MetaEffect, RowEffect, RowKey, change_map};
 use super::events::Event;
 use super::staging::{Made, Staged, Staging};
 use super::tape::Tape;
@@ -45,8 +45,8 @@ struct Entry {
 enum Undo {
     Meta(u32, State),
     NewMeta,
-    Row(Family, Vec<u8>, Option<Option<Bytes>>),
-    RowLog(usize),
+    Row(Family, RowKey, Option<Option<Bytes>>),
+    Range,
     Map(Box<GenerationMap>, usize),
 }
 
@@ -66,8 +66,10 @@ pub struct Savepoint {
 pub struct Overlay {
     index: HashTable<u32>,
     entries: Vec<Entry>,
-    rows: BTreeMap<(Family, Vec<u8>), Option<Bytes>>,
-    row_log: Vec<RowEffect>,
+    /// By [`Family::place`]; each row once, as the batch leaves it.
+    rows: [BTreeMap<RowKey, Option<Bytes>>; Family::COUNT],
+    /// Ranges that are deleted, before anything is put into them.
+    ranges: Vec<RowEffect>,
     /// What rows of the family `data` weigh in the store, as far as the batch
     /// has met them; by the hash of their keys.
     met: HashMap<u64, u32>,
@@ -100,8 +102,8 @@ impl Overlay {
         Overlay {
             index: HashTable::new(),
             entries: Vec::new(),
-            rows: BTreeMap::new(),
-            row_log: Vec::new(),
+            rows: Default::default(),
+            ranges: Vec::new(),
             met: HashMap::new(),
             weighs: true,
             has_spread: false,
@@ -160,7 +162,8 @@ impl Overlay {
         self.tick
             || self.made.swept.is_some()
             || !self.map_changes.is_empty()
-            || !self.row_log.is_empty()
+            || !self.ranges.is_empty()
+            || self.rows.iter().any(|rows| !rows.is_empty())
             || !self.expiry_drops.is_empty()
             || self
                 .entries
@@ -203,12 +206,12 @@ impl Overlay {
                 Undo::Meta(at, state) => self.entries[at as usize].state = state,
                 Undo::NewMeta => self.forget_last_meta(),
                 Undo::Row(family, key, Some(value)) => {
-                    self.rows.insert((family, key), value);
+                    self.rows[family.place()].insert(key, value);
                 }
                 Undo::Row(family, key, None) => {
-                    self.rows.remove(&(family, key));
+                    self.rows[family.place()].remove(&key);
                 }
-                Undo::RowLog(len) => self.row_log.truncate(len),
+                Undo::Range => drop(self.ranges.pop()),
                 Undo::Map(map, changes) => {
                     self.map = *map;
                     self.map_changes.truncate(changes);
@@ -303,12 +306,8 @@ impl Overlay {
 
     /// A row as the batch sees it: outer `None` if the batch does not know it.
     pub fn row(&self, family: Family, key: &[u8]) -> Option<Option<&Bytes>> {
-        if self.rows.is_empty() {
-            return None;
-        }
-        self.rows
-            .get(&(family, key.to_vec()))
-            .map(|value| value.as_ref())
+        let known = self.rows[family.place()].get(key)?;
+        Some(known.as_ref())
     }
 
     /// Rows of the batch in a key range, for merged scans.
@@ -318,33 +317,48 @@ impl Overlay {
         first: &[u8],
         end: &[u8],
     ) -> impl DoubleEndedIterator<Item = (&'a [u8], Option<&'a Bytes>)> + use<'a> {
-        let range = (
-            Bound::Included((family, first.to_vec())),
-            Bound::Excluded((family, end.to_vec())),
-        );
-        self.rows
-            .range(range)
-            .map(|((_, key), value)| (&key[..], value.as_ref()))
+        let range = (Bound::Included(first), Bound::Excluded(end));
+        self.rows[family.place()]
+            .range::<[u8], _>(range)
+            .map(|(key, value)| (&key[..], value.as_ref()))
+    }
+
+    /// The last row of the batch, deleted ones included, with `first <= key < end`.
+    pub fn last_row_in(
+        &self,
+        family: Family,
+        first: &[u8],
+        end: &[u8],
+    ) -> Option<(&[u8], Option<&Bytes>)> {
+        // One bound is found in half the time of two.
+        let before = (Bound::Unbounded, Bound::Excluded(end));
+        let mut before = self.rows[family.place()].range::<[u8], _>(before);
+        let (key, value) = before.next_back()?;
+        (key[..] >= *first).then_some((&key[..], value.as_ref()))
     }
 
     pub fn put_row(&mut self, family: Family, key: Vec<u8>, value: Bytes) {
         self.bytes += key.len() + value.len() + 32;
-        self.row_changed(family, &key, Some(value.clone()));
-        self.row_log.push(RowEffect::Put { family, key, value });
+        self.row_changed(family, key.into(), Some(value));
     }
 
     pub fn delete_row(&mut self, family: Family, key: Vec<u8>) {
         self.bytes += key.len() + 32;
-        self.row_changed(family, &key, None);
-        self.row_log.push(RowEffect::Delete { family, key });
+        self.row_changed(family, key.into(), None);
     }
 
     /// Takes over the row effects of another entry, in order.
     pub fn put_rows(&mut self, rows: Vec<RowEffect>) {
         for row in rows {
             match row {
-                RowEffect::Put { family, key, value } => self.put_row(family, key, value),
-                RowEffect::Delete { family, key } => self.delete_row(family, key),
+                RowEffect::Put { family, key, value } => {
+                    self.bytes += key.len() + value.len() + 32;
+                    self.row_changed(family, key, Some(value));
+                }
+                RowEffect::Delete { family, key } => {
+                    self.bytes += key.len() + 32;
+                    self.row_changed(family, key, None);
+                }
                 RowEffect::DeleteRange { family, first, end } => {
                     self.delete_rows(family, first, end)
                 }
@@ -357,16 +371,15 @@ impl Overlay {
     /// (a deleted incarnation's version is never asked for again).
     pub fn delete_rows(&mut self, family: Family, first: Vec<u8>, end: Vec<u8>) {
         self.bytes += first.len() + end.len() + 32;
-        let doomed: Vec<Vec<u8>> = self
-            .rows_in(family, &first, &end)
-            .map(|(key, _)| key.to_vec())
-            .collect();
+        let within = (Bound::Included(&first[..]), Bound::Excluded(&end[..]));
+        let rows = self.rows[family.place()].range::<[u8], _>(within);
+        let doomed: Vec<RowKey> = rows.map(|(key, _)| RowKey::from_slice(key)).collect();
         for key in doomed {
-            self.row_changed(family, &key, None);
+            self.row_changed(family, key, None);
         }
         self.changes += 1;
-        self.undo.push(Undo::RowLog(self.row_log.len()));
-        self.row_log
+        self.undo.push(Undo::Range);
+        self.ranges
             .push(RowEffect::DeleteRange { family, first, end });
     }
 
@@ -409,14 +422,19 @@ impl Overlay {
     /// How the rows of the batch change what lies below each version.
     fn growth(&self) -> HashMap<Version, Growth> {
         let mut by_version: HashMap<Version, Growth> = HashMap::new();
-        let first = Bound::Included((Family::Data, Vec::new()));
-        let end = Bound::Excluded((Family::Score, Vec::new()));
-        for ((_, key), value) in self.rows.range((first, end)) {
+        // Rows of one version are neighbours.
+        let mut current: Option<(Version, Growth)> = None;
+        for (key, value) in &self.rows[Family::Data.place()] {
             let len = value.as_ref().map_or(0, Bytes::len);
             let Some((version, weight)) = weight::of_row(key, len) else {
                 continue;
             };
-            let growth = by_version.entry(version).or_default();
+            if current.as_ref().is_none_or(|(same, _)| *same != version) {
+                by_version.extend(current.take());
+                let known = by_version.remove(&version).unwrap_or_default();
+                current = Some((version, known));
+            }
+            let (_, growth) = current.as_mut().expect("set above");
             let before = self.met.get(&xxh3_64(key)).copied();
             growth.bytes -= i64::from(before.unwrap_or(0));
             match value {
@@ -424,6 +442,7 @@ impl Overlay {
                 None => growth.unmet += u64::from(before.is_none()),
             }
         }
+        by_version.extend(current);
         by_version
     }
 
@@ -465,11 +484,12 @@ impl Overlay {
         }
     }
 
-    fn row_changed(&mut self, family: Family, key: &[u8], value: Option<Bytes>) {
+    fn row_changed(&mut self, family: Family, key: RowKey, value: Option<Bytes>) {
         self.changes += 1;
-        self.undo.push(Undo::RowLog(self.row_log.len()));
-        let old = self.rows.insert((family, key.to_vec()), value);
-        self.undo.push(Undo::Row(family, key.to_vec(), old));
+        // The derived clone would go byte by byte.
+        let own = RowKey::from_slice(&key);
+        let old = self.rows[family.place()].insert(own, value);
+        self.undo.push(Undo::Row(family, key, old));
     }
 
     /// Removes an index row whose record the compaction filter has dropped.
@@ -529,7 +549,7 @@ impl Overlay {
                 self.delete_rows(family, row(staged.version), end);
             }
         }
-        self.made.swept = Some(self.row_log.len());
+        self.made.swept = Some(self.ranges.len());
         self.undo.clear();
         self.bytes = 0;
         self.changes = 0;
@@ -538,6 +558,7 @@ impl Overlay {
     /// Takes the effects and leaves the overlay ready for the next batch.
     pub fn finish(&mut self, log_time: u64) -> Effects {
         self.weigh();
+        let mut rows = self.take_rows();
         let live = &self.map.live;
         let named = |key: &[u8]| {
             split(key)
@@ -570,7 +591,6 @@ impl Overlay {
                 old_expiry: before.and_then(|look| look.header?.expires_at),
             });
         }
-        let mut rows = std::mem::take(&mut self.row_log);
         if flushed {
             rows.retain(|row| match row {
                 RowEffect::Put { key, .. } | RowEffect::Delete { key, .. } => named(key),
@@ -580,7 +600,6 @@ impl Overlay {
             });
         }
         self.index.clear();
-        self.rows.clear();
         self.met.clear();
         self.undo.clear();
         self.has_spread = false;
@@ -604,6 +623,20 @@ impl Overlay {
             staged: made.swept.map(|_| Staged::Over),
             followed: self.followed.take(),
         }
+    }
+
+    /// Ranges first: what was put into one before it was deleted is known as deleted.
+    fn take_rows(&mut self) -> Vec<RowEffect> {
+        let mut effects = std::mem::take(&mut self.ranges);
+        effects.reserve(self.rows.iter().map(BTreeMap::len).sum());
+        for family in Family::ALL {
+            let rows = std::mem::take(&mut self.rows[family.place()]);
+            effects.extend(rows.into_iter().map(|(key, value)| match value {
+                Some(value) => RowEffect::Put { family, key, value },
+                None => RowEffect::Delete { family, key },
+            }));
+        }
+        effects
     }
 
     /// Drops everything that was evaluated and not proposed.

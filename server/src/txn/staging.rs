@@ -173,13 +173,17 @@ const BESIDE_ROW: usize = 16;
 const BESIDE_RECORD: usize = 24;
 
 /// About what a row takes in an entry, and not less.
-pub(super) fn bytes_of(row: &RowEffect) -> usize {
-    BESIDE_ROW
-        + match row {
-            RowEffect::Put { key, value, .. } => key.len() + value.len(),
-            RowEffect::Delete { key, .. } => key.len(),
-            RowEffect::DeleteRange { first, end, .. } => first.len() + end.len(),
-        }
+fn bytes_of(row: &RowEffect) -> usize {
+    match row {
+        RowEffect::Put { key, value, .. } => bytes_of_row(key, value),
+        RowEffect::Delete { key, .. } => bytes_of_row(key, b""),
+        RowEffect::DeleteRange { first, end, .. } => bytes_of_row(first, end),
+    }
+}
+
+/// The same of its key and value, or first key and end.
+pub(super) fn bytes_of_row(key: &[u8], value: &[u8]) -> usize {
+    BESIDE_ROW + key.len() + value.len()
 }
 
 /// The same of a record; `None`: it is deleted.
@@ -188,15 +192,20 @@ pub(super) fn bytes_of_record(key: &MetaKey, record: Option<&Record>) -> usize {
 }
 
 /// The first key that a row effect is about.
-pub(super) fn key_of(row: &RowEffect) -> &[u8] {
-    let (RowEffect::Put { key, .. }
-    | RowEffect::Delete { key, .. }
-    | RowEffect::DeleteRange { first: key, .. }) = row;
-    key
+fn key_of(row: &RowEffect) -> &[u8] {
+    match row {
+        RowEffect::Put { key, .. } | RowEffect::Delete { key, .. } => key,
+        RowEffect::DeleteRange { first, .. } => first,
+    }
 }
 
-pub(super) fn staged_version(row: &RowEffect) -> Option<StagedVersion> {
-    let (slot, generation, rest) = split(key_of(row))?;
+fn staged_version(row: &RowEffect) -> Option<StagedVersion> {
+    version_of(key_of(row))
+}
+
+/// The version that a row's key names, and where.
+pub(super) fn version_of(key: &[u8]) -> Option<StagedVersion> {
+    let (slot, generation, rest) = split(key)?;
     Some(StagedVersion {
         slot,
         generation,
@@ -217,7 +226,7 @@ mod tests {
     fn put(counter: u64, n: u8) -> RowEffect {
         RowEffect::Put {
             family: Family::Data,
-            key: sub_key(3, 4, version(counter), &[n]),
+            key: sub_key(3, 4, version(counter), &[n]).into(),
             value: vec![n; 100].into(),
         }
     }

@@ -7,8 +7,8 @@ use super::{Entry, Overlay, State};
 use crate::storage::keys::{Version, split};
 use crate::storage::record::Record;
 use crate::storage::weight;
-use crate::txn::effects::RowEffect;
-use crate::txn::staging::{bytes_of, bytes_of_record, key_of, staged_version};
+use crate::txn::effects::{Family, RowEffect};
+use crate::txn::staging::{bytes_of_record, bytes_of_row, version_of};
 
 /// What an entry has beside records and rows.
 const HEAD: usize = 64;
@@ -34,7 +34,7 @@ impl Overlay {
     pub fn entry_bytes(&self, cut_above: Option<usize>) -> usize {
         let flushed = !self.map_changes.is_empty();
         let named = |key: &[u8]| !flushed || self.names(key);
-        let rows = self.row_log.iter().filter(|row| named(key_of(row)));
+        let rows = self.row_sizes().filter(|(key, _)| named(key));
         let rows = self.rows_by_place(rows);
         let entries = self.entries.iter();
         let metas: usize = entries
@@ -59,12 +59,26 @@ impl Overlay {
         split(key).is_some_and(|(slot, generation, _)| live.database_of(slot, generation).is_some())
     }
 
-    fn rows_by_place<'a>(&self, rows: impl Iterator<Item = &'a RowEffect>) -> Rows {
+    /// First keys of row effects, and the bytes of these.
+    fn row_sizes(&self) -> impl Iterator<Item = (&[u8], usize)> {
+        let ranges = self.ranges.iter().filter_map(|range| match range {
+            RowEffect::DeleteRange { first, end, .. } => {
+                Some((&first[..], bytes_of_row(first, end)))
+            }
+            _ => None,
+        });
+        let rows = self.rows.iter().flatten().map(|(key, value)| {
+            let value = value.as_deref().unwrap_or_default();
+            (&key[..], bytes_of_row(key, value))
+        });
+        ranges.chain(rows)
+    }
+
+    fn rows_by_place<'a>(&self, rows: impl Iterator<Item = (&'a [u8], usize)>) -> Rows {
         let fresh: HashSet<Version> = self.made.versions.iter().copied().collect();
         let mut places = Rows::default();
-        for row in rows {
-            let bytes = bytes_of(row);
-            match staged_version(row).map(|staged| staged.version) {
+        for (key, bytes) in rows {
+            match version_of(key).map(|staged| staged.version) {
                 Some(version) if fresh.contains(&version) => {
                     places.ahead += bytes;
                     places.largest = places.largest.max(bytes);
@@ -98,8 +112,8 @@ impl Overlay {
     }
 
     fn changed_versions(&self) -> impl Iterator<Item = Version> {
-        let rows = self.rows.keys();
-        rows.filter_map(|(_, key)| weight::of_row(key, 0).map(|(version, _)| version))
+        let rows = self.rows[Family::Data.place()].keys();
+        rows.filter_map(|key| weight::of_row(key, 0).map(|(version, _)| version))
     }
 }
 
@@ -109,7 +123,7 @@ mod tests {
     use crate::storage::generations::GenerationMap;
     use crate::storage::keys::{MetaKey, sub_key};
     use crate::storage::{Header, KeyType};
-    use crate::txn::effects::{Family, MapChange};
+    use crate::txn::effects::MapChange;
     use crate::txn::staging::cut;
 
     const CAP: usize = 500;
