@@ -177,14 +177,15 @@ impl RecordCache {
         let mut shard = self.shards[shard_of(hash)].lock();
         shard.version += 1;
         shard.in_flux -= 1;
-        match record {
-            Some(record) => shard.insert(hash, record),
-            None => {
-                if let Some(at) = shard.find(hash, physical) {
-                    shard.remove(at);
-                }
-            }
-        }
+        shard.change(hash, physical, record);
+    }
+
+    /// Writer, after the RocksDB write, for what was not marked: only readers that
+    /// notice an overlapping write ask for it.
+    pub fn replace(&self, hash: u64, physical: &[u8], record: Option<Record>) {
+        let mut shard = self.shards[shard_of(hash)].lock();
+        shard.version += 1;
+        shard.change(hash, physical, record);
     }
 
     /// Writer, after a RocksDB write that was refused and changed nothing: the
@@ -287,6 +288,17 @@ impl Shard {
                 return;
             }
             at = (at + 1) & mask;
+        }
+    }
+
+    fn change(&mut self, hash: u64, physical: &[u8], record: Option<Record>) {
+        match record {
+            Some(record) => self.insert(hash, record),
+            None => {
+                if let Some(at) = self.find(hash, physical) {
+                    self.remove(at);
+                }
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 pub mod access;
 mod applied;
 pub mod cache;
+mod cached_rows;
 mod collection;
 mod counters;
 mod engine;

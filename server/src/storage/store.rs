@@ -20,6 +20,7 @@ use smallvec::SmallVec;
 use super::access::AccessTable;
 use super::applied::Applied;
 use super::cache::RecordCache;
+use super::cached_rows::RowName;
 use super::collection::Collection;
 use super::counters::{Counters, Delta, encode_journal, journal_key, snapshot_key};
 use super::engine::{Engine, Resources};
@@ -420,13 +421,31 @@ impl Store {
         key: &[u8],
         disk: bool,
     ) -> Result<Option<Bytes>, CommandError> {
-        if family == Family::Score
-            && let Some(known) = self.scan_cache.row(key)
-        {
-            return Ok(known);
+        match family {
+            Family::Data => return self.element(key, disk),
+            Family::Score => {
+                if let Some(known) = self.scan_cache.row(key) {
+                    return Ok(known);
+                }
+            }
+            Family::Payload => {}
         }
         let value = self.engine.get(self.engine.family(family), key, disk)?;
         Ok(value.map(|v| Bytes::copy_from_slice(&v)))
+    }
+
+    /// A row of the family `data`.
+    fn element(&self, key: &[u8], disk: bool) -> Result<Option<Bytes>, CommandError> {
+        let name = RowName::of(key);
+        let token = match self.cache.row(&name) {
+            Ok(known) => return Ok(known),
+            Err(token) => token,
+        };
+        let Some(value) = self.engine.get(self.engine.data, key, disk)? else {
+            return Ok(None);
+        };
+        self.cache.fill_row(token, &name, &value);
+        Ok(Some(Bytes::copy_from_slice(&value)))
     }
 
     /// Whether the expiry index has a row for `key` at this time.
@@ -547,6 +566,9 @@ impl Store {
                 Ok(()) => self.cache.install(hash, physical, meta.record.clone()),
                 Err(_) => self.cache.unmark(hash, physical),
             }
+        }
+        if outcome.is_ok() {
+            self.cache.install_rows(&effects.rows);
         }
         if !matches!(outcome, Ok(()) | Err(StoreError::WouldStall)) {
             // Nobody knows what RocksDB holds now.
