@@ -111,7 +111,7 @@ impl Page {
     }
 
     /// Number of rows below a key.
-    fn below(&self, key: &[u8]) -> usize {
+    pub fn below(&self, key: &[u8]) -> usize {
         let is_below = |place: &Place| &self.bytes[place.key()] < key;
         self.rows.partition_point(is_below)
     }

@@ -64,6 +64,9 @@ pub const PAGE_ROWS: usize = 64;
 /// more than [`JOINED_ROWS`].
 const FEW_ROWS: usize = 16;
 const JOINED_ROWS: usize = 96;
+/// A page that is changed so often before it is walked again goes: loading it anew
+/// costs less.
+const MAX_CHANGES: u8 = 32;
 /// A page that takes more bytes is not kept; one that takes half of them is split.
 const MAX_BYTES: usize = 256 << 10;
 
@@ -98,6 +101,8 @@ struct Slot {
     page: Arc<Page>,
     /// Since the hand last passed.
     used: bool,
+    /// Changes since it was last walked.
+    changes: u8,
 }
 
 /// A change of the family `score`.
@@ -146,6 +151,26 @@ impl ScanCache {
             None => shard.misses += 1,
         }
         found
+    }
+
+    /// Shows `read` the last row with `first <= key < end`, or that there is none.
+    /// `None`: no page knows it.
+    pub fn last_row<T>(
+        &self,
+        first: &[u8],
+        end: &[u8],
+        read: impl FnOnce(Option<(&[u8], &[u8])>) -> T,
+    ) -> Option<T> {
+        let mut shard = self.shards[shard_of(end)?].lock();
+        let page = shard.walked(end, Direction::Reverse)?;
+        let row = match page.below(end) {
+            0 if page.lo() > first => return None,
+            0 => None,
+            at => Some(page.row(at - 1)).filter(|(key, _)| *key >= first),
+        };
+        let out = read(row);
+        shard.hits += 1;
+        Some(out)
     }
 
     /// The row under a key. Outer `None`: no page covers it.
@@ -307,6 +332,10 @@ fn change_of(effect: &RowEffect) -> Option<Change<'_>> {
 
 impl Shard {
     fn find(&mut self, edge: &[u8], direction: Direction) -> Option<Arc<Page>> {
+        self.walked(edge, direction).cloned()
+    }
+
+    fn walked(&mut self, edge: &[u8], direction: Direction) -> Option<&Arc<Page>> {
         let bound = match direction {
             Direction::Forward => Bound::Included(edge),
             Direction::Reverse => Bound::Excluded(edge),
@@ -321,7 +350,8 @@ impl Shard {
             return None;
         }
         slot.used = true;
-        Some(slot.page.clone())
+        slot.changes = 0;
+        Some(&slot.page)
     }
 
     fn covering(&self, key: &[u8]) -> Option<&Page> {
@@ -386,7 +416,11 @@ impl Shard {
         self.bytes += cost;
         let lo = Key::from_slice(page.lo());
         let few = page.count() <= FEW_ROWS;
-        let slot = Slot { page, used: false };
+        let slot = Slot {
+            page,
+            used: false,
+            changes: 0,
+        };
         if few {
             self.pages.insert(Key::from_slice(&lo), slot);
             self.join(&lo);
@@ -447,6 +481,12 @@ impl Shard {
         if key >= slot.page.hi() {
             return;
         }
+        if slot.changes == MAX_CHANGES {
+            let lo = Key::from_slice(lo);
+            self.remove(&lo);
+            return;
+        }
+        slot.changes += 1;
         self.bytes -= slot.page.cost();
         let page = Arc::make_mut(&mut slot.page);
         match value {

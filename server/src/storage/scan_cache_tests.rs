@@ -25,7 +25,7 @@ fn page(collection: u16, (lo, hi): (&str, &str), rows: &[&str]) -> Page {
 fn put(key: &[u8], value: &str) -> RowEffect {
     RowEffect::Put {
         family: Family::Score,
-        key: key.to_vec(),
+        key: key.into(),
         value: Bytes::copy_from_slice(value.as_bytes()),
     }
 }
@@ -33,7 +33,7 @@ fn put(key: &[u8], value: &str) -> RowEffect {
 fn delete(key: &[u8]) -> RowEffect {
     RowEffect::Delete {
         family: Family::Score,
-        key: key.to_vec(),
+        key: key.into(),
     }
 }
 
@@ -166,16 +166,33 @@ fn pages_of_overlapping_loads_do_not_overlap() {
 }
 
 #[test]
+fn a_page_that_is_changed_often_and_never_walked_goes() {
+    let cache = ScanCache::new(1 << 20);
+    cache.keep(page(1, ("", "z"), &["a"]), || true);
+    let changes = |n: u8| -> Vec<_> { (0..n).map(|_| put(&key(1, "a"), "w")).collect() };
+    cache.apply(&changes(MAX_CHANGES));
+    assert!(cache.row(&key(1, "a")).is_some());
+    cache.apply(&changes(MAX_CHANGES));
+    assert_eq!(cache.usage().0, 1, "it was walked in between");
+    cache.apply(&changes(1));
+    assert_eq!(cache.usage(), (0, 0));
+    cache.check();
+}
+
+#[test]
 fn pages_that_grow_are_split_and_pages_that_shrink_are_joined() {
     let cache = ScanCache::new(1 << 20);
     cache.keep(page(1, ("", "z"), &[]), || true);
     let keys: Vec<_> = (0..1000).map(|n| key(1, &format!("{n:04}"))).collect();
-    let puts: Vec<_> = keys.iter().map(|key| put(key, "v")).collect();
-    cache.apply(&puts);
+    // What is changed often and never walked would go.
+    let change = |change: RowEffect, key: &[u8]| {
+        cache.apply(&[change]);
+        assert!(cache.page(key, Direction::Forward).is_some());
+    };
+    keys.iter().for_each(|key| change(put(key, "v"), key));
     cache.check();
     assert!((8..=16).contains(&cache.usage().0), "{:?}", cache.usage());
-    let deletes: Vec<_> = keys.iter().map(|key| delete(key)).collect();
-    cache.apply(&deletes);
+    keys.iter().for_each(|key| change(delete(key), key));
     cache.check();
     assert!(cache.usage().0 <= 8, "{:?}", cache.usage());
     assert_eq!(

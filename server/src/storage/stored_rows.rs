@@ -43,6 +43,8 @@ pub struct Scan<'a> {
     pub direction: Direction,
     /// Whether it may wait for the disk.
     pub disk: bool,
+    /// Whether what it reads is worth keeping: it will be read again.
+    pub keep: bool,
     /// The moment that is read; `None`: what is applied now.
     pub pin: Option<&'a Pin>,
 }
@@ -92,7 +94,7 @@ impl<'a> StoredRows<'a> {
         let mut rows = StoredRows {
             store,
             scan,
-            loads: 0,
+            loads: if scan.keep { 0 } else { LOADS.len() },
             at: At::End,
         };
         if scan.family == Family::Score && scan.pin.is_none() && Tag::of(&scan).is_some() {
@@ -116,7 +118,7 @@ impl<'a> StoredRows<'a> {
                 };
                 Ok(Some(page.row(at)))
             }
-            At::Iterator(rows) => match rows.item() {
+            At::Iterator(rows) => match DBRawIterator::item(&rows) {
                 Some(row) => Ok(Some(row)),
                 None => {
                     rows.status()?;
@@ -140,7 +142,7 @@ impl<'a> StoredRows<'a> {
                     Direction::Forward => left.start += 1,
                     Direction::Reverse => left.end -= 1,
                 }
-                if left.is_empty() {
+                if left.start == left.end {
                     let page = page.clone();
                     return self.enter(Some(page));
                 }
@@ -244,7 +246,7 @@ fn load_forward(
     let mut page = Page::default();
     rows.seek(from);
     let hi = loop {
-        match rows.item() {
+        match DBRawIterator::item(&rows) {
             Some((key, _)) if is_full(&page, most) => break key.to_vec(),
             Some((key, value)) => page.push(key, value),
             None => match rows.status() {
@@ -287,7 +289,7 @@ fn load_reverse(
         rows.prev();
     }
     let lo = loop {
-        match rows.item() {
+        match DBRawIterator::item(&rows) {
             Some((key, _)) if is_full(&page, most / 2) => break behind(key),
             Some((key, value)) => page.push(key, value),
             None => match rows.status() {

@@ -59,7 +59,7 @@ fn apply(store: &Store, rows: Vec<RowEffect>) {
 fn put(key: &[u8], value: &[u8]) -> RowEffect {
     RowEffect::Put {
         family: Family::Score,
-        key: key.to_vec(),
+        key: key.into(),
         value: Bytes::copy_from_slice(value),
     }
 }
@@ -67,7 +67,7 @@ fn put(key: &[u8], value: &[u8]) -> RowEffect {
 fn delete(key: &[u8]) -> RowEffect {
     RowEffect::Delete {
         family: Family::Score,
-        key: key.to_vec(),
+        key: key.into(),
     }
 }
 
@@ -104,6 +104,7 @@ fn scan((first, end): &(Vec<u8>, Vec<u8>), direction: Direction) -> Scan<'_> {
         end,
         direction,
         disk: true,
+        keep: true,
         pin: None,
     }
 }

@@ -20,6 +20,17 @@ const MET_ROWS: usize = 1024;
 /// Is shown key and value of a row and says whether to go on.
 pub type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
 
+/// All rows with `first <= key < end`.
+#[derive(Clone, Copy)]
+struct RowScan<'a> {
+    family: Family,
+    first: &'a [u8],
+    end: &'a [u8],
+    direction: Direction,
+    /// Whether the scan cache keeps what is read.
+    keep: bool,
+}
+
 impl Txn<'_> {
     /// Shows `visit` key and value of all rows with `first <= key < end`, in
     /// ascending (`Forward`) or descending order, until it breaks.
@@ -31,14 +42,94 @@ impl Txn<'_> {
         direction: Direction,
         visit: &mut Visit<'_>,
     ) -> Result<(), CommandError> {
+        let scan = RowScan {
+            family,
+            first,
+            end,
+            direction,
+            keep: true,
+        };
+        self.scan(scan, visit)
+    }
+
+    /// [`Txn::scan_rows`] in ascending order of what nobody will soon scan again: the
+    /// scan cache does not keep it.
+    pub fn scan_rows_once(
+        &mut self,
+        family: Family,
+        first: &[u8],
+        end: &[u8],
+        visit: &mut Visit<'_>,
+    ) -> Result<(), CommandError> {
+        let scan = RowScan {
+            family,
+            first,
+            end,
+            direction: Direction::Forward,
+            keep: false,
+        };
+        self.scan(scan, visit)
+    }
+
+    /// Shows `read` the last row with `first <= key < end`; `None`: there is none.
+    pub fn last_row<T>(
+        &mut self,
+        family: Family,
+        first: &[u8],
+        end: &[u8],
+        mut read: impl FnMut(&[u8], &[u8]) -> T,
+    ) -> Result<Option<T>, CommandError> {
+        if let Some(known) = self.known_last_row(family, first, end, &mut read) {
+            self.touched += 2;
+            return Ok(known);
+        }
+        let mut found = None;
+        self.scan_rows(family, first, end, Direction::Reverse, &mut |key, value| {
+            found = Some(read(key, value));
+            ControlFlow::Break(())
+        })?;
+        Ok(found)
+    }
+
+    /// The same, if the scan cache knows it and the batch has not deleted it: counts
+    /// of sorted sets are asked for so at every change.
+    fn known_last_row<T>(
+        &self,
+        family: Family,
+        first: &[u8],
+        end: &[u8],
+        read: &mut impl FnMut(&[u8], &[u8]) -> T,
+    ) -> Option<Option<T>> {
+        if family != Family::Score || self.pin.is_some() {
+            return None;
+        }
+        let overlay = self.overlay.as_ref();
+        let pending = match overlay.and_then(|o| o.last_row_in(family, first, end)) {
+            Some((key, Some(value))) => Some((key, &value[..])),
+            Some((_, None)) => return None,
+            None => None,
+        };
+        let cache = &self.store.scan_cache;
+        cache.last_row(first, end, |stored| {
+            let last = match (stored, pending) {
+                (Some(stored), Some(pending)) if stored.0 > pending.0 => Some(stored),
+                (stored, None) => stored,
+                (_, pending) => pending,
+            };
+            last.map(|(key, value)| read(key, value))
+        })
+    }
+
+    fn scan(&mut self, scan: RowScan<'_>, visit: &mut Visit<'_>) -> Result<(), CommandError> {
+        let family = scan.family;
         // A scan is more than one record: an overlapping apply must be noticed.
         self.touched += 2;
         if self.overlay.is_none() {
-            let mut stored = self.stored_rows(family, first, end, direction)?;
+            let mut stored = self.stored_rows(scan)?;
             return show_rest(&mut stored, visit);
         }
         let mut met = Vec::new();
-        let outcome = self.scan_merged(family, (first, end), direction, &mut |row, value| {
+        let outcome = self.scan_merged(scan, &mut |row, value| {
             // What is found by a scan is often changed next.
             if family == Family::Data && met.len() < MET_ROWS {
                 met.push((row.to_vec(), value.len()));
@@ -56,16 +147,15 @@ impl Txn<'_> {
 
     fn scan_merged(
         &self,
-        family: Family,
-        (first, end): (&[u8], &[u8]),
-        direction: Direction,
+        scan: RowScan<'_>,
         visit: &mut Visit<'_>,
     ) -> Result<(), CommandError> {
-        let mut stored = self.stored_rows(family, first, end, direction)?;
+        let direction = scan.direction;
+        let mut stored = self.stored_rows(scan)?;
         let Some(overlay) = &self.overlay else {
             return show_rest(&mut stored, visit);
         };
-        let mut pending = overlay.rows_in(family, first, end);
+        let mut pending = overlay.rows_in(scan.family, scan.first, scan.end);
         let mut next = || match direction {
             Direction::Forward => pending.next(),
             Direction::Reverse => pending.next_back(),
@@ -95,18 +185,13 @@ impl Txn<'_> {
         show_rest(&mut stored, visit)
     }
 
-    fn stored_rows<'s>(
-        &'s self,
-        family: Family,
-        first: &'s [u8],
-        end: &'s [u8],
-        direction: Direction,
-    ) -> Result<StoredRows<'s>, CommandError> {
+    fn stored_rows<'s>(&'s self, scan: RowScan<'s>) -> Result<StoredRows<'s>, CommandError> {
         let scan = Scan {
-            family,
-            first,
-            end,
-            direction,
+            family: scan.family,
+            first: scan.first,
+            end: scan.end,
+            direction: scan.direction,
+            keep: scan.keep,
             disk: self.context.disk,
             pin: self.pin,
         };

@@ -49,6 +49,11 @@ fn capacity(level: u8) -> u64 {
     FANOUT.saturating_pow(u32::from(level))
 }
 
+/// Whether a row of a level is to be joined with another one.
+fn is_small(level: u8, count: u64) -> bool {
+    count <= capacity(level) / 8
+}
+
 impl Ranks {
     pub fn of(rows: Rows, levels: u8) -> Ranks {
         Ranks { rows, levels }
@@ -79,7 +84,9 @@ impl Ranks {
             }
             let less = old_count.checked_sub(1).ok_or(CORRUPT)?;
             self.put(txn, level, &old, less);
-            shrunk.push((level, old));
+            if is_small(level, less) {
+                shrunk.push((level, old));
+            }
             self.set(txn, level, &new, new_count + 1)?;
         }
         self.settle_all(txn, shrunk)
@@ -104,7 +111,9 @@ impl Ranks {
                 if inside > 0 {
                     let left = count.checked_sub(inside as u64).ok_or(CORRUPT)?;
                     self.put(txn, level, sep, left);
-                    shrunk.push((level, sep.clone()));
+                    if is_small(level, left) {
+                        shrunk.push((level, sep.clone()));
+                    }
                 }
             }
         }
@@ -243,7 +252,7 @@ impl Ranks {
             }
             ControlFlow::Continue(())
         };
-        txn.scan_rows(Family::Score, &first, &end, Direction::Forward, &mut visit)?;
+        txn.scan_rows_once(Family::Score, &first, &end, &mut visit)?;
         Ok(found)
     }
 
@@ -282,7 +291,7 @@ impl Ranks {
         let Some(count) = self.get(txn, level, sep)? else {
             return Ok(None);
         };
-        if count > capacity(level) / 8 {
+        if !is_small(level, count) {
             return Ok(None);
         }
         let fits = |other: u64| count == 0 || count + other <= capacity(level) / 2;
@@ -409,12 +418,9 @@ impl Ranks {
         end: &[u8],
     ) -> Result<Option<Node>, CommandError> {
         let first = self.key(level, b"");
-        let mut found = None;
-        let mut visit = |key: &[u8], value: &[u8]| {
-            found = Some((rest_of(key)[1..].to_vec(), decode(value)));
-            ControlFlow::Break(())
-        };
-        txn.scan_rows(Family::Score, &first, end, Direction::Reverse, &mut visit)?;
+        let found = txn.last_row(Family::Score, &first, end, |key, value| {
+            (rest_of(key)[1..].to_vec(), decode(value))
+        })?;
         found.map(|(sep, count)| Ok((sep, count?))).transpose()
     }
 
