@@ -245,7 +245,7 @@ fn while_a_master_is_followed_its_stream_is_passed_on_and_nothing_else() {
     fixture.feed.look();
     assert_eq!(words(&told(&replica)), "SET a 1 PING");
     assert_eq!(fixture.feed.offset(), 1015);
-    fixture.feed.lead();
+    fixture.feed.lead(None);
     assert!(replica.client.is_killed());
     fixture.feed.pass_on(&"late".into(), 4);
     assert_eq!(fixture.feed.offset(), 1015);
