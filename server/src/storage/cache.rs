@@ -188,6 +188,14 @@ impl RecordCache {
         shard.change(hash, physical, record);
     }
 
+    /// [`RecordCache::replace`] by something that gets no place here.
+    pub fn refuse(&self, hash: u64, physical: &[u8]) {
+        let mut shard = self.shards[shard_of(hash)].lock();
+        shard.version += 1;
+        shard.whole = false;
+        shard.change(hash, physical, None);
+    }
+
     /// Writer, after a RocksDB write that was refused and changed nothing: the
     /// record's old state holds again.
     pub fn unmark(&self, hash: u64, physical: &[u8]) {

@@ -5,8 +5,8 @@
 //! A row's name in the cache is its key with the first bit set, which no slot has, so
 //! that no user key is ever taken for it. Rows are not marked before the RocksDB write
 //! as records are: whoever reads a row has read its record, and a read of more than
-//! one thing is repeated if an apply overlapped it (`Store::epoch`). A stale value is
-//! not kept: what a reader found is refused once the writer has been there, and what
+//! one thing is repeated if an apply overlapped it (`Store::epoch`; DEBUG's readers alone
+//! look at no moment). A stale value is not kept: what a reader found is refused once the writer has been there, and what
 //! it filled before that is replaced.
 
 use bytes::Bytes;
@@ -22,6 +22,8 @@ const ROW: u8 = 0x80;
 const AHEAD: usize = 32;
 /// A value that is longer is shared with the cache, not copied.
 const COPIED: usize = 512;
+/// A value that is longer has no place in the cache and is not copied for it.
+const MAX_VALUE: usize = 64 << 10;
 
 /// What a row is called in the cache.
 pub struct RowName {
@@ -65,6 +67,9 @@ impl RecordCache {
 
     /// Keeps what a reader found in RocksDB, unless the writer was there since.
     pub fn fill_row(&self, token: FillToken, name: &RowName, value: &[u8]) {
+        if value.len() > MAX_VALUE {
+            return;
+        }
         let record = Record::from_encoded(&name.bytes, value);
         self.fill(token, name.hash, record);
     }
@@ -83,13 +88,18 @@ impl RecordCache {
                     family: Family::Data,
                     key,
                 } => Some((RowName::of(key), None)),
-                // Of versions that nobody asks for any more.
+                // What is deleted as a range belongs to a version, a group or a
+                // consumer whose number is never used again: nobody asks for it.
                 _ => None,
             }));
             let hashes: SmallVec<[u64; AHEAD]> = names.iter().map(|(name, _)| name.hash).collect();
             self.prefetch_places(&hashes);
             self.prefetch_records(&hashes);
             for (name, value) in names.drain(..) {
+                if value.is_some_and(|value| value.len() > MAX_VALUE) {
+                    self.refuse(name.hash, &name.bytes);
+                    continue;
+                }
                 let record = value.map(|value| Record::from_encoded(&name.bytes, value));
                 self.replace(name.hash, &name.bytes, record);
             }
@@ -124,8 +134,14 @@ mod tests {
         let rows: Vec<RowEffect> = (0..100).map(|n| put(&key(n), &[n])).collect();
         cache.install_rows(&rows);
         cache.install_rows(&[put(&key(1), &long), delete(&key(2))]);
-        assert_eq!(cache.row(&RowName::of(&key(99))).ok(), Some(Some(Bytes::from(vec![99]))));
-        assert_eq!(cache.row(&RowName::of(&key(1))).ok(), Some(Some(long.into())));
+        assert_eq!(
+            cache.row(&RowName::of(&key(99))).ok(),
+            Some(Some(Bytes::from(vec![99])))
+        );
+        assert_eq!(
+            cache.row(&RowName::of(&key(1))).ok(),
+            Some(Some(long.into()))
+        );
         assert!(cache.row(&RowName::of(&key(2))).is_err());
         assert!(cache.get(xxh3_64(&key(3)), &key(3)).is_err());
     }
@@ -143,13 +159,30 @@ mod tests {
     }
 
     #[test]
+    fn a_value_that_is_too_long_is_not_kept_and_its_old_one_goes() {
+        let cache = RecordCache::new(64 << 20);
+        cache.begin_whole();
+        let key = b"\0\x01\0\0\0\x01row";
+        cache.install_rows(&[put(key, b"v")]);
+        cache.install_rows(&[put(key, &vec![7; MAX_VALUE + 1])]);
+        let Err(token) = cache.row(&RowName::of(key)) else {
+            panic!("it exists, and not as it was");
+        };
+        cache.fill_row(token, &RowName::of(key), &vec![7; MAX_VALUE + 1]);
+        assert!(cache.row(&RowName::of(key)).is_err());
+    }
+
+    #[test]
     fn what_was_read_before_a_write_is_not_kept_behind_it() {
         let cache = RecordCache::new(1 << 20);
         let name = RowName::of(b"\0\x01\0\0\0\x01row");
         let Err(token) = cache.row(&name) else {
             panic!("nothing is there");
         };
-        cache.install_rows(&[put(b"\0\x01\0\0\0\x01row", b"new"), delete(b"\0\x01\0\0\0\x01x")]);
+        cache.install_rows(&[
+            put(b"\0\x01\0\0\0\x01row", b"new"),
+            delete(b"\0\x01\0\0\0\x01x"),
+        ]);
         cache.fill_row(token, &name, b"old");
         assert_eq!(cache.row(&name).ok(), Some(Some("new".into())));
     }

@@ -77,6 +77,11 @@ impl Page {
             + self.bytes.capacity()
     }
 
+    /// Bytes of keys and values of some rows.
+    pub fn bytes_of(&self, rows: Range<usize>) -> usize {
+        self.rows[rows].iter().map(|place| place.len()).sum()
+    }
+
     /// Key and value of one row.
     pub fn row(&self, at: usize) -> (&[u8], &[u8]) {
         let place = self.rows[at];

@@ -400,7 +400,9 @@ impl Shard {
                 true => hi,
                 false => page.row(until).0,
             };
-            self.file(Arc::new(page.part(at..until, lo, end)));
+            if page.bytes_of(at..until) <= MAX_BYTES {
+                self.file(Arc::new(page.part(at..until, lo, end)));
+            }
             if until == rows.end {
                 break;
             }
@@ -481,7 +483,9 @@ impl Shard {
         if key >= slot.page.hi() {
             return;
         }
-        if slot.changes == MAX_CHANGES {
+        // A row so long is not copied to be dropped with its page.
+        let is_long = key.len() + value.map_or(0, <[u8]>::len) > MAX_BYTES / 2;
+        if is_long || slot.changes == MAX_CHANGES {
             let lo = Key::from_slice(lo);
             self.remove(&lo);
             return;

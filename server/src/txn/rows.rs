@@ -145,11 +145,7 @@ impl Txn<'_> {
         outcome
     }
 
-    fn scan_merged(
-        &self,
-        scan: RowScan<'_>,
-        visit: &mut Visit<'_>,
-    ) -> Result<(), CommandError> {
+    fn scan_merged(&self, scan: RowScan<'_>, visit: &mut Visit<'_>) -> Result<(), CommandError> {
         let direction = scan.direction;
         let mut stored = self.stored_rows(scan)?;
         let Some(overlay) = &self.overlay else {
