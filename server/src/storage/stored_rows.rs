@@ -118,7 +118,7 @@ impl<'a> StoredRows<'a> {
                 };
                 Ok(Some(page.row(at)))
             }
-            At::Iterator(rows) => match DBRawIterator::item(&rows) {
+            At::Iterator(rows) => match DBRawIterator::item(rows) {
                 Some(row) => Ok(Some(row)),
                 None => {
                     rows.status()?;
