@@ -1,37 +1,16 @@
 //! FAILOVER as far as one server shows it: what it refuses, how it waits, and how it is
 //! given up. Where a redis-server 7.0 is on the PATH, the same goes to both.
 
+#[path = "support/both.rs"]
+mod both;
 mod support;
 
-use std::time::{Duration, Instant};
-
-use support::{Client, Server, redis_with};
+use both::{ask, each, wait_until};
+use support::{Client, Server};
 
 const OK: &str = "+OK\r\n";
 const SYNTAX: &str = "-ERR syntax error\r\n";
 const NO_NUMBER: &str = "-ERR value is not an integer or out of range\r\n";
-const DEADLINE: Duration = Duration::from_secs(20);
-
-fn each(talk: impl Fn(&str, u16)) {
-    let server = Server::start(&[]);
-    talk("cairn", server.port);
-    if let Some(redis) = redis_with(&[]) {
-        talk("redis", redis.port);
-    }
-}
-
-fn ask(client: &mut Client, line: &str) -> String {
-    client.send(&line.split(' ').collect::<Vec<_>>());
-    client.reply()
-}
-
-fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + DEADLINE;
-    while !done() {
-        assert!(Instant::now() < deadline, "waited in vain: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
 
 fn wait_for_info(client: &mut Client, part: &str) {
     wait_until(part, || ask(client, "INFO").contains(part));
@@ -50,7 +29,7 @@ fn silent_replica(port: u16) -> Client {
 
 #[test]
 fn a_failover_that_cannot_be_is_refused_in_the_words_of_redis() {
-    each(|who, port| {
+    each(&[], |who, port| {
         let mut c = Client::to(port);
         let mut is =
             |line: &str, reply: &str| assert_eq!(ask(&mut c, line), reply, "{who}: {line}");
@@ -100,7 +79,7 @@ fn a_failover_that_cannot_be_is_refused_in_the_words_of_redis() {
 
 #[test]
 fn a_replica_begins_no_failover_and_takes_over_in_its_own_stream_alone() {
-    each(|who, port| {
+    each(&[], |who, port| {
         let mut c = Client::to(port);
         let mut is =
             |line: &str, reply: &str| assert_eq!(ask(&mut c, line), reply, "{who}: {line}");
@@ -118,7 +97,7 @@ fn a_replica_begins_no_failover_and_takes_over_in_its_own_stream_alone() {
 
 #[test]
 fn writes_wait_while_a_failover_waits_for_its_replica_until_it_is_aborted() {
-    each(|who, port| {
+    each(&[], |who, port| {
         let (mut c, mut writes) = (Client::to(port), Client::to(port));
         let _replica = silent_replica(port);
         let mut is =

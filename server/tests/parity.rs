@@ -2,37 +2,17 @@
 //! a transaction's commands run and are shown, pauses, the Lua debugger. Where a
 //! redis-server 7.0 is on the PATH, the same goes to both.
 
+#[path = "support/both.rs"]
+mod both;
 mod support;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use support::{Client, Server, redis_with};
+use both::{ask, each, wait_until};
+use support::{Client, Server};
 
 const OK: &str = "+OK\r\n";
 const QUEUED: &str = "+QUEUED\r\n";
-const DEADLINE: Duration = Duration::from_secs(20);
-
-/// Ours, and redis-server if there is one, with these flags.
-fn each(flags: &[&str], talk: impl Fn(&str, u16)) {
-    let server = Server::start(flags);
-    talk("cairn", server.port);
-    if let Some(redis) = redis_with(flags) {
-        talk("redis", redis.port);
-    }
-}
-
-fn ask(client: &mut Client, line: &str) -> String {
-    client.send(&line.split(' ').collect::<Vec<_>>());
-    client.reply()
-}
-
-fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + DEADLINE;
-    while !done() {
-        assert!(Instant::now() < deadline, "waited in vain: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
 
 #[test]
 fn a_renamed_command_answers_to_its_new_name_alone() {
