@@ -114,7 +114,7 @@ impl Stream {
             }
             full => {
                 if let Some(full) = full {
-                    self.move_to_row(txn, full)?;
+                    self.move_to_row(txn, full, Some(id))?;
                 }
                 self.tail = Some(Tail {
                     id,
@@ -128,7 +128,7 @@ impl Stream {
             .is_some_and(|tail| tail.bytes.len() > NODE_MAX)
         {
             let tail = self.tail.take().expect("just seen");
-            self.move_to_row(txn, tail)?;
+            self.move_to_row(txn, tail, None)?;
         }
         self.length += 1;
         self.entries_added = self.entries_added.wrapping_add(1);
@@ -139,8 +139,13 @@ impl Stream {
         Ok(())
     }
 
-    /// Makes a row of what was the tail.
-    fn move_to_row(&mut self, txn: &mut Txn<'_>, tail: Tail) -> Result<(), CommandError> {
+    /// Makes a row of what was the tail; `next` is the new one's id.
+    fn move_to_row(
+        &mut self,
+        txn: &mut Txn<'_>,
+        tail: Tail,
+        next: Option<StreamId>,
+    ) -> Result<(), CommandError> {
         let rows = self.spread(txn);
         match &mut self.rows {
             Some(nodes) => nodes.count += 1,
@@ -153,7 +158,7 @@ impl Stream {
             }
         }
         let key = node_key(&rows, tail.id);
-        txn.put_row(Family::Data, key, tail.bytes.into());
+        txn.put_row(Family::Data, key, node::row_of(tail.bytes, next));
         Ok(())
     }
 
@@ -331,7 +336,7 @@ impl Stream {
         let Some((at, bytes)) = self.floor(txn, id)? else {
             return Ok(false);
         };
-        let mut bytes = bytes.to_vec();
+        let (mut bytes, next) = node::of_row(&bytes);
         if node::mark(at, &mut bytes, |entry| entry == id)? == 0 {
             return Ok(false);
         }
@@ -349,7 +354,7 @@ impl Stream {
         let key = node_key(rows, at);
         match live {
             0 => self.drop_row(txn, at, is_first)?,
-            _ => txn.put_row(Family::Data, key, bytes.into()),
+            _ => txn.put_row(Family::Data, key, node::row_of(bytes, next)),
         }
         Ok(true)
     }
@@ -369,6 +374,21 @@ impl Stream {
         };
         txn.delete_row(Family::Data, node_key(rows, at));
         nodes.count -= 1;
+        self.end_at_last_row(txn)
+    }
+
+    /// Without a tail the last row has no next node: ids may go on below that of the
+    /// one that is gone (XSETID).
+    fn end_at_last_row(&self, txn: &mut Txn<'_>) -> Result<(), CommandError> {
+        if self.tail.is_some() {
+            return Ok(());
+        }
+        let (Some(rows), Some((id, row))) = (&self.rows_at, self.floor(txn, StreamId::MAX)?) else {
+            return Ok(());
+        };
+        if let (bytes, Some(_)) = node::of_row(&row) {
+            txn.put_row(Family::Data, node_key(rows, id), node::row_of(bytes, None));
+        }
         Ok(())
     }
 
@@ -407,10 +427,10 @@ impl Stream {
         let Some((id, bytes)) = self.floor(txn, StreamId::MAX)? else {
             return Ok(());
         };
+        let (mut bytes, _) = node::of_row(&bytes);
         if bytes.len() > NODE_MAX {
-            return Ok(());
+            return self.end_at_last_row(txn);
         }
-        let mut bytes = bytes.to_vec();
         let nodes = self.rows.ok_or(CORRUPT)?;
         if nodes.first == id {
             // Only a first row may hold what was trimmed and is not marked.
@@ -424,9 +444,17 @@ impl Stream {
 
     /// One node's bytes.
     pub(super) fn row(&self, txn: &mut Txn<'_>, id: StreamId) -> Result<Bytes, CommandError> {
+        self.find_row(txn, id)?.ok_or(CORRUPT)
+    }
+
+    /// One node's bytes; `None`: it is not a row.
+    pub(super) fn find_row(
+        &self,
+        txn: &mut Txn<'_>,
+        id: StreamId,
+    ) -> Result<Option<Bytes>, CommandError> {
         let rows = self.rows_at.as_ref().ok_or(CORRUPT)?;
-        let row = txn.row(Family::Data, &node_key(rows, id))?;
-        row.ok_or(CORRUPT)
+        txn.row(Family::Data, &node_key(rows, id))
     }
 
     /// Ids of the nodes, in order; at most `max`.

@@ -10,7 +10,7 @@
 //!          | entries added u64 | length u64 | groups u32 | next group number u32
 //!          | [rows u64 | first row id | live in first row u64]    if flag 1
 //!          | [tail id | listpack]                                 if flag 2
-//! data     tag 1 | node id                                   ->  listpack         (`node`)
+//! data     tag 1 | node id                                   ->  listpack | [next] (`node`)
 //! data     tag 2 | group name                                ->  group            (`groups`)
 //! data     tag 3 | group u32 | entry id                      ->  pending entry    (`pel`)
 //! data     tag 4 | group u32 | consumer u32 | entry id       ->  empty

@@ -10,9 +10,20 @@
 //! All of them elements of one listpack, as in Redis. A node is filed under
 //! the id of the first entry that was put into it. A deleted entry keeps its
 //! place and is marked; Redis counts it when it asks whether a node is full.
+//!
+//! ```text
+//! row       listpack | [id of the next node]
+//! ```
+//!
+//! The next node is the one that was begun when this one had become full. It may be
+//! gone; as long as it is there, no other lies between the two. So a stream that is
+//! trimmed goes from one node to the next without a scan.
+
+use bytes::Bytes;
 
 use super::StreamId;
 use crate::listpack::{Builder, Cursor, Element, HEAD, replace_integer};
+use crate::stream_id::ID_LEN;
 use crate::txn::CommandError;
 
 const DELETED: i64 = 1;
@@ -27,6 +38,8 @@ pub struct Node<'a> {
     /// Entries that are not marked as deleted.
     pub live: u64,
     pub deleted: u64,
+    /// The node behind it, see above. Only what is a row has one.
+    pub next: Option<StreamId>,
     fields: u64,
     fields_at: usize,
     entries_at: usize,
@@ -52,7 +65,8 @@ impl<'a> Node<'a> {
         Node::try_read(id, bytes).ok_or(CORRUPT)
     }
 
-    fn try_read(id: StreamId, bytes: &'a [u8]) -> Option<Node<'a>> {
+    fn try_read(id: StreamId, row: &'a [u8]) -> Option<Node<'a>> {
+        let (bytes, next) = split(row);
         let mut cursor = Cursor::at(bytes, HEAD);
         let live = u64::try_from(cursor.next()?.integer()?).ok()?;
         let deleted = u64::try_from(cursor.next()?.integer()?).ok()?;
@@ -64,6 +78,7 @@ impl<'a> Node<'a> {
             bytes,
             live,
             deleted,
+            next,
             fields,
             fields_at,
             entries_at: cursor.position(),
@@ -185,6 +200,31 @@ impl<'a> Entry<'a> {
         }
         Ok(())
     }
+}
+
+/// Listpack and next node of a row.
+fn split(row: &[u8]) -> (&[u8], Option<StreamId>) {
+    let len = row.first_chunk().map(|len| u32::from_le_bytes(*len) as usize);
+    let parts = len.and_then(|len| row.split_at_checked(len));
+    match parts {
+        Some((listpack, next)) if next.len() == ID_LEN => (listpack, StreamId::from_bytes(next)),
+        _ => (row, None),
+    }
+}
+
+/// What is filed of a node whose listpack is `bytes`.
+pub fn row_of(mut bytes: Vec<u8>, next: Option<StreamId>) -> Bytes {
+    if let Some(next) = next {
+        bytes.reserve_exact(ID_LEN);
+        bytes.extend_from_slice(&next.to_bytes());
+    }
+    bytes.into()
+}
+
+/// A row's listpack, to be changed, and the next node.
+pub fn of_row(row: &[u8]) -> (Vec<u8>, Option<StreamId>) {
+    let (bytes, next) = split(row);
+    (bytes.to_vec(), next)
 }
 
 /// Begins a node with its first entry.
@@ -326,6 +366,23 @@ mod tests {
             ["other", "12"]
         );
         assert_eq!(texts(&node.find(id(142)).unwrap().unwrap()), ["f", "12"]);
+    }
+
+    #[test]
+    fn a_row_has_the_next_node_behind_its_listpack() {
+        let mut bytes = begin(id(1), &[b"f", b"7"]);
+        append(id(1), &mut bytes, id(2), &[b"f", b"8"]).unwrap();
+        let row = row_of(bytes.clone(), Some(id(9)));
+        assert_eq!(row[..bytes.len()], bytes);
+        assert_eq!(row[bytes.len()..], id(9).to_bytes());
+        let node = Node::read(id(1), &row).unwrap();
+        assert_eq!((node.next, node.len()), (Some(id(9)), bytes.len()));
+        assert_eq!(node.last_id().unwrap(), id(2));
+        assert_eq!(of_row(&row), (bytes.clone(), Some(id(9))));
+        // As older rows are.
+        assert_eq!(row_of(bytes.clone(), None), bytes);
+        assert_eq!(of_row(&bytes), (bytes.clone(), None));
+        assert_eq!(Node::read(id(1), &bytes).unwrap().next, None);
     }
 
     #[test]

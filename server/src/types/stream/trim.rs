@@ -14,6 +14,8 @@ use crate::types::rows::rest_of;
 
 /// Rows that are looked at in one scan, at most.
 const LOOK_AHEAD: usize = 128;
+/// Rows that are fetched into memory when one had to be fetched from the disk.
+const FETCH_AHEAD: usize = 32;
 
 /// What is to stay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -221,8 +223,15 @@ impl Ahead {
         self.at(stream, txn, 0)
     }
 
-    /// The row behind the first.
+    /// The row behind the first. One is found by its name, as a rule in the record
+    /// cache; more than one within a command by scans.
     fn second(&mut self, stream: &Stream, txn: &mut Txn<'_>) -> Result<Front, CommandError> {
+        if self.chunk == 0 {
+            self.chunk = 1;
+            if let Some(front) = next_by_name(stream, txn)? {
+                return Ok(front);
+            }
+        }
         self.at(stream, txn, 1)
     }
 
@@ -272,6 +281,40 @@ impl Ahead {
         )?;
         failed.map_or(Ok(()), Err)
     }
+}
+
+/// The row behind the first, if the first one names it and it is there.
+fn next_by_name(stream: &Stream, txn: &mut Txn<'_>) -> Result<Option<Front>, CommandError> {
+    let first = stream.rows.ok_or(CORRUPT)?.first;
+    let Some(id) = Node::read(first, &stream.row(txn, first)?)?.next else {
+        return Ok(None);
+    };
+    let Some(row) = stream.find_row(txn, id)? else {
+        return Ok(None);
+    };
+    let node = Node::read(id, &row)?;
+    if txn.require_disk().is_ok() {
+        fetch_ahead(stream, txn, node.next)?;
+    }
+    Ok(Some(Front {
+        id,
+        live: node.live,
+        last: node.last_id()?,
+    }))
+}
+
+/// Has the nodes that go next in memory: the next commands need not wait for them.
+fn fetch_ahead(
+    stream: &Stream,
+    txn: &mut Txn<'_>,
+    mut next: Option<StreamId>,
+) -> Result<(), CommandError> {
+    for _ in 0..FETCH_AHEAD {
+        let Some(id) = next else { break };
+        let Some(row) = stream.find_row(txn, id)? else { break };
+        next = Node::read(id, &row)?.next;
+    }
+    Ok(())
 }
 
 fn front(key: &[u8], value: &[u8]) -> Result<Front, CommandError> {
