@@ -627,7 +627,10 @@ impl Connection {
         handler: DataHandler,
         group: GroupHandle,
     ) -> Result<(), End> {
-        if self.ahead.gather(&group.store).await {
+        // What may wait keeps its place among the clients that are ready: a change that
+        // came after XREAD BLOCK must not go before it.
+        let may_wait = d.spec.flags.contains(Flags::BLOCKING);
+        if !may_wait && self.ahead.gather(&group.store).await {
             self.pace = Pace::default();
         }
         if self.session.tracking != Kind::Off {
