@@ -557,3 +557,35 @@ fn an_idle_client_gives_its_buffer_back() {
     });
     assert_eq!(c.ask("PING"), "+PONG");
 }
+
+/// A subscriber that has not read for long gives its buffer for input back; others are
+/// served all the while.
+#[test]
+fn a_subscriber_that_does_not_read_keeps_nobody_waiting() {
+    let server = Server::start(&["--io-threads", "1"]);
+    let (mut deaf, mut other) = (server.connect(), server.connect());
+    deaf.send(&["CLIENT SETNAME deaf", "SUBSCRIBE news"]);
+    let unread = |other: &mut Client| {
+        other.send(&["CLIENT LIST"]);
+        let list = other.reply();
+        let line = list.lines().find(|line| line.contains("name=deaf"));
+        let line = line.unwrap_or_else(|| panic!("it is gone: {list}"));
+        let (_, rest) = line.split_once(" omem=").unwrap();
+        let (omem, _) = rest.split_once(' ').unwrap();
+        omem.parse::<usize>().unwrap()
+    };
+    let news = format!("PUBLISH news {}", "x".repeat(100_000));
+    while unread(&mut other) < 200_000 {
+        other.send(&[&news]);
+        assert_eq!(other.reply(), ":1\r\n");
+    }
+    let until = Instant::now() + Duration::from_secs(4);
+    while Instant::now() < until {
+        let asked = Instant::now();
+        other.send(&["PING"]);
+        assert_eq!(other.reply(), "+PONG\r\n");
+        assert!(asked.elapsed() < Duration::from_secs(2));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(unread(&mut other) >= 200_000);
+}

@@ -174,7 +174,10 @@ impl Peer {
                 n = self.stream.read_buf(&mut self.input) => n?,
                 () = client.disturbed() => match client.is_killed() {
                     true => return Err(End::Killed),
-                    false => continue,
+                    false => {
+                        client.take_idle();
+                        continue;
+                    }
                 },
             };
             if n == 0 {

@@ -362,8 +362,9 @@ impl Client {
         self.signal.wake();
     }
 
-    /// Whether it was asked to since the last time.
-    pub(super) fn take_idle(&self) -> bool {
+    /// Whether it was asked to since the last time. Whoever waits for
+    /// [`Client::disturbed`] takes it, or the next wait is over at once.
+    pub(crate) fn take_idle(&self) -> bool {
         self.idle.load(Ordering::Acquire) && self.idle.swap(false, Ordering::AcqRel)
     }
 

@@ -67,7 +67,12 @@ impl Connection {
         let client = self.session.client.clone();
         let ready = tokio::select! {
             ready = self.stream.ready(Interest::READABLE | Interest::WRITABLE) => ready?,
-            () = client.disturbed() => return Ok(()),
+            () = client.disturbed() => {
+                // With replies to send there is nothing to give back; asked for again and
+                // again, this task would keep the thread from all others.
+                client.take_idle();
+                return Ok(());
+            }
             // The soft limit is a matter of time.
             () = tokio::time::sleep(LOOK_AGAIN) => return Ok(()),
         };
