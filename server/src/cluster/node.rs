@@ -224,6 +224,10 @@ impl Node {
         let mut hosted = (*self.hosted()).clone();
         hosted.push(Arc::new(Hosted { group, view }));
         hosted.sort_by_key(|h| h.group.id);
+        for each in &hosted {
+            let store = &each.group.store;
+            store.share_caches(&self.resources.plan, hosted.len());
+        }
         self.hosted.store(Arc::new(hosted));
         tracing::info!(group = record.id, "group opened");
         Ok(())

@@ -222,7 +222,7 @@ impl RecordCache {
         }
     }
 
-    /// Changes the bound; shards shrink as they are next written.
+    /// Changes the bound, bytes.
     pub fn set_budget(&self, budget: usize) {
         for shard in &self.shards {
             let mut shard = shard.lock();

@@ -79,7 +79,7 @@ pub struct ScanCache {
     /// Each guards the pages of its collections, for some hundred nanoseconds; never
     /// held across I/O or an await.
     shards: Box<[Mutex<Shard>]>,
-    budget: usize,
+    budget: AtomicUsize,
     /// Of all shards together.
     bytes: AtomicUsize,
     /// Where the hand of the eviction is.
@@ -135,10 +135,16 @@ impl ScanCache {
     pub fn new(budget: usize) -> ScanCache {
         ScanCache {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            budget,
+            budget: AtomicUsize::new(budget),
             bytes: AtomicUsize::new(0),
             hand: AtomicUsize::new(0),
         }
+    }
+
+    /// Changes the bound, bytes.
+    pub fn set_budget(&self, budget: usize) {
+        self.budget.store(budget, Ordering::Relaxed);
+        self.make_room();
     }
 
     /// The page in which a scan goes on from `edge`: the one that covers this key, or
@@ -276,7 +282,7 @@ impl ScanCache {
     fn make_room(&self) {
         for _ in 0..=2 * SHARDS {
             let bytes = self.bytes.load(Ordering::Relaxed);
-            let over = bytes.saturating_sub(self.budget);
+            let over = bytes.saturating_sub(self.budget.load(Ordering::Relaxed));
             if over == 0 {
                 return;
             }

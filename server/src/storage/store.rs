@@ -23,7 +23,7 @@ use super::cache::RecordCache;
 use super::cached_rows::RowName;
 use super::collection::Collection;
 use super::counters::{Counters, Delta, encode_journal, journal_key, snapshot_key};
-use super::engine::{Engine, Resources};
+use super::engine::{Engine, MemoryPlan, Resources};
 use super::expiry_hints::ExpiryHints;
 use super::followed::Followed;
 use super::generations::{DATABASES, GenerationMap};
@@ -163,6 +163,13 @@ impl Store {
         };
         store.load()?;
         Ok(store)
+    }
+
+    /// Takes one of `stores` equal shares of what the process has for caches of rows.
+    pub fn share_caches(&self, plan: &MemoryPlan, stores: usize) {
+        let stores = stores.max(1);
+        self.cache.set_budget(plan.record_cache / stores);
+        self.scan_cache.set_budget(plan.scan_cache / stores);
     }
 
     fn corrupt(&self, row: &'static str) -> StoreError {

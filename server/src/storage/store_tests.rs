@@ -56,6 +56,42 @@ fn put(store: &Store, name: &[u8]) {
     );
 }
 
+#[test]
+fn a_store_keeps_its_share_of_the_caches() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let plan = bench.resources.plan;
+    let value = vec![7; 8 << 10];
+    let fill = || {
+        for n in 0..plan.record_cache / value.len() {
+            let key = key(&store, n.to_string().as_bytes());
+            let record = Record::new(&key, &Header::inline(KeyType::String, None), &value);
+            let put = MetaEffect {
+                key,
+                record: Some(record),
+                created: true,
+                old_expiry: None,
+            };
+            let metas = vec![put];
+            apply(
+                &store,
+                &Effects {
+                    metas,
+                    ..Effects::default()
+                },
+            );
+        }
+    };
+    fill();
+    let (_, whole) = store.cache.usage();
+    assert!(whole > plan.record_cache / 2, "{whole}");
+    store.share_caches(&plan, 4);
+    fill();
+    let (_, share) = store.cache.usage();
+    assert!(share <= plan.record_cache / 4, "{share}");
+    assert!(share > plan.record_cache / 8, "{share}");
+}
+
 /// Whether the cache alone knows that `name` does not exist.
 fn is_known_absent(store: &Store, name: &[u8]) -> bool {
     let key = key(store, name);
