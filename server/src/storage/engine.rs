@@ -25,8 +25,8 @@ pub const FAMILIES: [&str; 6] = ["meta", "data", "score", "payload", "expiry", "
 /// in memory that nobody needs.
 const BLOOM_BITS: f64 = 16.0;
 
-/// See [`divide_memtable`].
-const MEMTABLES_A_FLUSH: i32 = 8;
+/// Parts of `write_buffer`, see [`divide_memtable`].
+const MEMTABLE_PARTS: usize = 8;
 
 /// How the process's memory is divided, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -234,7 +234,9 @@ fn family_options(name: &str, resources: &Resources, views: &Arc<ViewCell>, wal:
     options.set_max_write_buffer_number(6);
     options.set_level_compaction_dynamic_level_bytes(true);
     options.set_target_file_size_base(32 << 20);
-    options.set_max_bytes_for_level_base(128 << 20);
+    // What fits is one level: with 128 MB every record of a small database was compacted
+    // twice on its way, which took a fifth of the processor from small hashes.
+    options.set_max_bytes_for_level_base(512 << 20);
     // Half as much rewriting as with 4; a key that is not in memory asks more filters.
     options.set_level_zero_file_num_compaction_trigger(8);
     options.set_level_zero_slowdown_writes_trigger(24);
@@ -256,7 +258,9 @@ fn family_options(name: &str, resources: &Resources, views: &Arc<ViewCell>, wal:
             // The store hands records over in key order (`Store::fill_batch`).
             options = with_insert_hint(&options);
             if wal {
-                divide_memtable(&mut options, resources.plan.write_buffer);
+                // Records are written over and over: a file holds the last of twice as
+                // many, and half as often they are compacted with all others.
+                divide_memtable(&mut options, resources.plan.write_buffer, 2);
             }
             options.set_compaction_filter_factory(MetaFilterFactory::new(views.clone()));
         }
@@ -268,7 +272,7 @@ fn family_options(name: &str, resources: &Resources, views: &Arc<ViewCell>, wal:
             // Rows come in key order, too.
             options = with_insert_hint(&options);
             if wal && name != "expiry" {
-                divide_memtable(&mut options, resources.plan.write_buffer);
+                divide_memtable(&mut options, resources.plan.write_buffer, 1);
             }
             options.set_compaction_filter_factory(DataFilterFactory::new(views.clone(), family));
         }
@@ -282,15 +286,15 @@ fn family_options(name: &str, resources: &Resources, views: &Arc<ViewCell>, wal:
     options
 }
 
-/// Many small memtables that are merged when they are flushed, in place of one of
-/// `bytes`: a skip list that the processor's cache holds takes a record in a third
+/// Many small memtables that are merged when they are flushed, `times` times `bytes` at
+/// once, in place of one of `bytes`: a skip list that the processor's cache holds takes a record in a third
 /// of the time, which is the largest part of a write (docs/performance.md). Without
 /// RocksDB's own log families are flushed together, and a small one at once.
-fn divide_memtable(options: &mut Options, bytes: usize) {
-    options.set_write_buffer_size(bytes / MEMTABLES_A_FLUSH as usize);
-    options.set_min_write_buffer_number_to_merge(MEMTABLES_A_FLUSH);
+fn divide_memtable(options: &mut Options, bytes: usize, times: usize) {
+    options.set_write_buffer_size(bytes / MEMTABLE_PARTS);
+    options.set_min_write_buffer_number_to_merge((MEMTABLE_PARTS * times) as i32);
     // As much as without: four times `bytes`.
-    options.set_max_write_buffer_number(MEMTABLES_A_FLUSH * 4);
+    options.set_max_write_buffer_number((MEMTABLE_PARTS * 4) as i32);
 }
 
 /// The same options, and the memtable begins the search for a key's place where
