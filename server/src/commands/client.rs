@@ -60,9 +60,9 @@ fn id(session: &mut Session, _: &Args<'_>, out: &mut ReplyWriter) -> Done {
 }
 
 /// CLIENT INFO
-fn info(session: &mut Session, _: &Args<'_>, out: &mut ReplyWriter) -> Done {
+fn info(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
     let mut text = String::new();
-    describe(&session.client, session.readonly, &mut text);
+    describe(&session.client, Some(Own::of(session, args)), &mut text);
     out.verbatim("txt", text.as_bytes());
     Ok(Next::Continue)
 }
@@ -103,23 +103,27 @@ fn kill(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
 fn list(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Done {
     let mut text = String::new();
     let clients = &session.server.clients;
+    let own = Own::of(session, args);
+    let mut show = |client: &Client| {
+        let own = Some(own).filter(|_| client.id == session.client.id);
+        describe(client, own, &mut text);
+    };
     if args.len() == 4 && is(args.get(2), "TYPE") {
         let kind = ClientType::read(args.get(3))?;
         let mut all = by_id(&session.server);
         all.retain(|client| kind == ClientType::of(client));
-        all.iter()
-            .for_each(|client| describe(client, false, &mut text));
+        all.iter().for_each(|client| show(client));
     } else if args.len() > 3 && is(args.get(2), "ID") {
         for arg in args.iter().skip(3) {
             let id = parse_i64(arg).ok_or(CommandError::fixed("ERR Invalid client ID"))?;
             if let Some(client) = clients.get(&(id as u64)) {
-                describe(&client, false, &mut text);
+                show(&client);
             }
         }
     } else if args.len() == 2 {
         by_id(&session.server)
             .iter()
-            .for_each(|client| describe(client, false, &mut text));
+            .for_each(|client| show(client));
     } else {
         return Err(CommandError::SYNTAX);
     }
@@ -375,14 +379,31 @@ fn by_id(server: &Server) -> Vec<Arc<Client>> {
 impl Describe for Client {
     fn describe(&self) -> String {
         let mut text = String::new();
-        describe(self, false, &mut text);
+        describe(self, None, &mut text);
         text.truncate(text.trim_end().len());
         text
     }
 }
 
+/// What only the client that asks knows of itself.
+#[derive(Clone, Copy)]
+struct Own {
+    readonly: bool,
+    /// Bytes of the arguments of its command, which nobody else has one of just now.
+    arguments: usize,
+}
+
+impl Own {
+    fn of(session: &Session, args: &Args<'_>) -> Own {
+        Own {
+            readonly: session.readonly,
+            arguments: args.iter().map(<[u8]>::len).sum(),
+        }
+    }
+}
+
 /// One line of CLIENT LIST, its line end included.
-fn describe(client: &Client, readonly: bool, text: &mut String) {
+fn describe(client: &Client, own: Option<Own>, text: &mut String) {
     let age = client.created.elapsed();
     let idle = age.as_millis() as u64
         - client
@@ -391,11 +412,13 @@ fn describe(client: &Client, readonly: bool, text: &mut String) {
             .min(age.as_millis() as u64);
     let labels = client.labels.lock().clone();
     let mut flags = String::new();
-    let (tracking, own) = (client.tracking.mode(), &client.subscriptions);
+    let (tracking, subscribed) = (client.tracking.mode(), &client.subscriptions);
+    let readonly = own.is_some_and(|own| own.readonly);
+    let arguments = own.map_or(0, |own| own.arguments);
     for (set, flag) in [
         (client.monitoring.load(Ordering::Relaxed), 'O'),
         (client.is_replica(), 'S'),
-        (own.any(), 'P'),
+        (subscribed.any(), 'P'),
         (client.queued.load(Ordering::Relaxed) >= 0, 'x'),
         (client.is_blocked(), 'b'),
         (tracking.kind != Kind::Off, 't'),
@@ -425,7 +448,7 @@ fn describe(client: &Client, readonly: bool, text: &mut String) {
     let _ = writeln!(
         text,
         "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={flags} db={} sub={} psub={} \
-         ssub={} multi={} qbuf={query} qbuf-free={query_free} argv-mem=0 multi-mem={} rbs=0 rbp=0 obl=0 \
+         ssub={} multi={} qbuf={query} qbuf-free={query_free} argv-mem={arguments} multi-mem={} rbs=0 rbp=0 obl=0 \
          oll=0 omem={output} tot-mem={} events=r cmd={command} user={} redir={} resp={resp}",
         client.id,
         client.peer,
@@ -435,12 +458,12 @@ fn describe(client: &Client, readonly: bool, text: &mut String) {
         age.as_secs(),
         idle / 1000,
         client.db.load(Ordering::Relaxed),
-        own.count(pubsub::Kind::Channel),
-        own.count(pubsub::Kind::Pattern),
-        own.count(pubsub::Kind::Shard),
+        subscribed.count(pubsub::Kind::Channel),
+        subscribed.count(pubsub::Kind::Pattern),
+        subscribed.count(pubsub::Kind::Shard),
         client.queued.load(Ordering::Relaxed),
         client.queued_bytes.load(Ordering::Relaxed),
-        client.memory(),
+        client.memory() + arguments,
         String::from_utf8_lossy(client.account().name()),
         redirection(&tracking),
     );
