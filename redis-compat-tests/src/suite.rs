@@ -161,7 +161,8 @@ fn run_one(tree: &Path, unit: &str, hanging: &[String], start: Start<'_>) -> Out
         Ok(started) => started,
         Err(error) => return failed(format!("no server: {error:#}")),
     };
-    unit::run(tree, unit, &target, ports::free_port(), hanging)
+    // The units that run at once must not meet each other's servers.
+    unit::run(tree, unit, &target, ports::range(unit::PORTS), hanging)
         .unwrap_or_else(|e| failed(format!("{e:#}")))
 }
 

@@ -14,6 +14,9 @@ const UNIT_LIMIT: Duration = Duration::from_secs(420);
 /// A unit is run again without the test that hung, so often at most.
 const MAX_RUNS: usize = 6;
 
+/// Ports that a unit takes its servers' from.
+pub const PORTS: u16 = 500;
+
 /// Whom the suite talks to.
 #[derive(Clone, Debug)]
 pub enum Target {
@@ -93,7 +96,7 @@ fn run_once(
         .args(["tests/test_helper.tcl", "--clients", "1", "--durable"])
         .args(["--tags", "-slow", "--single", unit])
         .args(["--timeout", &HANG.as_secs().to_string()])
-        .args(["--baseport", &base_port.to_string(), "--portcount", "500"]);
+        .args(["--baseport", &base_port.to_string(), "--portcount", &PORTS.to_string()]);
     if let Target::External { port, cluster } = target {
         command.args(["--host", "127.0.0.1", "--port", &port.to_string()]);
         if *cluster {
