@@ -566,8 +566,7 @@ fn a_subscriber_that_does_not_read_keeps_nobody_waiting() {
     let (mut deaf, mut other) = (server.connect(), server.connect());
     deaf.send(&["CLIENT SETNAME deaf", "SUBSCRIBE news"]);
     let unread = |other: &mut Client| {
-        other.send(&["CLIENT LIST"]);
-        let list = other.reply();
+        let list = other.ask("CLIENT LIST");
         let line = list.lines().find(|line| line.contains("name=deaf"));
         let line = line.unwrap_or_else(|| panic!("it is gone: {list}"));
         let (_, rest) = line.split_once(" omem=").unwrap();
@@ -575,15 +574,14 @@ fn a_subscriber_that_does_not_read_keeps_nobody_waiting() {
         omem.parse::<usize>().unwrap()
     };
     let news = format!("PUBLISH news {}", "x".repeat(100_000));
+    other.ask_until("PUBSUB NUMSUB news", |answer| answer.ends_with(":1"));
     while unread(&mut other) < 200_000 {
-        other.send(&[&news]);
-        assert_eq!(other.reply(), ":1\r\n");
+        assert_eq!(other.ask(&news), ":1");
     }
     let until = Instant::now() + Duration::from_secs(4);
     while Instant::now() < until {
         let asked = Instant::now();
-        other.send(&["PING"]);
-        assert_eq!(other.reply(), "+PONG\r\n");
+        assert_eq!(other.ask("PING"), "+PONG");
         assert!(asked.elapsed() < Duration::from_secs(2));
         std::thread::sleep(Duration::from_millis(20));
     }
