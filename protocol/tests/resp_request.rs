@@ -334,6 +334,33 @@ fn a_long_request_in_small_pieces_is_parsed_once() {
 }
 
 /// Bytes that look enough like the protocol to get past its first line.
+/// Read as a connection reads, an argument takes what it announces, not twice as much.
+#[test]
+fn the_room_for_a_large_argument_follows_what_is_announced() {
+    const READ: usize = 4 << 10;
+    let len = (1 << 20) + 12_345;
+    let mut parser = RequestParser::new();
+    let (mut input, mut out) = (BytesMut::with_capacity(READ), Requests::default());
+    let mut wire = format!("*2\r\n${len}\r\n").into_bytes();
+    wire.resize(wire.len() + len, b'v');
+    let (mut rest, mut moves) = (&wire[..], 0);
+    while !rest.is_empty() {
+        let was_at = input.as_ptr();
+        if input.capacity() - input.len() < READ {
+            input.reserve(READ);
+        }
+        let n = rest.len().min(input.capacity() - input.len());
+        input.extend_from_slice(&rest[..n]);
+        rest = &rest[n..];
+        let complete = parser.parse(&mut input, &Limits::default(), 16, &mut out);
+        assert_eq!(complete, Ok(0));
+        moves += usize::from(input.as_ptr() != was_at);
+    }
+    let room = input.capacity() - input.len();
+    assert!((READ..20 << 10).contains(&room), "{room}");
+    assert!(moves <= 8, "{moves}");
+}
+
 fn random_stream(rng: &mut StdRng) -> Vec<u8> {
     const TOKENS: [&[u8]; 30] = [
         b"*",

@@ -24,6 +24,11 @@ const MAX_BATCH_BYTES: usize = 512 << 20;
 const BIG_BULK: usize = 32 * 1024;
 /// First reservation for such an argument; each later one doubles the buffer.
 const FIRST_RESERVE: usize = 64 * 1024;
+/// Room that is left behind such an argument. Whoever reads with less would make the
+/// buffer grow, which doubles it.
+const SPARE: usize = 8 * 1024;
+/// With so much room the next read has enough.
+const ENOUGH: usize = 16 * 1024;
 /// The fast path reads at most this many digits; longer lengths are too large.
 const SHORT_DIGITS: usize = 9;
 
@@ -336,11 +341,20 @@ impl RequestParser {
 
     /// Makes room for a large announced argument: at most as much again as
     /// was received, so that the announcement alone costs next to nothing and
-    /// the copying stays linear.
+    /// the copying stays linear; and no more than is announced.
     fn reserve(&self, input: &mut BytesMut) {
-        if self.bulk.is_some_and(|len| len >= BIG_BULK) {
-            let step = input.len().max(FIRST_RESERVE);
-            input.reserve(self.missing(input).min(step));
+        if self.bulk.is_none_or(|len| len < BIG_BULK) {
+            return;
+        }
+        let (missing, room) = (self.missing(input), input.capacity() - input.len());
+        if room >= ENOUGH.min(missing + SPARE) {
+            return;
+        }
+        let more = missing.min(input.len().max(FIRST_RESERVE)) + SPARE;
+        if !input.try_reclaim(more) {
+            let mut grown = BytesMut::with_capacity(input.len() + more);
+            grown.extend_from_slice(input);
+            *input = grown;
         }
     }
 }
