@@ -96,7 +96,12 @@ fn run_once(
         .args(["tests/test_helper.tcl", "--clients", "1", "--durable"])
         .args(["--tags", "-slow", "--single", unit])
         .args(["--timeout", &HANG.as_secs().to_string()])
-        .args(["--baseport", &base_port.to_string(), "--portcount", &PORTS.to_string()]);
+        .args([
+            "--baseport",
+            &base_port.to_string(),
+            "--portcount",
+            &PORTS.to_string(),
+        ]);
     if let Target::External { port, cluster } = target {
         command.args(["--host", "127.0.0.1", "--port", &port.to_string()]);
         if *cluster {

@@ -293,8 +293,8 @@ fn family_options(name: &str, resources: &Resources, views: &Arc<ViewCell>, wal:
 fn divide_memtable(options: &mut Options, bytes: usize, times: usize) {
     options.set_write_buffer_size(bytes / MEMTABLE_PARTS);
     options.set_min_write_buffer_number_to_merge((MEMTABLE_PARTS * times) as i32);
-    // As much as without: four times `bytes`.
-    options.set_max_write_buffer_number((MEMTABLE_PARTS * 4) as i32);
+    // Writes go on while one flush is made and the next one gathers.
+    options.set_max_write_buffer_number((MEMTABLE_PARTS * (times + 1) * 2) as i32);
 }
 
 /// The same options, and the memtable begins the search for a key's place where

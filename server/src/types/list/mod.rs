@@ -1,7 +1,7 @@
 //! Lists: packed in their record, or a chain of nodes between two ends that
 //! the record keeps itself.
 //!
-//! A list of up to 2 KB is its record's payload, one [`Node`]. A longer one is
+//! A list of up to 1 KB is its record's payload, one [`Node`]. A longer one is
 //! spread. Its outermost elements, up to 1 KB at each end, stay in the record,
 //! so that a push or a pop is one record read and one written, as for a small
 //! list; only when an end overflows (or is empty) a row of the chain is written
@@ -41,8 +41,9 @@ use super::rows::Rows;
 use crate::storage::{Header, KeyType, MetaKey, Record, Spread};
 use crate::txn::{CommandError, Txn};
 
-/// Bytes of entries up to which a list is packed.
-const LIST_PACKED_MAX: usize = 2 << 10;
+/// Bytes of entries up to which a list is packed. Every push rewrites them: above this a
+/// third of the bytes is written for an end and, now and then, a row.
+const LIST_PACKED_MAX: usize = 1 << 10;
 /// Bytes of entries that an end may hold.
 const END_MAX: usize = 1 << 10;
 /// Bytes that stay with an end when it spills.

@@ -50,6 +50,9 @@ const HAS_ROWS: u8 = 1;
 const HAS_TAIL: u8 = 1 << 1;
 const CORRUPT: CommandError = CommandError::Corrupt("the record of a stream");
 
+/// Bytes that most entries take at most.
+const APPENDED: usize = 256;
+
 const TAG_NODE: u8 = 1;
 const TAG_GROUP: u8 = 2;
 const TAG_PENDING: u8 = 3;
@@ -153,7 +156,9 @@ impl Stream {
         }
         if flags & HAS_TAIL != 0 {
             let id = own.id()?;
-            let bytes = own.0.to_vec();
+            // Room for the entry that XADD appends.
+            let mut bytes = Vec::with_capacity(own.0.len() + APPENDED);
+            bytes.extend_from_slice(own.0);
             self.tail = Some(Tail { id, bytes });
         }
         let known = flags & !(HAS_ROWS | HAS_TAIL) == 0;

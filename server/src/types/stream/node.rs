@@ -204,7 +204,9 @@ impl<'a> Entry<'a> {
 
 /// Listpack and next node of a row.
 fn split(row: &[u8]) -> (&[u8], Option<StreamId>) {
-    let len = row.first_chunk().map(|len| u32::from_le_bytes(*len) as usize);
+    let len = row
+        .first_chunk()
+        .map(|len| u32::from_le_bytes(*len) as usize);
     let parts = len.and_then(|len| row.split_at_checked(len));
     match parts {
         Some((listpack, next)) if next.len() == ID_LEN => (listpack, StreamId::from_bytes(next)),

@@ -311,7 +311,9 @@ fn fetch_ahead(
 ) -> Result<(), CommandError> {
     for _ in 0..FETCH_AHEAD {
         let Some(id) = next else { break };
-        let Some(row) = stream.find_row(txn, id)? else { break };
+        let Some(row) = stream.find_row(txn, id)? else {
+            break;
+        };
         next = Node::read(id, &row)?.next;
     }
     Ok(())
