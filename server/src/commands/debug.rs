@@ -16,7 +16,7 @@ use crate::rdb::{self, Form, Value};
 use crate::replication::dump_file;
 use crate::saves::flush_all;
 use crate::server::{Home, Server};
-use crate::storage::{KeyType, MetaKey, Pin, Record, Store};
+use crate::storage::{KeyType, MetaKey, Record};
 use crate::txn::{CommandError, Txn};
 use crate::types::string::StringValue;
 use crate::types::{self, serial};
@@ -427,7 +427,7 @@ fn table_stats(txn: &mut Txn<'_>, key: &MetaKey) -> Result<String, CommandError>
     ))
 }
 
-/// Reads a key as it is at one moment, beside the writer and from the disk.
+/// Reads a key beside the writer, from the disk if need be.
 pub(super) fn with_key<T>(
     server: &Server,
     db: usize,
@@ -438,18 +438,12 @@ pub(super) fn with_key<T>(
     let crate::server::Route::Here(group) = server.route(Some(slot)) else {
         return Err(CommandError::fixed("ERR the key is served by another node"));
     };
-    let pin = pin(&group.store)?;
-    let now = group.now().max(pin.log_time());
-    let mut txn = Txn::pinned(&pin, group.context(db, Some(slot), now, true));
-    let key = txn.key(name);
-    read(&mut txn, &key)
-}
-
-/// The moment that a command of DEBUG looks at.
-pub(super) fn pin(store: &Arc<Store>) -> Result<Pin, CommandError> {
-    Pin::passing(store).ok_or(CommandError::fixed(
-        "ERR the disk is too slow for a look beside its writes; try again",
-    ))
+    let context = group.context(db, Some(slot), group.now(), true);
+    group.store.with_maps(|maps| {
+        let mut txn = Txn::read(&group.store, maps, context);
+        let key = txn.key(name);
+        read(&mut txn, &key)
+    })
 }
 
 /// DEBUG PROTOCOL type

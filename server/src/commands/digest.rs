@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 
 use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed};
 
-use super::debug::{pin, with_key};
+use super::debug::with_key;
 use crate::server::Server;
 use crate::storage::keys::split;
 use crate::storage::{KeyType, MetaKey, Record};
@@ -64,15 +64,20 @@ pub(super) fn of_value(server: &Server, db: usize, name: &[u8]) -> Result<Digest
 pub(super) fn of_all(server: &Server) -> Result<Digest, CommandError> {
     let mut whole = Digest::default();
     for group in server.groups() {
-        let pin = pin(&group.store)?;
-        let now = group.now().max(pin.log_time());
-        let mut rows = pin.records();
+        let engine = group.store.engine();
+        let mut rows = engine.db.raw_iterator_cf(&engine.meta);
         rows.seek_to_first();
         while let Some((slot, generation, user_key)) = rows.key().and_then(split) {
-            if let Some(db) = pin.maps().live.database_of(slot, generation) {
-                let context = group.context(db, Some(slot), now, true);
-                let mut txn = Txn::pinned(&pin, context);
-                whole.join(key_digest(&mut txn, db, user_key)?);
+            let db = group
+                .store
+                .with_maps(|maps| maps.live.database_of(slot, generation));
+            if let Some(db) = db {
+                let context = group.context(db, Some(slot), group.now(), true);
+                let digest = group.store.with_maps(|maps| {
+                    let mut txn = Txn::read(&group.store, maps, context);
+                    key_digest(&mut txn, db, user_key)
+                });
+                whole.join(digest?);
             }
             rows.next();
         }

@@ -5,9 +5,9 @@
 //! A row's name in the cache is its key with the first bit set, which no slot has, so
 //! that no user key is ever taken for it. Rows are not marked before the RocksDB write
 //! as records are: whoever reads a row has read its record, and a read of more than
-//! one thing is repeated if an apply overlapped it (`Store::epoch`). A stale value is not
-//! kept: what a reader found is refused once the writer has been there, and what it filled
-//! before that is replaced.
+//! one thing is repeated if an apply overlapped it (`Store::epoch`; DEBUG's readers alone
+//! look at no moment). A stale value is not kept: what a reader found is refused once the writer has been there, and what
+//! it filled before that is replaced.
 
 use bytes::Bytes;
 use smallvec::SmallVec;
