@@ -293,6 +293,16 @@ impl Connection {
         self.paused = left.map(|left| Box::pin(tokio::time::sleep(left.min(PAUSE_LOOK))));
     }
 
+    /// While a pause holds a request back: has the task woken at the next look. Not at
+    /// once when the last one is over: what else holds the request back may take long.
+    fn look_again_later(&mut self, cx: &mut Context<'_>) {
+        while let Some(paused) = &mut self.paused
+            && paused.as_mut().poll(cx).is_ready()
+        {
+            self.set_paused(Some(PAUSE_LOOK));
+        }
+    }
+
     /// CLIENT UNBLOCK: has the nodes end the wait of this client's request.
     fn end_wait(&self, fail: bool) {
         let how: &[u8] = if fail { b"ERROR" } else { b"TIMEOUT" };
@@ -362,11 +372,7 @@ impl Connection {
             }
             if !self.run_batch() {
                 self.client.stalled.set(true);
-                if let Some(paused) = &mut self.paused
-                    && paused.as_mut().poll(cx).is_ready()
-                {
-                    cx.waker().wake_by_ref();
-                }
+                self.look_again_later(cx);
                 return Ok(());
             }
             if self.session.closing || self.parse() {
