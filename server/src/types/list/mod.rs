@@ -220,7 +220,13 @@ impl<'r> List<'r> {
     pub fn push(&mut self, txn: &mut Txn<'_>, end: End, value: &[u8]) -> Done {
         let (count, more) = (node_count(txn), entry_len(value.len()));
         if self.chain.is_none() {
-            if self.left.bytes.len() + more <= LIST_PACKED_MAX && self.left.count < count {
+            // One element stays, unless it is long: a queue of such that empties again and
+            // again has no rows.
+            let most = match self.left.count {
+                0 => 2 * LIST_PACKED_MAX,
+                _ => LIST_PACKED_MAX,
+            };
+            if self.left.bytes.len() + more <= most && self.left.count < count {
                 self.left.push(end, value);
                 return Ok(());
             }
