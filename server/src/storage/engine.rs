@@ -28,6 +28,9 @@ const BLOOM_BITS: f64 = 16.0;
 /// Parts of `write_buffer`, see [`divide_memtable`].
 const MEMTABLE_PARTS: usize = 8;
 
+/// Memtables of a process that has memory to spare, bytes.
+const MOST_WRITE_BUFFERS: usize = 64 << 20;
+
 /// How the process's memory is divided, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryPlan {
@@ -35,20 +38,26 @@ pub struct MemoryPlan {
     /// Rows of sorted sets; see `scan_cache`.
     pub scan_cache: usize,
     pub block_cache: usize,
-    /// All memtables of the process together.
+    /// All memtables of the process together. Of many small ones RocksDB counts those
+    /// that are full as free, so that what a family may have bounds them (`engine`).
     pub write_buffers: usize,
     /// One memtable.
     pub write_buffer: usize,
 }
 
 impl MemoryPlan {
+    /// Whether more memtables than usual may wait for their flush.
+    fn has_room(&self) -> bool {
+        self.write_buffers >= MOST_WRITE_BUFFERS
+    }
+
     /// Divides `limit` bytes: a quarter, at most 384 MB, is left to the process
     /// itself (buffers of clients, the allocator's reserve), a tenth, at most
     /// 64 MB, goes to memtables, the rest in halves to records and blocks; an eighth
     /// of the latter half holds rows of sorted sets in place of blocks.
     pub fn divide(limit: usize) -> MemoryPlan {
         let process = (limit / 4).min(384 << 20);
-        let write_buffers = (limit / 10).clamp(8 << 20, 64 << 20);
+        let write_buffers = (limit / 10).clamp(8 << 20, MOST_WRITE_BUFFERS);
         let rest = limit.saturating_sub(process + write_buffers).max(8 << 20);
         MemoryPlan {
             record_cache: rest / 2,
@@ -260,7 +269,8 @@ fn family_options(name: &str, resources: &Resources, views: &Arc<ViewCell>, wal:
             if wal {
                 // Records are written over and over: a file holds the last of twice as
                 // many, and half as often they are compacted with all others.
-                divide_memtable(&mut options, resources.plan.write_buffer, 2);
+                let times = if resources.plan.has_room() { 2 } else { 1 };
+                divide_memtable(&mut options, resources.plan.write_buffer, times);
             }
             options.set_compaction_filter_factory(MetaFilterFactory::new(views.clone()));
         }
