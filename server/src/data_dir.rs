@@ -5,9 +5,13 @@
 //! that is somebody else's is refused with the way in, never half-opened.
 //!
 //! ```text
-//! IDENTITY   {"format":1,"kind":"standalone","data_dir_id":"<32 hex digits>"}
+//! IDENTITY   {"format":2,"kind":"standalone","data_dir_id":"<32 hex digits>"}
 //!            {"format":1,"kind":"node","data_dir_id":"…","cluster":"…","node_id":"…"}
 //! ```
+//!
+//! The format of a standalone server's directory became 2 with rows that earlier programs
+//! cannot read; one of format 1 is raised when it is opened. A node's stays 1: there the
+//! version of the cluster says what may be written.
 
 use std::fs::File;
 use std::io::Write;
@@ -16,8 +20,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-/// The layout of data directories that this program reads and writes.
-pub const FORMAT: u32 = 1;
+/// The last layout of data directories that this program reads and writes.
+pub const FORMAT: u32 = 2;
 const IDENTITY: &str = "IDENTITY";
 const LOCK: &str = "LOCK";
 
@@ -27,6 +31,16 @@ const LOCK: &str = "LOCK";
 pub enum Owner {
     Standalone,
     Node { cluster: String, node_id: String },
+}
+
+impl Owner {
+    /// The format that its directory has at least.
+    fn format(&self) -> u32 {
+        match self {
+            Owner::Standalone => FORMAT,
+            Owner::Node { .. } => 1,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -130,11 +144,19 @@ impl DataDir {
             Ok(bytes) => {
                 let identity = read_identity(path, &bytes)?;
                 check_owner(path, &identity.owner, &owner)?;
-                identity
+                let format = identity.owner.format();
+                if identity.format >= format {
+                    identity
+                } else {
+                    // From now on it has what earlier programs cannot read.
+                    let identity = Identity { format, ..identity };
+                    write_identity(path, &identity).map_err(failed)?;
+                    identity
+                }
             }
             Err(_) => {
                 let identity = Identity {
-                    format: FORMAT,
+                    format: owner.format(),
                     owner,
                     data_dir_id: new_id(),
                 };
@@ -204,7 +226,7 @@ fn read_identity(path: &Path, bytes: &[u8]) -> Result<Identity, DataDirError> {
     let format = json.get("format").and_then(serde_json::Value::as_u64);
     match format {
         None => return Err(damaged("it names no format".into())),
-        Some(found) if found != u64::from(FORMAT) => {
+        Some(found) if !(1..=u64::from(FORMAT)).contains(&found) => {
             return Err(DataDirError::UnknownFormat {
                 path: path.to_path_buf(),
                 found,
@@ -285,8 +307,28 @@ mod tests {
         drop(first);
         assert_eq!(DataDir::open(&path, Owner::Standalone).unwrap().id, id);
         let text = std::fs::read_to_string(path.join("IDENTITY")).unwrap();
-        let want = format!("{{\"format\":1,\"kind\":\"standalone\",\"data_dir_id\":\"{id}\"}}\n");
+        let want = format!("{{\"format\":2,\"kind\":\"standalone\",\"data_dir_id\":\"{id}\"}}\n");
         assert_eq!(text, want);
+    }
+
+    #[test]
+    fn an_earlier_format_is_raised_and_nothing_else_changed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("IDENTITY");
+        let of = |format| {
+            format!("{{\"format\":{format},\"kind\":\"standalone\",\"data_dir_id\":\"00ff\"}}\n")
+        };
+        std::fs::write(&path, of(1)).unwrap();
+        let id = DataDir::open(dir.path(), Owner::Standalone)
+            .unwrap()
+            .id
+            .clone();
+        assert_eq!(id, "00ff");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), of(2));
+        let dir = tempfile::tempdir().unwrap();
+        drop(DataDir::open(dir.path(), node("c", "n1")).unwrap());
+        let text = std::fs::read_to_string(dir.path().join("IDENTITY")).unwrap();
+        assert!(text.starts_with("{\"format\":1,"), "{text}");
     }
 
     #[test]
@@ -336,7 +378,7 @@ mod tests {
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
 
         let cases = [
-            ("{\"format\":2,\"kind\":\"standalone\"}", "format 2"),
+            ("{\"format\":3,\"kind\":\"standalone\"}", "format 3"),
             ("{", "damaged"),
             (
                 "{\"format\":1,\"kind\":\"moon\",\"data_dir_id\":\"\"}",

@@ -37,7 +37,7 @@ pub type NodeId = String;
 pub type PlanId = u64;
 
 /// The highest `settings/cluster_version` that this program can work under.
-pub const CLUSTER_VERSION: u32 = 2;
+pub const CLUSTER_VERSION: u32 = 3;
 
 /// What came with which cluster version. Before that is in force nobody writes it: a
 /// node of an earlier program could not read it, or would not keep to it.
@@ -48,6 +48,8 @@ pub mod since {
     pub const USERS: u32 = 2;
     /// Libraries of functions that are the cluster's.
     pub const FUNCTIONS: u32 = 2;
+    /// Rows of a stream's nodes that name the next node.
+    pub const NAMED_NODES: u32 = 3;
 }
 /// Incarnation of a group when it is created; unsafe recovery raises it.
 pub const FIRST_INCARNATION: u64 = 1;

@@ -183,9 +183,13 @@ impl Node {
                     .with_context(|| format!("group {}", record.id))?;
             }
         }
-        let may_stage = topology.version_in_force() >= since::ROWS_AHEAD;
+        let version = topology.version_in_force();
         for hosted in self.hosted().iter() {
-            hosted.group.may_stage.store(may_stage, Ordering::Release);
+            let (group, store) = (&hosted.group, &hosted.group.store);
+            let may_stage = version >= since::ROWS_AHEAD;
+            group.may_stage.store(may_stage, Ordering::Release);
+            let names_nodes = version >= since::NAMED_NODES;
+            store.names_nodes.store(names_nodes, Ordering::Release);
         }
         Ok(())
     }

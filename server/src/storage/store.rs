@@ -107,6 +107,9 @@ pub struct Store {
     pub scan_positions: ScanPositions,
     /// When values change their form.
     pub limits: TypeLimits,
+    /// Whether a row of a stream's node may name the next one: in a cluster every node
+    /// must know such rows.
+    pub names_nodes: AtomicBool,
     maps: ArcSwap<GenerationMap>,
     views: Arc<ViewCell>,
     /// Even: at rest. Odd: an apply is between its first and last visible change.
@@ -149,6 +152,7 @@ impl Store {
             hints: ExpiryHints::default(),
             scan_positions: ScanPositions::default(),
             limits: TypeLimits::default(),
+            names_nodes: AtomicBool::new(wal),
             maps: ArcSwap::from_pointee(initial),
             views,
             epoch: AtomicU64::new(0),

@@ -777,3 +777,70 @@ fn a_limit_of_a_master_is_let_pass() {
     assert_eq!(bench.run("XLEN s"), ":1\r\n");
     assert_eq!(bench.run("XTRIM s MINID = 3 LIMIT 5"), ":1\r\n");
 }
+
+/// However entries are added, deleted, trimmed and ids are set back: what is shown is what
+/// is left of them, with rows that name the next node and without.
+#[test]
+fn a_stream_holds_what_a_plain_list_of_its_ids_holds() {
+    for seed in 0..40_u64 {
+        let mut bench = bench(3);
+        bench
+            .store
+            .names_nodes
+            .store(seed % 4 > 0, Ordering::Release);
+        let mut state = seed * 2 + 1;
+        let mut random = |n: u64| {
+            state = state
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
+            (state >> 33) % n
+        };
+        let long = "v".repeat(17_000);
+        let (mut left, mut last, mut is_set_back) = (Vec::<u64>::new(), 0, false);
+        for step in 0..400 {
+            let line = match random(12) {
+                0..=5 => {
+                    last += 1 + random(3);
+                    left.push(last);
+                    let value = if random(12) == 0 { &long } else { "v" };
+                    format!("XADD s {last} f {value}")
+                }
+                6..=8 if !left.is_empty() => {
+                    let at = match random(3) {
+                        0 => left.len() - 1,
+                        1 => random(left.len() as u64) as usize,
+                        _ => left.len() - 1 - random(left.len().min(4) as u64) as usize,
+                    };
+                    format!("XDEL s {}", left.remove(at))
+                }
+                9 if step > 100 => {
+                    is_set_back = true;
+                    last = left.last().copied().unwrap_or(0).max(1);
+                    format!("XSETID s {last}")
+                }
+                // With ids set back below deleted ones that still have their place, MINID
+                // leaves entries behind, as in Redis.
+                n if n == 10 || is_set_back => {
+                    let keep = left.len() - random(left.len().min(5) as u64 + 1) as usize;
+                    left.drain(..left.len() - keep);
+                    format!("XTRIM s MAXLEN = {keep}")
+                }
+                _ => {
+                    let at = random(left.len().min(8) as u64 + 1) as usize;
+                    let min = left.get(at).copied().unwrap_or(1);
+                    left.retain(|id| *id >= min);
+                    format!("XTRIM s MINID = {min}")
+                }
+            };
+            let reply = bench.run(&line);
+            assert!(
+                !reply.starts_with('-'),
+                "seed {seed}, step {step}: {line}: {reply}"
+            );
+            let shown = ids(&bench.run("XRANGE s - +"));
+            let wanted: Vec<String> = left.iter().map(|id| format!("{id}-0")).collect();
+            assert_eq!(shown, wanted, "seed {seed}, step {step}: {line}");
+            assert_eq!(bench.run("XLEN s"), format!(":{}\r\n", left.len()));
+        }
+    }
+}

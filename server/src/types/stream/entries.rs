@@ -158,6 +158,7 @@ impl Stream {
             }
         }
         let key = node_key(&rows, tail.id);
+        let next = next.filter(|_| txn.store().names_nodes.load(Ordering::Acquire));
         txn.put_row(Family::Data, key, node::row_of(tail.bytes, next));
         Ok(())
     }

@@ -218,9 +218,19 @@ struct Ahead {
 }
 
 impl Ahead {
-    /// The first row.
+    /// The first row; by its name as long as no scan has shown more.
     fn first(&mut self, stream: &Stream, txn: &mut Txn<'_>) -> Result<Front, CommandError> {
-        self.at(stream, txn, 0)
+        if self.chunk > 1 {
+            return self.at(stream, txn, 0);
+        }
+        let id = stream.rows.ok_or(CORRUPT)?.first;
+        let row = stream.row(txn, id)?;
+        let node = Node::read(id, &row)?;
+        Ok(Front {
+            id,
+            live: node.live,
+            last: node.last_id()?,
+        })
     }
 
     /// The row behind the first. One is found by its name, as a rule in the record
