@@ -53,8 +53,10 @@ fn change_places(master: impl Fn() -> Client, replica: impl Fn() -> Client, port
                 scope.spawn(move || count_until_refused(client, &format!("n{id}")))
             })
             .collect();
-        wait::until("writes", LIMIT, || {
-            (old.words("GET n0") != Value::Null).then_some(())
+        let keys: Vec<String> = (0..WRITERS).map(|id| format!("n{id}")).collect();
+        let all = format!("EXISTS {}", keys.join(" "));
+        wait::until("writes of all", LIMIT, || {
+            (old.words(&all).integer() == WRITERS as i64).then_some(())
         });
         let begun = old.words(&format!("FAILOVER TO 127.0.0.1 {port} TIMEOUT 30000"));
         assert_eq!(begun.text(), "OK");

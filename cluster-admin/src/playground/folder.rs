@@ -217,6 +217,10 @@ fn read_shape(folder: &Path) -> anyhow::Result<Option<Shape>> {
     Ok(Some(shape))
 }
 
+/// Where ports are looked for: below those that the system gives to outgoing
+/// connections, which could take one before its server listens.
+const PORTS: std::ops::Range<u16> = 30_000..32_700;
+
 /// Chooses ports that are free now and were not chosen before.
 #[derive(Default)]
 struct Ports {
@@ -225,15 +229,18 @@ struct Ports {
 
 impl Ports {
     fn free(&mut self) -> anyhow::Result<u16> {
-        for _ in 0..100 {
-            let listener = TcpListener::bind((HOST, 0)).context("no free port")?;
-            let port = listener.local_addr()?.port();
-            if !self.taken.contains(&port) {
+        for _ in 0..1000 {
+            let port = rand::random_range(PORTS);
+            if !self.taken.contains(&port) && TcpListener::bind((HOST, port)).is_ok() {
                 self.taken.push(port);
                 return Ok(port);
             }
         }
-        bail!("no free port was found");
+        bail!(
+            "no free port was found between {} and {}",
+            PORTS.start,
+            PORTS.end
+        );
     }
 
     /// Keeps a port if it is free, else chooses another.

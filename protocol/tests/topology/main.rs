@@ -6,8 +6,8 @@ mod etcd;
 use std::time::Duration;
 
 use cairn_protocol::topology::{
-    Decision, FIRST_INCARNATION, LeaderRecord, MemberRecord, NewCluster, NewPlan, NodeLoad,
-    NodeRecord, PlanLimits, PlanProgressRecord, PlanStage, PlanState, RegistrationState,
+    CLUSTER_VERSION, Decision, FIRST_INCARNATION, LeaderRecord, MemberRecord, NewCluster, NewPlan,
+    NodeLoad, NodeRecord, PlanLimits, PlanProgressRecord, PlanStage, PlanState, RegistrationState,
     StoreConfig, StoreError, Topology, TopologyStore, TopologyWatch, UsersRecord, Verdict,
     WantedState, load_cached, save_cached,
 };
@@ -693,7 +693,7 @@ async fn the_cluster_version_rises_only_when_every_member_supports_it() {
     store.require_version(2).await.unwrap();
     store.change_users(None, users()).await.unwrap().unwrap();
 
-    at_version(&etcd, 3).await;
+    at_version(&etcd, CLUSTER_VERSION + 1).await;
     refused(
         store.claim_member(&member("n1", "disk1")).await,
         "start a newer one",
