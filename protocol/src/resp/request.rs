@@ -22,7 +22,8 @@ use super::number::parse_i64;
 const MAX_BATCH_BYTES: usize = 512 << 20;
 /// An announced argument of at least this many bytes makes the parser reserve.
 const BIG_BULK: usize = 32 * 1024;
-/// First reservation for such an argument; each later one doubles the buffer.
+/// First reservation for such an argument; each later one makes the buffer three times as
+/// large at most.
 const FIRST_RESERVE: usize = 64 * 1024;
 /// Room that is left behind such an argument. Whoever reads with less would make the
 /// buffer grow, which doubles it.
@@ -339,7 +340,7 @@ impl RequestParser {
         self.start = 0;
     }
 
-    /// Makes room for a large announced argument: at most as much again as
+    /// Makes room for a large announced argument: at most twice as much again as
     /// was received, so that the announcement alone costs next to nothing and
     /// the copying stays linear; and no more than is announced.
     fn reserve(&self, input: &mut BytesMut) {
@@ -350,7 +351,7 @@ impl RequestParser {
         if room >= ENOUGH.min(missing + SPARE) {
             return;
         }
-        let more = missing.min(input.len().max(FIRST_RESERVE)) + SPARE;
+        let more = missing.min((2 * input.len()).max(FIRST_RESERVE)) + SPARE;
         if !input.try_reclaim(more) {
             let mut grown = BytesMut::with_capacity(input.len() + more);
             grown.extend_from_slice(input);
