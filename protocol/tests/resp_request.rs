@@ -333,7 +333,6 @@ fn a_long_request_in_small_pieces_is_parsed_once() {
     assert!(start.elapsed().as_secs() < 5, "{:?}", start.elapsed());
 }
 
-/// Bytes that look enough like the protocol to get past its first line.
 /// Read as a connection reads, an argument takes what it announces, not twice as much.
 #[test]
 fn the_room_for_a_large_argument_follows_what_is_announced() {
@@ -361,6 +360,7 @@ fn the_room_for_a_large_argument_follows_what_is_announced() {
     assert!(moves <= 8, "{moves}");
 }
 
+/// Bytes that look enough like the protocol to get past its first line.
 fn random_stream(rng: &mut StdRng) -> Vec<u8> {
     const TOKENS: [&[u8]; 30] = [
         b"*",

@@ -38,8 +38,12 @@ fn apply(store: &Store, effects: &Effects) {
 }
 
 fn put(store: &Store, name: &[u8]) {
+    put_value(store, name, b"v");
+}
+
+fn put_value(store: &Store, name: &[u8], value: &[u8]) {
     let key = key(store, name);
-    let record = Record::new(&key, &Header::inline(KeyType::String, None), b"v");
+    let record = Record::new(&key, &Header::inline(KeyType::String, None), value);
     let put = MetaEffect {
         key,
         record: Some(record),
@@ -64,22 +68,7 @@ fn a_store_keeps_its_share_of_the_caches() {
     let value = vec![7; 8 << 10];
     let fill = || {
         for n in 0..plan.record_cache / value.len() {
-            let key = key(&store, n.to_string().as_bytes());
-            let record = Record::new(&key, &Header::inline(KeyType::String, None), &value);
-            let put = MetaEffect {
-                key,
-                record: Some(record),
-                created: true,
-                old_expiry: None,
-            };
-            let metas = vec![put];
-            apply(
-                &store,
-                &Effects {
-                    metas,
-                    ..Effects::default()
-                },
-            );
+            put_value(&store, n.to_string().as_bytes(), &value);
         }
     };
     fill();

@@ -42,6 +42,16 @@ struct Front {
     last: StreamId,
 }
 
+impl Front {
+    fn of(node: &Node<'_>) -> Result<Front, CommandError> {
+        Ok(Front {
+            id: node.id,
+            live: node.live,
+            last: node.last_id()?,
+        })
+    }
+}
+
 impl Stream {
     /// Deletes entries from the front; how many.
     pub fn trim(&mut self, txn: &mut Txn<'_>, trim: &Trim) -> Result<u64, CommandError> {
@@ -225,12 +235,7 @@ impl Ahead {
         }
         let id = stream.rows.ok_or(CORRUPT)?.first;
         let row = stream.row(txn, id)?;
-        let node = Node::read(id, &row)?;
-        Ok(Front {
-            id,
-            live: node.live,
-            last: node.last_id()?,
-        })
+        Front::of(&Node::read(id, &row)?)
     }
 
     /// The row behind the first. One is found by its name, as a rule in the record
@@ -306,11 +311,7 @@ fn next_by_name(stream: &Stream, txn: &mut Txn<'_>) -> Result<Option<Front>, Com
     if txn.require_disk().is_ok() {
         fetch_ahead(stream, txn, node.next)?;
     }
-    Ok(Some(Front {
-        id,
-        live: node.live,
-        last: node.last_id()?,
-    }))
+    Front::of(&node).map(Some)
 }
 
 /// Has the nodes that go next in memory: the next commands need not wait for them.
@@ -331,10 +332,5 @@ fn fetch_ahead(
 
 fn front(key: &[u8], value: &[u8]) -> Result<Front, CommandError> {
     let id = StreamId::from_bytes(rest_of(key)).ok_or(CORRUPT)?;
-    let node = Node::read(id, value)?;
-    Ok(Front {
-        id,
-        live: node.live,
-        last: node.last_id()?,
-    })
+    Front::of(&Node::read(id, value)?)
 }
