@@ -10,6 +10,7 @@
 
 pub(crate) mod blocked;
 pub mod commit;
+mod elements;
 pub mod eviction;
 pub mod expiry;
 mod own;

@@ -270,6 +270,11 @@ impl Submission {
         self.state.lock()
     }
 
+    /// `None`: somebody else has it.
+    pub fn try_lock(&self) -> Option<MutexGuard<'_, SubmissionState>> {
+        self.state.try_lock()
+    }
+
     /// Owner, before handing it to the group.
     pub fn begin(&self) {
         self.done.store(false, Ordering::Release);

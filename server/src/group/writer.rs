@@ -105,6 +105,8 @@ pub(super) struct Writer {
     in_flight: Option<Turn>,
     /// A command was undone that is to begin the next entry.
     closed: bool,
+    /// The last batch met collections that have rows: the next one will look some up.
+    meets_rows: bool,
 }
 
 impl Writer {
@@ -115,6 +117,7 @@ impl Writer {
             position: Position::default(),
             in_flight: None,
             closed: false,
+            meets_rows: false,
         };
         writer.restart(store);
         writer
@@ -210,8 +213,11 @@ impl Group {
         // The end of one command is the beginning of the next.
         let mut started = Instant::now();
         let mut now = self.now_at(started);
-        let mut commands = 0;
+        let (mut commands, mut asked_for) = (0, 0);
         while commands < MAX_COMMANDS && !writer.is_full() {
+            if writer.meets_rows && commands >= asked_for {
+                asked_for = commands + self.ask_for_elements();
+            }
             let Some(job) = self.next_job(commands == 0, scripts) else {
                 break;
             };
@@ -268,6 +274,7 @@ impl Group {
         if commands == 0 {
             return false;
         }
+        writer.meets_rows = writer.overlay.has_spread();
         turn.events = std::mem::take(&mut writer.overlay.events);
         turn.after = std::mem::take(&mut writer.after);
         if !writer.overlay.tape.is_empty() {
@@ -276,6 +283,7 @@ impl Group {
         if !writer.overlay.is_dirty() {
             // Said again with the next batch that does something.
             writer.overlay.followed = None;
+            writer.overlay.forget_reads();
             self.conclude(writer, turn, Commit::Applied);
             return true;
         }

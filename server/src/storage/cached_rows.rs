@@ -41,6 +41,10 @@ impl RowName {
         let hash = xxh3_64(&bytes);
         RowName { bytes, hash }
     }
+
+    pub fn hash(&self) -> u64 {
+        self.hash
+    }
 }
 
 struct Shared(Record);

@@ -8,6 +8,10 @@
 
 use std::ops::Range;
 
+use super::keys::{PREFIX_LEN, VERSION_LEN};
+
+/// Bytes that the keys of a page have in common: they are of one collection and tag.
+const COMMON: usize = PREFIX_LEN + VERSION_LEN + 1;
 /// What a page costs beside its buffers: itself, and its place in the cache.
 const OVERHEAD: usize = 256;
 /// Bytes that no row has any more and that are not worth a copy of the rest.
@@ -32,6 +36,21 @@ struct Place {
     at: u32,
     key: u32,
     value: u32,
+    head: Head,
+}
+
+/// The bytes of a key behind what all have in common, zeros where it ends before: two
+/// keys whose heads differ are in the order of these, and the search for a key stays in
+/// the table.
+type Head = [u8; 8];
+
+/// `None`: the key is too short to have one.
+fn head_of(key: &[u8]) -> Option<Head> {
+    let rest = key.get(COMMON..)?;
+    let mut head = Head::default();
+    let n = rest.len().min(head.len());
+    head[..n].copy_from_slice(&rest[..n]);
+    Some(head)
 }
 
 impl Place {
@@ -117,13 +136,32 @@ impl Page {
 
     /// Number of rows below a key.
     pub fn below(&self, key: &[u8]) -> usize {
-        let is_below = |place: &Place| &self.bytes[place.key()] < key;
-        self.rows.partition_point(is_below)
+        match self.head_in_common(key) {
+            Some(head) => self.rows.partition_point(|place| {
+                place.head < head || (place.head == head && &self.bytes[place.key()] < key)
+            }),
+            None => self
+                .rows
+                .partition_point(|place| &self.bytes[place.key()] < key),
+        }
     }
 
     fn find(&self, key: &[u8]) -> Result<usize, usize> {
-        self.rows
-            .binary_search_by(|place| self.bytes[place.key()].cmp(key))
+        let at = self.below(key);
+        match self.rows.get(at) {
+            Some(place) if self.bytes[place.key()] == *key => Ok(at),
+            _ => Err(at),
+        }
+    }
+
+    /// The head of a key by which it compares with those of the rows. `None`: it is of
+    /// another collection or tag.
+    fn head_in_common(&self, key: &[u8]) -> Option<Head> {
+        let first = self.first_key()?;
+        match first.get(..COMMON)? == key.get(..COMMON)? {
+            true => head_of(key),
+            false => None,
+        }
     }
 
     // Making one.
@@ -170,6 +208,7 @@ impl Page {
             at: self.bytes.len() as u32,
             key: key.len() as u32,
             value: value.len() as u32,
+            head: head_of(key).unwrap_or_default(),
         };
         self.bytes.extend_from_slice(key);
         self.bytes.extend_from_slice(value);

@@ -425,6 +425,18 @@ impl Store {
         self.cache.prefetch_records(hashes);
     }
 
+    /// A record, if the cache has it.
+    pub fn cached(&self, key: &MetaKey) -> Option<Record> {
+        self.cache.get(key.hash(), key.physical()).ok().flatten()
+    }
+
+    /// Announces look-ups of these rows of the family `data`, as [`Store::prefetch`].
+    pub fn prefetch_rows(&self, keys: &[Vec<u8>]) {
+        let hashes: SmallVec<[u64; 128]> = keys.iter().map(|key| RowName::of(key).hash()).collect();
+        self.cache.prefetch_places(&hashes);
+        self.cache.prefetch_records(&hashes);
+    }
+
     /// Reads one row below a record.
     pub fn row(
         &self,

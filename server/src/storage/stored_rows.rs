@@ -152,6 +152,32 @@ impl<'a> StoredRows<'a> {
         Ok(())
     }
 
+    /// Goes on past the next `most` rows, or all there are: those of a page at once.
+    /// Returns how many these were.
+    ///
+    /// # Errors
+    /// As [`StoredRows::new`].
+    pub fn skip(&mut self, most: u64) -> Result<u64, CommandError> {
+        let mut skipped = 0;
+        while skipped < most {
+            if let At::Page { left, .. } = &mut self.at {
+                // The last of them is stepped over below.
+                let n = (left.len() as u64 - 1).min(most - skipped - 1);
+                match self.scan.direction {
+                    Direction::Forward => left.start += n as usize,
+                    Direction::Reverse => left.end -= n as usize,
+                }
+                skipped += n;
+            }
+            if self.current()?.is_none() {
+                break;
+            }
+            self.step()?;
+            skipped += 1;
+        }
+        Ok(skipped)
+    }
+
     /// Finds the next page that has rows of the scan, behind `last` (`None`: from the
     /// beginning).
     fn enter(&mut self, mut last: Option<Arc<Page>>) -> Result<(), CommandError> {

@@ -72,7 +72,7 @@ pub struct Overlay {
     ranges: Vec<RowEffect>,
     /// What rows of the family `data` weigh in the store, as far as the batch
     /// has met them; by the hash of their keys.
-    met: HashMap<u64, u32>,
+    met: Vec<(u64, u32)>,
     /// Records say what their rows weigh (not when another overlay has said so).
     weighs: bool,
     /// A record with rows was loaded or put since the batch began.
@@ -104,7 +104,7 @@ impl Overlay {
             entries: Vec::new(),
             rows: Default::default(),
             ranges: Vec::new(),
-            met: HashMap::new(),
+            met: Vec::new(),
             weighs: true,
             has_spread: false,
             expiry_drops: Vec::new(),
@@ -415,13 +415,17 @@ impl Overlay {
         if family == Family::Data
             && let Some((_, weight)) = weight::of_row(key, len)
         {
-            self.met.insert(xxh3_64(key), weight as u32);
+            self.met.push((xxh3_64(key), weight as u32));
         }
     }
 
     /// How the rows of the batch change what lies below each version.
     fn growth(&self) -> HashMap<Version, Growth> {
         let mut by_version: HashMap<Version, Growth> = HashMap::new();
+        if self.rows[Family::Data.place()].is_empty() {
+            return by_version;
+        }
+        let met: HashMap<u64, u32> = self.met.iter().copied().collect();
         // Rows of one version are neighbours.
         let mut current: Option<(Version, Growth)> = None;
         for (key, value) in &self.rows[Family::Data.place()] {
@@ -435,7 +439,7 @@ impl Overlay {
                 current = Some((version, known));
             }
             let (_, growth) = current.as_mut().expect("set above");
-            let before = self.met.get(&xxh3_64(key)).copied();
+            let before = met.get(&xxh3_64(key)).copied();
             growth.bytes -= i64::from(before.unwrap_or(0));
             match value {
                 Some(_) => growth.bytes += weight as i64,
@@ -553,6 +557,22 @@ impl Overlay {
         self.undo.clear();
         self.bytes = 0;
         self.changes = 0;
+    }
+
+    /// Whether a record with rows was loaded or put.
+    pub fn has_spread(&self) -> bool {
+        self.has_spread
+    }
+
+    /// Forgets what a batch that changed nothing has read.
+    pub fn forget_reads(&mut self) {
+        debug_assert!(!self.is_dirty());
+        self.entries.clear();
+        self.index.clear();
+        self.met.clear();
+        self.undo.clear();
+        self.has_spread = false;
+        self.bytes = 0;
     }
 
     /// Takes the effects and leaves the overlay ready for the next batch.

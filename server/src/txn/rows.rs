@@ -9,6 +9,7 @@ use std::ops::ControlFlow;
 use rocksdb::Direction;
 
 use super::effects::Family;
+use super::overlay::Overlay;
 use super::{CommandError, Txn};
 use crate::storage::{Scan, StoredRows};
 
@@ -69,6 +70,76 @@ impl Txn<'_> {
             keep: false,
         };
         self.scan(scan, visit)
+    }
+
+    /// Number of rows with `first <= key < end`.
+    pub fn count_rows(
+        &mut self,
+        family: Family,
+        first: &[u8],
+        end: &[u8],
+    ) -> Result<u64, CommandError> {
+        let scan = RowScan {
+            family,
+            first,
+            end,
+            direction: Direction::Forward,
+            keep: true,
+        };
+        self.touched += 2;
+        if self.is_unchanged(&scan) {
+            return self.stored_rows(scan)?.skip(u64::MAX);
+        }
+        let mut count = 0;
+        self.scan(scan, &mut |_, _| {
+            count += 1;
+            ControlFlow::Continue(())
+        })?;
+        Ok(count)
+    }
+
+    /// Shows `read` the row with `first <= key < end` that has `n` others before it;
+    /// `None`: there is none.
+    pub fn nth_row<T>(
+        &mut self,
+        family: Family,
+        first: &[u8],
+        end: &[u8],
+        n: u64,
+        mut read: impl FnMut(&[u8], &[u8]) -> T,
+    ) -> Result<Option<T>, CommandError> {
+        let scan = RowScan {
+            family,
+            first,
+            end,
+            direction: Direction::Forward,
+            keep: true,
+        };
+        self.touched += 2;
+        if self.is_unchanged(&scan) {
+            let mut rows = self.stored_rows(scan)?;
+            rows.skip(n)?;
+            return Ok(rows.current()?.map(|(key, value)| read(key, value)));
+        }
+        let (mut left, mut found) = (n, None);
+        self.scan(scan, &mut |key, value| {
+            if left > 0 {
+                left -= 1;
+                return ControlFlow::Continue(());
+            }
+            found = Some(read(key, value));
+            ControlFlow::Break(())
+        })?;
+        Ok(found)
+    }
+
+    /// Whether the batch has changed nothing of what is asked for.
+    fn is_unchanged(&self, scan: &RowScan<'_>) -> bool {
+        let changed = |overlay: &Overlay| {
+            let mut rows = overlay.rows_in(scan.family, scan.first, scan.end);
+            rows.next().is_some()
+        };
+        scan.first >= scan.end || !self.overlay.as_deref().is_some_and(changed)
     }
 
     /// Shows `read` the last row with `first <= key < end`; `None`: there is none.

@@ -18,15 +18,13 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 
 use super::decode;
-use super::members::{Draw, Element, Members, Selection, Visit};
+use super::members::{Draw, ELEMENTS, Element, Members, Selection, Visit};
 use super::packed::{self, Entries};
 use super::rows::Rows;
 use crate::storage::limits::PACKED_MAX;
 use crate::storage::{Header, KeyType, MetaKey, Record, Spread};
 use crate::txn::{CommandError, Txn};
 
-/// Tag of the rows of fields.
-const FIELDS: u8 = 1;
 const HASHTABLE: u8 = 1;
 /// Bytes before the entries of a packed hash.
 const PACKED_HEAD: usize = 3;
@@ -72,7 +70,7 @@ impl<'r> Hash<'r> {
         let flags = *payload.first().ok_or(CORRUPT)?;
         let body = match header.spread {
             Some(spread) => Body::Spread {
-                fields: Members::of(Rows::of(key, spread.version), FIELDS),
+                fields: Members::of(Rows::of(key, spread.version), ELEMENTS),
                 size: spread.size,
             },
             None => {
@@ -306,7 +304,7 @@ impl<'k> HashEdit<'k> {
                 is_new
             }
             Form::Spread { rows, size } => {
-                let members = Members::of(*rows, FIELDS);
+                let members = Members::of(*rows, ELEMENTS);
                 let is_new = members.replace(txn, field, Bytes::copy_from_slice(value))?;
                 *size += u64::from(is_new);
                 self.is_stale |= is_new;
@@ -331,7 +329,7 @@ impl<'k> HashEdit<'k> {
             return Ok(());
         };
         let rows = Rows::create(txn, self.key);
-        let members = Members::of(rows, FIELDS);
+        let members = Members::of(rows, ELEMENTS);
         each_packed(entries, &mut |field, value| {
             members.put(txn, field, Bytes::copy_from_slice(value));
             ControlFlow::Continue(())
@@ -353,7 +351,7 @@ impl<'k> HashEdit<'k> {
                 }
             },
             Form::Spread { rows, size } => {
-                let removed = Members::of(*rows, FIELDS).remove(txn, field)?;
+                let removed = Members::of(*rows, ELEMENTS).remove(txn, field)?;
                 *size = size.saturating_sub(u64::from(removed));
                 removed
             }

@@ -18,10 +18,12 @@ use rocksdb::Direction;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::rows::{HEAD, Rows};
-use crate::storage::PinnedRows;
+use crate::storage::{KeyType, MetaKey, PinnedRows, Record};
 use crate::txn::effects::Family;
 use crate::txn::{CommandError, Txn};
 
+/// Tag of these rows, in every type that has them. Frozen.
+pub const ELEMENTS: u8 = 1;
 /// Bytes of the hash before a member.
 const PLACE_LEN: usize = 6;
 /// Places that there are; a cursor is below.
@@ -95,7 +97,19 @@ impl Members {
         Members { rows, tag }
     }
 
-    fn row_key(&self, member: &[u8]) -> Vec<u8> {
+    /// The elements of a spread hash, set or sorted set. `None`: the record is of
+    /// something else.
+    pub fn of_record(key: &MetaKey, record: &Record) -> Option<Members> {
+        let header = record.header()?;
+        let rows = Rows::of(key, header.spread?.version);
+        let types = [KeyType::Hash, KeyType::Set, KeyType::SortedSet];
+        types
+            .contains(&header.key_type)
+            .then(|| Members::of(rows, ELEMENTS))
+    }
+
+    /// The physical key of the row of `member`, in the family `data`.
+    pub fn row_key(&self, member: &[u8]) -> Vec<u8> {
         let mut key = self.rows.key_with_room(self.tag, PLACE_LEN + member.len());
         key.extend_from_slice(&place_bytes(place(member)));
         key.extend_from_slice(member);

@@ -21,15 +21,13 @@ use cairn_protocol::resp::number::parse_i64;
 
 use super::decode;
 use super::intset::{Integers, IntegersEdit};
-use super::members::{Members, Selection, Visit};
+use super::members::{ELEMENTS, Members, Selection, Visit};
 use super::packed::{self, Entries};
 use super::rows::Rows;
 use crate::storage::limits::PACKED_MAX;
 use crate::storage::{Header, KeyType, MetaKey, Record, Spread};
 use crate::txn::{CommandError, Txn};
 
-/// Tag of the rows of members.
-const MEMBERS: u8 = 1;
 const INTSET: u8 = 1;
 /// Form of members that are not (all) integers.
 const ENTRIES: u8 = 1;
@@ -77,7 +75,7 @@ impl<'r> Set<'r> {
         let (first, rest) = payload.split_first().ok_or(CORRUPT)?;
         let body = match (header.spread, *first) {
             (Some(spread), flags) => Body::Spread {
-                members: Members::of(Rows::of(key, spread.version), MEMBERS),
+                members: Members::of(Rows::of(key, spread.version), ELEMENTS),
                 size: spread.size,
                 is_intset: flags & INTSET != 0,
             },
@@ -428,7 +426,7 @@ impl<'k> SetEdit<'k> {
                 size,
                 is_intset,
             } => {
-                Members::of(*rows, MEMBERS).put(txn, member, Bytes::new());
+                Members::of(*rows, ELEMENTS).put(txn, member, Bytes::new());
                 *size += 1;
                 *is_intset &= parse_i64(member).is_some();
                 self.is_stale = true;
@@ -460,7 +458,7 @@ impl<'k> SetEdit<'k> {
                 size,
                 is_intset,
             } => {
-                let is_new = Members::of(*rows, MEMBERS).insert(txn, member, Bytes::new())?;
+                let is_new = Members::of(*rows, ELEMENTS).insert(txn, member, Bytes::new())?;
                 *size += u64::from(is_new);
                 *is_intset &= parse_i64(member).is_some();
                 Ok(is_new)
@@ -508,7 +506,7 @@ impl<'k> SetEdit<'k> {
     fn spread(&mut self, txn: &mut Txn<'_>) -> Result<(), CommandError> {
         let size = self.len();
         let rows = Rows::create(txn, self.key);
-        let members = Members::of(rows, MEMBERS);
+        let members = Members::of(rows, ELEMENTS);
         let put = &mut |member: &[u8], _: &[u8]| {
             members.put(txn, member, Bytes::new());
             ControlFlow::Continue(())
@@ -547,7 +545,7 @@ impl<'k> SetEdit<'k> {
                 }
             },
             Form::Spread { rows, size, .. } => {
-                let removed = Members::of(*rows, MEMBERS).remove(txn, member)?;
+                let removed = Members::of(*rows, ELEMENTS).remove(txn, member)?;
                 *size = size.saturating_sub(u64::from(removed));
                 removed
             }

@@ -9,11 +9,13 @@
 //! score   tag 2 | level u8 (1 is the lowest) | separator   ->   members u64 BE
 //! ```
 //!
-//! A row of level n holds at most 256^n members and is split above that; one
+//! A row of level n holds at most 1024^n members and is split above that; one
 //! that shrinks is joined with a neighbour, unless the level above needs its
 //! separator. A set has as many levels as keep the top one short: none up to
-//! 256 members, one up to 65,536 (one row more per change), two up to 16
-//! million. A rank costs a scan of at most about 256 rows per level.
+//! 1024 members, one up to a million (one row more per change), two above. A
+//! rank costs a scan of at most about 1024 rows per level, of the lowest one a
+//! count of them. (Programs before this one had 256; either reads and goes on
+//! with what the other wrote.)
 
 use std::ops::ControlFlow;
 
@@ -30,7 +32,7 @@ use crate::types::rows::{Rows, rest_of};
 const TAG_COUNTS: u8 = 2;
 /// Members, or rows of the level below, that a row stands for at most. Tests
 /// have few members and want many levels.
-const FANOUT: u64 = if cfg!(test) { 16 } else { 256 };
+const FANOUT: u64 = if cfg!(test) { 16 } else { 1024 };
 
 const CORRUPT: CommandError = CommandError::Corrupt("the counts of a sorted set");
 
@@ -151,12 +153,7 @@ impl Ranks {
             })?;
         }
         let (first, end) = self.order(&from, Some(place));
-        let mut visit = |_: &[u8], _: &[u8]| {
-            before += 1;
-            ControlFlow::Continue(())
-        };
-        txn.scan_rows(Family::Score, &first, &end, Direction::Forward, &mut visit)?;
-        Ok(before)
+        Ok(before + txn.count_rows(Family::Score, &first, &end)?)
     }
 
     /// The place of the member that has `index` others before it.
@@ -176,17 +173,9 @@ impl Ranks {
             })?;
         }
         let (first, end) = self.order(&from, None);
-        let mut found = None;
-        let mut visit = |key: &[u8], _: &[u8]| {
-            if left > 0 {
-                left -= 1;
-                return ControlFlow::Continue(());
-            }
-            found = Some(rest_of(key).to_vec());
-            ControlFlow::Break(())
-        };
-        txn.scan_rows(Family::Score, &first, &end, Direction::Forward, &mut visit)?;
-        Ok(found)
+        txn.nth_row(Family::Score, &first, &end, left, |key, _| {
+            rest_of(key).to_vec()
+        })
     }
 
     // Splitting and joining.

@@ -20,10 +20,9 @@ use super::ranks::Ranks;
 use crate::storage::{Header, KeyType, MetaKey, PinnedRows, Record, Spread};
 use crate::txn::effects::Family;
 use crate::txn::{CommandError, Txn};
-use crate::types::members::Members;
+use crate::types::members::{ELEMENTS, Members};
 use crate::types::rows::{Rows, rest_of};
 
-const TAG_MEMBER: u8 = 1;
 pub(super) const TAG_ORDER: u8 = 1;
 const SKIPLIST: u8 = 1;
 const MINUS_ZERO: &[u8] = &[1];
@@ -97,7 +96,7 @@ impl SpreadSet {
 
     /// The rows by member, for walks in no order; see [`score_of_row`].
     pub fn members(&self) -> Members {
-        Members::of(self.rows, TAG_MEMBER)
+        Members::of(self.rows, ELEMENTS)
     }
 
     pub fn score(&self, txn: &mut Txn<'_>, member: &[u8]) -> Result<Option<f64>, CommandError> {
