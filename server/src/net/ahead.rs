@@ -115,7 +115,11 @@ pub(crate) fn announce_together<'a>(
 ) -> bool {
     let many = commands.len() >= FEW || commands.clone().any(|args| args.len() > 2 * FEW);
     if many {
-        store.prefetch(db, commands.flat_map(likely_keys).take(MOST));
+        // A hot key is named again and again.
+        let mut last: &[u8] = b"";
+        let names = commands.flat_map(likely_keys);
+        let others = names.filter(|name| std::mem::replace(&mut last, name) != *name);
+        store.prefetch(db, others.take(MOST));
     }
     many
 }

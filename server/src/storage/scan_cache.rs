@@ -74,6 +74,11 @@ const MAX_BYTES: usize = 256 << 10;
 /// a member of 21.
 type Key = SmallVec<[u8; 48]>;
 
+/// Pages that a scan takes at once.
+const MAX_RUN: usize = 8;
+/// Pages of which each begins where the one before it ends, in the order of the scan.
+pub type Run = SmallVec<[Arc<Page>; MAX_RUN]>;
+
 /// See the module's documentation.
 pub struct ScanCache {
     /// Each guards the pages of its collections, for some hundred nanoseconds; never
@@ -157,6 +162,21 @@ impl ScanCache {
             None => shard.misses += 1,
         }
         found
+    }
+
+    /// [`ScanCache::page`] and those that a scan up to `end`, or in reverse down to it,
+    /// comes to next, as far as they touch: a few at once.
+    pub fn pages(&self, edge: &[u8], end: &[u8], direction: Direction) -> Run {
+        let mut run = Run::new();
+        if let Some(at) = shard_of(edge) {
+            let mut shard = self.shards[at].lock();
+            shard.run(edge, end, direction, &mut run);
+            match run.is_empty() {
+                true => shard.misses += 1,
+                false => shard.hits += run.len() as u64,
+            }
+        }
+        run
     }
 
     /// Shows `read` the last row with `first <= key < end`, or that there is none.
@@ -358,6 +378,40 @@ impl Shard {
         slot.used = true;
         slot.changes = 0;
         Some(&slot.page)
+    }
+
+    /// See [`ScanCache::pages`].
+    fn run(&mut self, edge: &[u8], end: &[u8], direction: Direction, run: &mut Run) {
+        let Some(first) = self.find(edge, direction) else {
+            return;
+        };
+        let lo = Key::from_slice(first.lo());
+        run.push(first);
+        let next = match direction {
+            Direction::Forward => from(Bound::Excluded(&lo[..])),
+            Direction::Reverse => up_to(Bound::Excluded(&lo[..])),
+        };
+        let mut pages = self.pages.range_mut::<[u8], _>(next);
+        while run.len() < MAX_RUN {
+            let slot = match direction {
+                Direction::Forward => pages.next(),
+                Direction::Reverse => pages.next_back(),
+            };
+            let (Some((_, slot)), Some(last)) = (slot, run.last()) else {
+                return;
+            };
+            let page = &slot.page;
+            let follows = match direction {
+                Direction::Forward => last.hi() == page.lo() && page.lo() < end,
+                Direction::Reverse => page.hi() == last.lo() && end < page.hi(),
+            };
+            if !follows {
+                return;
+            }
+            slot.used = true;
+            slot.changes = 0;
+            run.push(slot.page.clone());
+        }
     }
 
     fn covering(&self, key: &[u8]) -> Option<&Page> {

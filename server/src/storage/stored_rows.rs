@@ -10,7 +10,7 @@
 //! disk; rows read ahead of those asked for are never waited for. One scan is one
 //! consistent view if no apply overlaps it ([`Store::epoch`]).
 
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
 use rocksdb::{DBRawIterator, Direction, ReadOptions, ReadTier};
@@ -18,7 +18,7 @@ use rocksdb::{DBRawIterator, Direction, ReadOptions, ReadTier};
 use super::keys::{PREFIX_LEN, VERSION_LEN};
 use super::page::Page;
 use super::pin::Pin;
-use super::scan_cache::PAGE_ROWS;
+use super::scan_cache::{PAGE_ROWS, Run};
 use super::store::Store;
 use crate::txn::CommandError;
 use crate::txn::effects::Family;
@@ -54,6 +54,8 @@ pub struct StoredRows<'a> {
     store: &'a Store,
     scan: Scan<'a>,
     loads: usize,
+    /// Pages of the cache that come next, the next one last.
+    ahead: Run,
     at: At<'a>,
 }
 
@@ -95,6 +97,7 @@ impl<'a> StoredRows<'a> {
             store,
             scan,
             loads: if scan.keep { 0 } else { LOADS.len() },
+            ahead: Run::new(),
             at: At::End,
         };
         if scan.family == Family::Score && scan.pin.is_none() && Tag::of(&scan).is_some() {
@@ -152,6 +155,39 @@ impl<'a> StoredRows<'a> {
         Ok(())
     }
 
+    /// Shows `visit` the rows from the current one on, until it breaks or there are no
+    /// more.
+    ///
+    /// # Errors
+    /// As [`StoredRows::new`].
+    pub fn show(
+        mut self,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), CommandError> {
+        while let At::Page { page, left } = &self.at {
+            let mut show = |at| {
+                let (key, value) = page.row(at);
+                visit(key, value)
+            };
+            let shown = match self.scan.direction {
+                Direction::Forward => left.clone().try_for_each(&mut show),
+                Direction::Reverse => left.clone().rev().try_for_each(&mut show),
+            };
+            if shown.is_break() {
+                return Ok(());
+            }
+            let page = page.clone();
+            self.enter(Some(page))?;
+        }
+        while let Some((key, value)) = self.current()? {
+            if visit(key, value).is_break() {
+                break;
+            }
+            self.step()?;
+        }
+        Ok(())
+    }
+
     /// Goes on past the next `most` rows, or all there are: those of a page at once.
     /// Returns how many these were.
     ///
@@ -197,7 +233,11 @@ impl<'a> StoredRows<'a> {
                 self.at = At::End;
                 return Ok(());
             }
-            let Some(page) = self.page_at(edge, last.is_none())? else {
+            let page = match self.ahead.pop() {
+                Some(page) => Some(page),
+                None => self.page_at(edge, (from, to), last.is_none())?,
+            };
+            let Some(page) = page else {
                 self.at = At::Iterator(self.plain(from, to));
                 return Ok(());
             };
@@ -210,11 +250,30 @@ impl<'a> StoredRows<'a> {
         }
     }
 
-    /// The page behind `edge`, or in reverse before it. `None`: none is to be made.
-    fn page_at(&mut self, edge: &[u8], is_asked: bool) -> Result<Option<Arc<Page>>, CommandError> {
-        let store = self.store;
-        if let Some(page) = store.scan_cache.page(edge, self.scan.direction) {
-            return Ok(Some(page));
+    /// The page behind `edge`, or in reverse before it, of a scan that has `left` to go.
+    /// `None`: none is to be made.
+    fn page_at(
+        &mut self,
+        edge: &[u8],
+        left: (&[u8], &[u8]),
+        is_asked: bool,
+    ) -> Result<Option<Arc<Page>>, CommandError> {
+        let (store, direction) = (self.store, self.scan.direction);
+        if is_asked {
+            // Most scans are short.
+            if let Some(page) = store.scan_cache.page(edge, direction) {
+                return Ok(Some(page));
+            }
+        } else {
+            let end = match direction {
+                Direction::Forward => left.1,
+                Direction::Reverse => left.0,
+            };
+            self.ahead = store.scan_cache.pages(edge, end, direction);
+            self.ahead.reverse();
+            if let Some(page) = self.ahead.pop() {
+                return Ok(Some(page));
+            }
         }
         // Before the iterator is made: see `scan_cache`.
         let epoch = store.epoch();

@@ -196,8 +196,7 @@ impl Txn<'_> {
         // A scan is more than one record: an overlapping apply must be noticed.
         self.touched += 2;
         if self.overlay.is_none() {
-            let mut stored = self.stored_rows(scan)?;
-            return show_rest(&mut stored, visit);
+            return self.stored_rows(scan)?.show(visit);
         }
         let mut met = Vec::new();
         let outcome = self.scan_merged(scan, &mut |row, value| {
@@ -220,7 +219,7 @@ impl Txn<'_> {
         let direction = scan.direction;
         let mut stored = self.stored_rows(scan)?;
         let Some(overlay) = &self.overlay else {
-            return show_rest(&mut stored, visit);
+            return stored.show(visit);
         };
         let mut pending = overlay.rows_in(scan.family, scan.first, scan.end);
         let mut next = || match direction {
@@ -249,7 +248,7 @@ impl Txn<'_> {
             }
             next_pending = next();
         }
-        show_rest(&mut stored, visit)
+        stored.show(visit)
     }
 
     fn stored_rows<'s>(&'s self, scan: RowScan<'s>) -> Result<StoredRows<'s>, CommandError> {
@@ -271,14 +270,4 @@ fn comes_before(a: &[u8], b: &[u8], direction: Direction) -> bool {
         Direction::Forward => a < b,
         Direction::Reverse => a > b,
     }
-}
-
-fn show_rest(stored: &mut StoredRows<'_>, visit: &mut Visit<'_>) -> Result<(), CommandError> {
-    while let Some((row, value)) = stored.current()? {
-        if visit(row, value).is_break() {
-            return Ok(());
-        }
-        stored.step()?;
-    }
-    Ok(())
 }
