@@ -96,6 +96,9 @@ impl Group {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::testing::Bench;
+    use crate::txn::Txn;
+    use crate::txn::effects::Family;
 
     #[test]
     fn elements_are_where_the_commands_have_them() {
@@ -111,5 +114,28 @@ mod tests {
         assert_eq!(of(id::ZADD, 7), Some(vec![4, 6]));
         assert_eq!(of(id::ZADD, 2), Some(vec![]));
         assert_eq!(of(id::LPUSH, 3), None);
+    }
+
+    #[test]
+    fn what_is_asked_for_is_the_row_that_the_type_reads() {
+        let bench = &mut Bench::new();
+        for (add, value) in [("HSET h", " v"), ("SADD s", ""), ("ZADD z 1", "")] {
+            for n in 0..600 {
+                bench.run(&format!("{add} element:{n}{value}"));
+            }
+        }
+        bench.run("SADD packed element:1");
+        let maps = bench.store.maps();
+        let row = |name: &str| {
+            let key = Txn::read(&bench.store, &maps, bench.context).key(name.as_bytes());
+            let record = bench.store.record(&key, true).unwrap()?;
+            let row = Members::of_record(&key, &record)?.row_key(b"element:599");
+            bench.store.row(Family::Data, &row, true).unwrap()
+        };
+        for name in ["h", "s", "z"] {
+            assert!(row(name).is_some(), "{name}");
+        }
+        assert_eq!(row("packed"), None);
+        assert_eq!(row("none"), None);
     }
 }

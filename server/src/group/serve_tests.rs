@@ -319,6 +319,19 @@ fn a_refused_entry_sends_its_waiters_again() {
     );
 }
 
+/// They were kept until something was written, however many were only looked at.
+#[test]
+fn what_is_met_and_not_changed_is_forgotten() {
+    let bench = Bench::new();
+    for n in 0..10 {
+        assert_eq!(bench.reply(&format!("setnx k{n} v")), ":1\r\n");
+    }
+    for n in 0..10 {
+        assert_eq!(bench.reply(&format!("setnx k{n} v")), ":0\r\n");
+    }
+    assert_eq!(bench.group.writer.lock().overlay.metas().count(), 0);
+}
+
 #[test]
 fn an_exec_is_one_entry_and_its_commands_fail_alone() {
     let bench = Bench::new();

@@ -10,8 +10,8 @@ use std::ops::Range;
 
 use super::keys::{PREFIX_LEN, VERSION_LEN};
 
-/// Bytes that the keys of a page have in common: they are of one collection and tag.
-const COMMON: usize = PREFIX_LEN + VERSION_LEN + 1;
+/// Bytes that the keys of a page have in common: they are of one collection.
+const COMMON: usize = PREFIX_LEN + VERSION_LEN;
 /// What a page costs beside its buffers: itself, and its place in the cache.
 const OVERHEAD: usize = 256;
 /// Bytes that no row has any more and that are not worth a copy of the rest.
@@ -155,7 +155,7 @@ impl Page {
     }
 
     /// The head of a key by which it compares with those of the rows. `None`: it is of
-    /// another collection or tag.
+    /// another collection.
     fn head_in_common(&self, key: &[u8]) -> Option<Head> {
         let first = self.first_key()?;
         match first.get(..COMMON)? == key.get(..COMMON)? {

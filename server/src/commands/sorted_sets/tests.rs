@@ -118,6 +118,30 @@ fn what_was_read_of_a_large_set_is_in_memory_and_follows_its_changes() {
 }
 
 #[test]
+fn ranks_count_what_the_same_batch_has_changed() {
+    let bench = &mut spread_bench();
+    for n in 100..500 {
+        bench.run(&format!("ZADD z {n} m{n}"));
+    }
+    let lines = [
+        ("ZRANK z m300", ":200\r\n"),
+        ("ZADD z 150.5 new", ":1\r\n"),
+        ("ZRANK z m300", ":201\r\n"),
+        ("ZREM z m120 m121 m122", ":3\r\n"),
+        ("ZRANK z m300", ":198\r\n"),
+        ("ZRANGE z 198 198", "*1\r\n$4\r\nm300\r\n"),
+        ("ZRANGE z 390 390", "*1\r\n$4\r\nm492\r\n"),
+    ];
+    let words: Vec<Vec<Vec<u8>>> = lines.iter().map(|(line, _)| words(line)).collect();
+    let commands: Vec<&[Vec<u8>]> = words.iter().map(Vec::as_slice).collect();
+    let replies = bench.run_batch(&commands);
+    for ((line, want), reply) in lines.iter().zip(replies) {
+        assert_eq!(String::from_utf8(reply).unwrap(), *want, "{line}");
+    }
+    check(bench, "z");
+}
+
+#[test]
 fn zadd_counts_by_its_options() {
     in_both_forms(|bench| {
         script(
