@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -14,11 +15,17 @@ pub struct Etcd {
     peer: SocketAddr,
 }
 
+/// Never the same twice in a program, whose tests run side by side: one would find the
+/// other's etcd under its address, until that is killed.
+///
 /// Below the range from which the kernel takes ports for connections: one of
 /// those may be taken again before etcd binds it, even by a connection to itself.
 fn free_address() -> SocketAddr {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
     loop {
-        let port = rand::random_range(10_000..32_000_u16);
+        let step = NEXT.fetch_add(1, Ordering::Relaxed);
+        let at = (std::process::id().wrapping_mul(37).wrapping_add(step)) % 22_000;
+        let port = 10_000 + at as u16;
         if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
             return listener.local_addr().unwrap();
         }

@@ -11,17 +11,21 @@ use std::sync::Arc;
 use cairn_protocol::command::{CommandId, id};
 use smallvec::SmallVec;
 
-use super::submission::{Outcome, Submission};
+use super::submission::{Outcome, QueuedCommand, Submission};
 use super::{Group, Job};
-use crate::storage::MetaKey;
 use crate::storage::keys::slot_of;
+use crate::storage::{MetaKey, row_hash};
 use crate::types::members::Members;
 
-/// Commands that are looked at together; what is asked for must not push itself out
-/// of the processor's cache again.
+/// Commands that are looked at together.
 const COMMANDS: usize = 128;
 /// Elements of one command that are asked for.
 const ELEMENTS: usize = 16;
+/// Rows that are asked for together; they must not push each other out of the processor's
+/// cache again.
+const ROWS: usize = 256;
+/// A longer element costs more to name than to wait for.
+const MAX_ELEMENT: usize = 512;
 
 /// Index of the first argument that is likely to be an element, and the distance to the
 /// next, for a command of `len` arguments. `None`: it looks up none, or not here.
@@ -41,6 +45,13 @@ impl Group {
     /// Asks for the rows of the next commands in the queue. Returns how many commands
     /// were looked at.
     pub(super) fn ask_for_elements(&self) -> usize {
+        let (rows, seen) = self.elements_ahead();
+        self.store.prefetch_rows(&rows);
+        seen
+    }
+
+    /// The hashes of these rows' names, and the number of commands that were looked at.
+    fn elements_ahead(&self) -> (SmallVec<[u64; ROWS]>, usize) {
         // Not looked at under the queue's lock, which every connection takes.
         let next: SmallVec<[Arc<Submission>; COMMANDS]> = {
             let queue = self.queue.lock();
@@ -51,19 +62,19 @@ impl Group {
             clients.take(COMMANDS).collect()
         };
         let maps = self.store.maps();
-        let mut rows = Vec::with_capacity(COMMANDS);
-        let mut seen = 0;
+        let (mut rows, mut seen) = (SmallVec::new(), 0);
         for submission in &next {
-            if seen >= COMMANDS {
-                break;
-            }
             // Whoever holds it has taken it back.
             let Some(state) = submission.try_lock() else {
                 continue;
             };
             let mut last: Option<(u8, &[u8], Option<Members>)> = None;
-            for command in &state.commands {
-                seen += usize::from(command.outcome == Outcome::Pending);
+            let pending = |command: &&QueuedCommand| command.outcome == Outcome::Pending;
+            for command in state.commands.iter().filter(pending) {
+                if seen >= COMMANDS || rows.len() >= ROWS {
+                    return (rows, seen);
+                }
+                seen += 1;
                 let args = state.requests.get(command.request as usize);
                 let Some((first, step)) = likely_elements(command.spec.id, args.len()) else {
                     continue;
@@ -84,21 +95,20 @@ impl Group {
                 last = Some((command.db, name, members));
                 if let Some(members) = members {
                     let elements = (first..args.len()).step_by(step).take(ELEMENTS);
-                    rows.extend(elements.map(|at| members.row_key(args.get(at))));
+                    let elements = elements.map(|at| args.get(at));
+                    let short = elements.filter(|element| element.len() <= MAX_ELEMENT);
+                    rows.extend(short.map(|element| row_hash(&members.row_key(element))));
                 }
             }
         }
-        self.store.prefetch_rows(&rows);
-        seen
+        (rows, seen)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::testing::Bench;
-    use crate::txn::Txn;
-    use crate::txn::effects::Family;
+    use crate::group::serve_tests::Bench;
 
     #[test]
     fn elements_are_where_the_commands_have_them() {
@@ -118,24 +128,38 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_is_the_row_that_the_type_reads() {
-        let bench = &mut Bench::new();
-        for (add, value) in [("HSET h", " v"), ("SADD s", ""), ("ZADD z 1", "")] {
-            for n in 0..600 {
-                bench.run(&format!("{add} element:{n}{value}"));
-            }
+        let bench = Bench::new();
+        for n in 0..600 {
+            bench.reply(&format!("hset h element:{n} v"));
+            bench.reply(&format!("sadd s element:{n}"));
+            bench.reply(&format!("zadd z 1 element:{n}"));
         }
-        bench.run("SADD packed element:1");
-        let maps = bench.store.maps();
-        let row = |name: &str| {
-            let key = Txn::read(&bench.store, &maps, bench.context).key(name.as_bytes());
-            let record = bench.store.record(&key, true).unwrap()?;
-            let row = Members::of_record(&key, &record)?.row_key(b"element:599");
-            bench.store.row(Family::Data, &row, true).unwrap()
+        bench.reply("sadd packed element:1");
+        let asked_for = |lines: &[&str]| {
+            let lines: Vec<(&str, u64)> = lines.iter().map(|line| (*line, 0)).collect();
+            let submission = bench.queue(&lines);
+            let ahead = bench.group.elements_ahead();
+            bench.group.turn();
+            drop(submission);
+            ahead
         };
-        for name in ["h", "s", "z"] {
-            assert!(row(name).is_some(), "{name}");
+        let stored = bench.rows_with(b"element:599");
+        assert_eq!(stored.len(), 3);
+        for line in [
+            "hset h element:599 w",
+            "sadd s element:599",
+            "zadd z 2 element:599",
+        ] {
+            let (rows, seen) = asked_for(&[line]);
+            assert!(rows.len() == 1 && stored.contains(&rows[0]), "{line}");
+            assert_eq!(seen, 1);
         }
-        assert_eq!(row("packed"), None);
-        assert_eq!(row("none"), None);
+        let others = ["sadd packed element:1", "sadd none element:1", "setnx k v"];
+        assert_eq!(asked_for(&others), (SmallVec::new(), 3));
+        let long = format!("sadd s {}", "x".repeat(MAX_ELEMENT + 1));
+        assert_eq!(asked_for(&[&long]).0.len(), 0);
+        let many = vec!["sadd s a b c d"; 2 * COMMANDS];
+        let (rows, seen) = asked_for(&many);
+        assert!(rows.len() < ROWS + ELEMENTS && seen <= COMMANDS, "{seen}");
     }
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use cairn_protocol::command::lookup;
 use cairn_protocol::resp::{Args, ReplyWriter};
 use parking_lot::Mutex;
+use rocksdb::IteratorMode;
 use tempfile::TempDir;
 
 use super::blocked::{Release, Waiter};
@@ -14,7 +15,9 @@ use super::submission::{Outcome, QueuedCommand, Submission};
 use super::{Commit, CommitSink, Entry, Group, Job};
 use crate::commands::{DataHandler, transactions};
 use crate::storage::generations::GenerationMap;
-use crate::storage::{Header, KeyType, Log, MemoryPlan, MetaKey, Record, Resources, Store};
+use crate::storage::{
+    Header, KeyType, Log, MemoryPlan, MetaKey, Record, Resources, Store, row_hash,
+};
 use crate::txn::{CommandError, EventClass, Txn};
 
 struct Sink(Arc<Mutex<Commit>>);
@@ -33,15 +36,15 @@ impl CommitSink for Sink {
     }
 }
 
-struct Bench {
-    group: Arc<Group>,
+pub struct Bench {
+    pub group: Arc<Group>,
     fate: Arc<Mutex<Commit>>,
     _resources: Arc<Resources>,
     _dir: TempDir,
 }
 
 impl Bench {
-    fn new() -> Bench {
+    pub fn new() -> Bench {
         let dir = tempfile::tempdir().unwrap();
         let plan = MemoryPlan {
             record_cache: 1 << 20,
@@ -65,6 +68,13 @@ impl Bench {
 
     /// Runs command lines as one submission, each with its watcher.
     fn run(&self, lines: &[(&str, u64)]) -> Arc<Submission> {
+        let submission = self.queue(lines);
+        self.group.turn();
+        submission
+    }
+
+    /// The same for the next turn.
+    pub fn queue(&self, lines: &[(&str, u64)]) -> Arc<Submission> {
         let submission = Arc::new(Submission::default());
         {
             let mut state = submission.lock();
@@ -77,11 +87,20 @@ impl Bench {
             state.base = Some(base);
         }
         self.group.submit(submission.clone());
-        self.group.turn();
         submission
     }
 
-    fn reply(&self, line: &str) -> String {
+    /// The hashes of the rows of the family `data` whose keys end so.
+    pub fn rows_with(&self, end: &[u8]) -> Vec<u64> {
+        let engine = self.group.store.engine();
+        let rows = engine.db.iterator_cf(&engine.data, IteratorMode::Start);
+        let keys = rows.map(|row| row.unwrap().0);
+        keys.filter(|key| key.ends_with(end))
+            .map(|key| row_hash(&key))
+            .collect()
+    }
+
+    pub fn reply(&self, line: &str) -> String {
         reply(&self.run(&[(line, 0)]))
     }
 

@@ -3,8 +3,9 @@
 //! A connection owns one [`Submission`] and uses it again and again: it fills
 //! it, hands it to the group, and waits. The writer evaluates what it can; a
 //! command that must be run again by its owner (cold data, a frozen slot)
-//! stops its stream, and the owner submits the rest anew. The mutex is never
-//! contended: owner and writer take turns.
+//! stops its stream, and the owner submits the rest anew. The mutex is hardly
+//! contended: owner and writer take turns, and the writer looks at what is
+//! queued before its turn comes (`elements`), for a moment.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -41,10 +41,11 @@ impl RowName {
         let hash = xxh3_64(&bytes);
         RowName { bytes, hash }
     }
+}
 
-    pub fn hash(&self) -> u64 {
-        self.hash
-    }
+/// The hash under which the cache has a row of the family `data`, by its physical key.
+pub fn row_hash(key: &[u8]) -> u64 {
+    RowName::of(key).hash
 }
 
 struct Shared(Record);

@@ -24,6 +24,7 @@ mod stored_rows;
 mod view;
 pub mod weight;
 
+pub use cached_rows::row_hash;
 pub use engine::{Engine, FamilyHandle, MemoryPlan, Resources, count_nothing};
 pub use followed::{Followed, ID_LEN};
 pub use header::{Header, KeyType, Spread};

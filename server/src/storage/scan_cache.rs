@@ -165,12 +165,12 @@ impl ScanCache {
     }
 
     /// [`ScanCache::page`] and those that a scan up to `end`, or in reverse down to it,
-    /// comes to next, as far as they touch: a few at once.
-    pub fn pages(&self, edge: &[u8], end: &[u8], direction: Direction) -> Run {
+    /// comes to next, as far as they touch: at most `most`, and a few in any case.
+    pub fn pages(&self, (edge, end): (&[u8], &[u8]), direction: Direction, most: usize) -> Run {
         let mut run = Run::new();
         if let Some(at) = shard_of(edge) {
             let mut shard = self.shards[at].lock();
-            shard.run(edge, end, direction, &mut run);
+            shard.run((edge, end), direction, most.min(MAX_RUN), &mut run);
             match run.is_empty() {
                 true => shard.misses += 1,
                 false => shard.hits += run.len() as u64,
@@ -381,7 +381,13 @@ impl Shard {
     }
 
     /// See [`ScanCache::pages`].
-    fn run(&mut self, edge: &[u8], end: &[u8], direction: Direction, run: &mut Run) {
+    fn run(
+        &mut self,
+        (edge, end): (&[u8], &[u8]),
+        direction: Direction,
+        most: usize,
+        run: &mut Run,
+    ) {
         let Some(first) = self.find(edge, direction) else {
             return;
         };
@@ -392,7 +398,7 @@ impl Shard {
             Direction::Reverse => up_to(Bound::Excluded(&lo[..])),
         };
         let mut pages = self.pages.range_mut::<[u8], _>(next);
-        while run.len() < MAX_RUN {
+        while run.len() < most {
             let slot = match direction {
                 Direction::Forward => pages.next(),
                 Direction::Reverse => pages.next_back(),

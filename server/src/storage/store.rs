@@ -431,10 +431,10 @@ impl Store {
     }
 
     /// Announces look-ups of these rows of the family `data`, as [`Store::prefetch`].
-    pub fn prefetch_rows(&self, keys: &[Vec<u8>]) {
-        let hashes: SmallVec<[u64; 128]> = keys.iter().map(|key| RowName::of(key).hash()).collect();
-        self.cache.prefetch_places(&hashes);
-        self.cache.prefetch_records(&hashes);
+    /// `hashes`: [`row_hash`] of each.
+    pub fn prefetch_rows(&self, hashes: &[u64]) {
+        self.cache.prefetch_places(hashes);
+        self.cache.prefetch_records(hashes);
     }
 
     /// Reads one row below a record.

@@ -3,7 +3,7 @@
 //! Rows of the family `score` come from pages of the scan cache, as far as there are
 //! any; where there is none, one is loaded and kept, with more rows than were asked
 //! for and up to the next row on either side, so that what is asked next is there. A
-//! scan that goes beyond two such loads goes on with a plain iterator and keeps no more.
+//! scan that goes beyond three such loads goes on with a plain iterator and keeps no more.
 //! Everything else, and every read of a pinned moment, is a plain iterator.
 //!
 //! What is not in memory is [`CommandError::Cold`] unless the scan may wait for the
@@ -26,8 +26,8 @@ use crate::txn::effects::Family;
 /// Bytes before what a row's key has alone: the collection and the tag.
 const HEAD: usize = PREFIX_LEN + VERSION_LEN + 1;
 /// Rows that a scan loads at most, first and then. A level of a sorted set's counts,
-/// which is what is scanned most, has 256.
-const LOADS: [usize; 2] = [PAGE_ROWS, 4 * PAGE_ROWS];
+/// which is what is scanned most, has about 1024.
+const LOADS: [usize; 3] = [PAGE_ROWS, 4 * PAGE_ROWS, 16 * PAGE_ROWS];
 /// Bytes after which a load ends.
 const LOAD_BYTES: usize = 64 << 10;
 
@@ -56,6 +56,8 @@ pub struct StoredRows<'a> {
     loads: usize,
     /// Pages of the cache that come next, the next one last.
     ahead: Run,
+    /// Pages that were taken so far.
+    taken: usize,
     at: At<'a>,
 }
 
@@ -98,6 +100,7 @@ impl<'a> StoredRows<'a> {
             scan,
             loads: if scan.keep { 0 } else { LOADS.len() },
             ahead: Run::new(),
+            taken: 0,
             at: At::End,
         };
         if scan.family == Family::Score && scan.pin.is_none() && Tag::of(&scan).is_some() {
@@ -260,7 +263,7 @@ impl<'a> StoredRows<'a> {
     ) -> Result<Option<Arc<Page>>, CommandError> {
         let (store, direction) = (self.store, self.scan.direction);
         if is_asked {
-            // Most scans are short.
+            self.taken = 1;
             if let Some(page) = store.scan_cache.page(edge, direction) {
                 return Ok(Some(page));
             }
@@ -269,7 +272,10 @@ impl<'a> StoredRows<'a> {
                 Direction::Forward => left.1,
                 Direction::Reverse => left.0,
             };
-            self.ahead = store.scan_cache.pages(edge, end, direction);
+            // As many again: a scan that ends soon takes none that it does not walk.
+            let most = self.taken;
+            self.ahead = store.scan_cache.pages((edge, end), direction, most);
+            self.taken += self.ahead.len();
             self.ahead.reverse();
             if let Some(page) = self.ahead.pop() {
                 return Ok(Some(page));

@@ -42,6 +42,9 @@ struct Entry {
     state: State,
 }
 
+/// Entries of [`Overlay::met`] that are kept as they come.
+const FEW_MET: usize = 4096;
+
 enum Undo {
     Meta(u32, State),
     NewMeta,
@@ -73,6 +76,8 @@ pub struct Overlay {
     /// What rows of the family `data` weigh in the store, as far as the batch
     /// has met them; by the hash of their keys.
     met: Vec<(u64, u32)>,
+    /// With so many entries, those of rows that were met twice go.
+    most_met: usize,
     /// Records say what their rows weigh (not when another overlay has said so).
     weighs: bool,
     /// A record with rows was loaded or put since the batch began.
@@ -105,6 +110,7 @@ impl Overlay {
             rows: Default::default(),
             ranges: Vec::new(),
             met: Vec::new(),
+            most_met: FEW_MET,
             weighs: true,
             has_spread: false,
             expiry_drops: Vec::new(),
@@ -416,7 +422,18 @@ impl Overlay {
             && let Some((_, weight)) = weight::of_row(key, len)
         {
             self.met.push((xxh3_64(key), weight as u32));
+            if self.met.len() >= self.most_met {
+                self.met.sort_unstable();
+                self.met.dedup_by_key(|(row, _)| *row);
+                self.most_met = (2 * self.met.len()).max(FEW_MET);
+            }
         }
+    }
+
+    fn forget_met(&mut self) {
+        self.met.clear();
+        self.met.shrink_to(FEW_MET);
+        self.most_met = FEW_MET;
     }
 
     /// How the rows of the batch change what lies below each version.
@@ -569,8 +586,10 @@ impl Overlay {
         debug_assert!(!self.is_dirty());
         self.entries.clear();
         self.index.clear();
-        self.met.clear();
+        self.forget_met();
         self.undo.clear();
+        // Of commands that were undone.
+        self.made.versions.clear();
         self.has_spread = false;
         self.bytes = 0;
     }
@@ -620,7 +639,7 @@ impl Overlay {
             });
         }
         self.index.clear();
-        self.met.clear();
+        self.forget_met();
         self.undo.clear();
         self.has_spread = false;
         self.bytes = 0;
@@ -780,6 +799,25 @@ mod tests {
             (1, 1, 0)
         );
         assert_eq!(effects.next_version, 1);
+    }
+
+    /// A script may look at the same element without end.
+    #[test]
+    fn a_row_that_is_met_again_and_again_is_noted_once() {
+        let mut overlay = overlay();
+        let row = |n: u8| {
+            let version = Version {
+                epoch: 1,
+                counter: u64::from(n),
+            };
+            sub_key(1, 1, version, b"\x01row")
+        };
+        for n in 0..10 * FEW_MET {
+            overlay.met_row(Family::Data, &row((n % 7) as u8), 5);
+        }
+        assert!((7..=FEW_MET).contains(&overlay.met.len()));
+        overlay.forget_met();
+        assert!(overlay.met.is_empty() && overlay.met.capacity() <= FEW_MET);
     }
 
     #[test]

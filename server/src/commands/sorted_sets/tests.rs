@@ -1,6 +1,7 @@
 //! Exact replies of sorted set commands, packed and spread.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::atomic::Ordering;
 
 use cairn_protocol::resp::Version;
@@ -9,7 +10,7 @@ use crate::commands::testing::{Bench, words};
 use crate::storage::keys::{PREFIX_LEN, VERSION_LEN};
 use crate::txn::effects::{Family, RowEffect};
 use crate::txn::{EventClass, Txn};
-use crate::types::sorted_set::SortedSet;
+use crate::types::sorted_set::{FANOUT, SortedSet};
 
 const WRONG_TYPE: &str = "-WRONGTYPE Operation against a key holding the wrong kind of value\r\n";
 const NOT_A_FLOAT: &str = "-ERR value is not a valid float\r\n";
@@ -677,13 +678,25 @@ impl Model {
 
 #[test]
 fn the_counts_of_a_large_set_follow_every_change() {
-    for seed in 1..=4 {
+    turn_over(1..=4, |_| 16);
+}
+
+/// Programs whose rows of counts hold fewer members take turns with those of today.
+#[test]
+fn counts_of_another_program_are_gone_on_with() {
+    turn_over(5..=8, |step| if step / 7 % 2 == 0 { 4 } else { 16 });
+}
+
+/// Changes a large set at random, by a program with this fan-out at each step.
+fn turn_over(seeds: RangeInclusive<u64>, fanout: impl Fn(usize) -> u64) {
+    for seed in seeds {
         println!("seed {seed}");
         let mut dice = Dice(seed);
         let mut bench = spread_bench();
         let mut model = Model::default();
         // A set that grows, turns over and shrinks, in uneven batches.
         for step in 0..120 {
+            FANOUT.set(fanout(step));
             let adding = if step < 50 { 80 } else { 35 };
             if dice.roll(100) < adding {
                 let mut line = "ZADD z".to_owned();
@@ -714,6 +727,7 @@ fn the_counts_of_a_large_set_follow_every_change() {
         }
         // Down to nothing from both ends.
         while !model.0.is_empty() {
+            FANOUT.set(fanout(model.0.len()));
             bench.run("ZPOPMIN z 37");
             bench.run("ZPOPMAX z 11");
             let order = model.order();

@@ -14,6 +14,8 @@ use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 
 use self::place::{Span, place};
+#[cfg(test)]
+pub use self::ranks::FANOUT;
 use self::spread::SpreadSet;
 pub use self::spread::{is_skiplist, item_of_row, score_of_row};
 use super::members::{Members, Selection};

@@ -13,9 +13,10 @@
 //! that shrinks is joined with a neighbour, unless the level above needs its
 //! separator. A set has as many levels as keep the top one short: none up to
 //! 1024 members, one up to a million (one row more per change), two above. A
-//! rank costs a scan of at most about 1024 rows per level, of the lowest one a
-//! count of them. (Programs before this one had 256; either reads and goes on
-//! with what the other wrote.)
+//! rank costs a scan of one or two thousand rows per level, of the lowest one a
+//! count of them. Programs before this one had 256: either goes on with what the
+//! other wrote, whose rows it splits and joins as it changes them, and a set that
+//! grew under both may have a level too many or some more rows on one.
 
 use std::ops::ControlFlow;
 
@@ -30,9 +31,23 @@ use crate::types::rows::{Rows, rest_of};
 
 /// Frozen, in the family `score`.
 const TAG_COUNTS: u8 = 2;
-/// Members, or rows of the level below, that a row stands for at most. Tests
-/// have few members and want many levels.
-const FANOUT: u64 = if cfg!(test) { 16 } else { 1024 };
+/// Members, or rows of the level below, that a row stands for at most.
+#[cfg(not(test))]
+fn fanout() -> u64 {
+    1024
+}
+
+// Tests have few members and want many levels, and some want programs that differ.
+#[cfg(test)]
+thread_local! {
+    pub static FANOUT: std::cell::Cell<u64> = const { std::cell::Cell::new(MOST_IN_TESTS) };
+}
+#[cfg(test)]
+const MOST_IN_TESTS: u64 = 16;
+#[cfg(test)]
+fn fanout() -> u64 {
+    FANOUT.get()
+}
 
 const CORRUPT: CommandError = CommandError::Corrupt("the counts of a sorted set");
 
@@ -48,7 +63,7 @@ pub struct Ranks {
 
 /// Members that a row of a level may hold.
 fn capacity(level: u8) -> u64 {
-    FANOUT.saturating_pow(u32::from(level))
+    fanout().saturating_pow(u32::from(level))
 }
 
 /// Whether a row of a level is to be joined with another one.
@@ -312,6 +327,7 @@ impl Ranks {
     /// Panics unless every row counts what it stands for.
     #[cfg(test)]
     pub fn check(&self, txn: &mut Txn<'_>, len: u64) {
+        FANOUT.set(MOST_IN_TESTS);
         let (first, end) = self.order(b"", None);
         let mut places = Vec::new();
         txn.scan_rows(
@@ -493,7 +509,7 @@ fn behind(place: &[u8]) -> Vec<u8> {
 
 /// Half-filled rows of the lowest level.
 fn groups_of_places(places: &[Vec<u8>]) -> Vec<Node> {
-    let size = (FANOUT / 2) as usize;
+    let size = (fanout() / 2) as usize;
     let mut nodes = Vec::with_capacity(places.len() / size + 1);
     for (at, group) in places.chunks(size).enumerate() {
         let sep = match at {
@@ -507,7 +523,7 @@ fn groups_of_places(places: &[Vec<u8>]) -> Vec<Node> {
 
 /// Rows of a level from those of the level below.
 fn groups_of_nodes(below: &[Node]) -> Vec<Node> {
-    let groups = below.chunks((FANOUT / 2) as usize);
+    let groups = below.chunks((fanout() / 2) as usize);
     groups
         .map(|group| (group[0].0.clone(), group.iter().map(|(_, n)| n).sum()))
         .collect()
