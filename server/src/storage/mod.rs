@@ -33,5 +33,5 @@ pub use limits::TypeLimits;
 pub use pin::{Pin, PinnedRows};
 pub use record::Record;
 pub use store::{Log, Position, Store, StoreError, SystemChanges};
-pub use stored_rows::{Scan, StoredRows};
+pub use stored_rows::{Scan, StoredRows, VisitRow};
 pub use view::{DurableView, Held, Hold};

@@ -431,7 +431,7 @@ impl Store {
     }
 
     /// Announces look-ups of these rows of the family `data`, as [`Store::prefetch`].
-    /// `hashes`: [`row_hash`] of each.
+    /// `hashes`: [`row_hash`](super::row_hash) of each.
     pub fn prefetch_rows(&self, hashes: &[u64]) {
         self.cache.prefetch_places(hashes);
         self.cache.prefetch_records(hashes);

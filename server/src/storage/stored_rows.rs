@@ -31,6 +31,8 @@ const LOADS: [usize; 3] = [PAGE_ROWS, 4 * PAGE_ROWS, 16 * PAGE_ROWS];
 /// Bytes after which a load ends.
 const LOAD_BYTES: usize = 64 << 10;
 
+/// Is shown key and value of a row and says whether to go on.
+pub type VisitRow<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
 /// Key and value.
 type Row<'a> = (&'a [u8], &'a [u8]);
 
@@ -163,10 +165,7 @@ impl<'a> StoredRows<'a> {
     ///
     /// # Errors
     /// As [`StoredRows::new`].
-    pub fn show(
-        mut self,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), CommandError> {
+    pub fn show(mut self, visit: &mut VisitRow<'_>) -> Result<(), CommandError> {
         while let At::Page { page, left } = &self.at {
             let mut show = |at| {
                 let (key, value) = page.row(at);

@@ -11,15 +11,12 @@ use rocksdb::Direction;
 use super::effects::Family;
 use super::overlay::Overlay;
 use super::{CommandError, Txn};
-use crate::storage::{Scan, StoredRows};
+use crate::storage::{Scan, StoredRows, VisitRow};
 
 /// Rows of one scan whose weight is remembered, see [`Overlay::met_row`].
 ///
 /// [`Overlay::met_row`]: super::overlay::Overlay::met_row
 const MET_ROWS: usize = 1024;
-
-/// Is shown key and value of a row and says whether to go on.
-pub type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
 
 /// All rows with `first <= key < end`.
 #[derive(Clone, Copy)]
@@ -41,7 +38,7 @@ impl Txn<'_> {
         first: &[u8],
         end: &[u8],
         direction: Direction,
-        visit: &mut Visit<'_>,
+        visit: &mut VisitRow<'_>,
     ) -> Result<(), CommandError> {
         let scan = RowScan {
             family,
@@ -60,7 +57,7 @@ impl Txn<'_> {
         family: Family,
         first: &[u8],
         end: &[u8],
-        visit: &mut Visit<'_>,
+        visit: &mut VisitRow<'_>,
     ) -> Result<(), CommandError> {
         let scan = RowScan {
             family,
@@ -191,7 +188,7 @@ impl Txn<'_> {
         })
     }
 
-    fn scan(&mut self, scan: RowScan<'_>, visit: &mut Visit<'_>) -> Result<(), CommandError> {
+    fn scan(&mut self, scan: RowScan<'_>, visit: &mut VisitRow<'_>) -> Result<(), CommandError> {
         let family = scan.family;
         // A scan is more than one record: an overlapping apply must be noticed.
         self.touched += 2;
@@ -215,7 +212,7 @@ impl Txn<'_> {
         outcome
     }
 
-    fn scan_merged(&self, scan: RowScan<'_>, visit: &mut Visit<'_>) -> Result<(), CommandError> {
+    fn scan_merged(&self, scan: RowScan<'_>, visit: &mut VisitRow<'_>) -> Result<(), CommandError> {
         let direction = scan.direction;
         let mut stored = self.stored_rows(scan)?;
         let Some(overlay) = &self.overlay else {
