@@ -29,6 +29,19 @@ struct RowScan<'a> {
     keep: bool,
 }
 
+impl<'a> RowScan<'a> {
+    /// What it reads is kept.
+    fn new(family: Family, first: &'a [u8], end: &'a [u8], direction: Direction) -> RowScan<'a> {
+        RowScan {
+            family,
+            first,
+            end,
+            direction,
+            keep: true,
+        }
+    }
+}
+
 impl Txn<'_> {
     /// Shows `visit` key and value of all rows with `first <= key < end`, in
     /// ascending (`Forward`) or descending order, until it breaks.
@@ -40,14 +53,7 @@ impl Txn<'_> {
         direction: Direction,
         visit: &mut VisitRow<'_>,
     ) -> Result<(), CommandError> {
-        let scan = RowScan {
-            family,
-            first,
-            end,
-            direction,
-            keep: true,
-        };
-        self.scan(scan, visit)
+        self.scan(RowScan::new(family, first, end, direction), visit)
     }
 
     /// [`Txn::scan_rows`] in ascending order of what nobody will soon scan again: the
@@ -60,11 +66,8 @@ impl Txn<'_> {
         visit: &mut VisitRow<'_>,
     ) -> Result<(), CommandError> {
         let scan = RowScan {
-            family,
-            first,
-            end,
-            direction: Direction::Forward,
             keep: false,
+            ..RowScan::new(family, first, end, Direction::Forward)
         };
         self.scan(scan, visit)
     }
@@ -76,13 +79,7 @@ impl Txn<'_> {
         first: &[u8],
         end: &[u8],
     ) -> Result<u64, CommandError> {
-        let scan = RowScan {
-            family,
-            first,
-            end,
-            direction: Direction::Forward,
-            keep: true,
-        };
+        let scan = RowScan::new(family, first, end, Direction::Forward);
         self.touched += 2;
         if self.is_unchanged(&scan) {
             return self.stored_rows(scan)?.skip(u64::MAX);
@@ -105,13 +102,7 @@ impl Txn<'_> {
         n: u64,
         mut read: impl FnMut(&[u8], &[u8]) -> T,
     ) -> Result<Option<T>, CommandError> {
-        let scan = RowScan {
-            family,
-            first,
-            end,
-            direction: Direction::Forward,
-            keep: true,
-        };
+        let scan = RowScan::new(family, first, end, Direction::Forward);
         self.touched += 2;
         if self.is_unchanged(&scan) {
             let mut rows = self.stored_rows(scan)?;
