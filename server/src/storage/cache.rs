@@ -152,6 +152,12 @@ impl RecordCache {
         }
     }
 
+    /// Both, for look-ups that come at once.
+    pub fn prefetch(&self, hashes: &[u64]) {
+        self.prefetch_places(hashes);
+        self.prefetch_records(hashes);
+    }
+
     /// Keeps what a reader found in RocksDB, unless a writer was there since.
     pub fn fill(&self, token: FillToken, hash: u64, record: Record) -> bool {
         let mut shard = self.shards[shard_of(hash)].lock();

@@ -98,8 +98,7 @@ impl RecordCache {
                 _ => None,
             }));
             let hashes: SmallVec<[u64; AHEAD]> = names.iter().map(|(name, _)| name.hash).collect();
-            self.prefetch_places(&hashes);
-            self.prefetch_records(&hashes);
+            self.prefetch(&hashes);
             for (name, value) in names.drain(..) {
                 if value.is_some_and(|value| value.len() > MAX_VALUE) {
                     self.refuse(name.hash, &name.bytes);

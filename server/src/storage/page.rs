@@ -10,8 +10,8 @@ use std::ops::Range;
 
 use super::keys::{PREFIX_LEN, VERSION_LEN};
 
-/// Bytes that the keys of a page have in common: they are of one collection.
-const COMMON: usize = PREFIX_LEN + VERSION_LEN;
+/// Bytes that all keys of a collection have in common.
+pub const COLLECTION: usize = PREFIX_LEN + VERSION_LEN;
 /// What a page costs beside its buffers: itself, and its place in the cache.
 const OVERHEAD: usize = 256;
 /// Bytes that no row has any more and that are not worth a copy of the rest.
@@ -46,7 +46,7 @@ type Head = [u8; 8];
 
 /// `None`: the key is too short to have one.
 fn head_of(key: &[u8]) -> Option<Head> {
-    let rest = key.get(COMMON..)?;
+    let rest = key.get(COLLECTION..)?;
     let mut head = Head::default();
     let n = rest.len().min(head.len());
     head[..n].copy_from_slice(&rest[..n]);
@@ -158,7 +158,7 @@ impl Page {
     /// another collection.
     fn head_in_common(&self, key: &[u8]) -> Option<Head> {
         let first = self.first_key()?;
-        match first.get(..COMMON)? == key.get(..COMMON)? {
+        match first.get(..COLLECTION)? == key.get(..COLLECTION)? {
             true => head_of(key),
             false => None,
         }

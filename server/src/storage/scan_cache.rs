@@ -49,12 +49,9 @@ use rocksdb::Direction;
 use smallvec::SmallVec;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::keys::{PREFIX_LEN, VERSION_LEN};
-use super::page::Page;
+use super::page::{COLLECTION, Page};
 use crate::txn::effects::{Family, RowEffect};
 
-/// What all keys of a collection have in common.
-const COLLECTION: usize = PREFIX_LEN + VERSION_LEN;
 const SHARD_BITS: u32 = 4;
 const SHARDS: usize = 1 << SHARD_BITS;
 
@@ -108,6 +105,15 @@ struct Slot {
     used: bool,
     /// Changes since it was last walked.
     changes: u8,
+}
+
+impl Slot {
+    /// Notes that the page is walked.
+    fn walk(&mut self) -> &Arc<Page> {
+        self.used = true;
+        self.changes = 0;
+        &self.page
+    }
 }
 
 /// A change of the family `score`.
@@ -165,7 +171,7 @@ impl ScanCache {
     }
 
     /// [`ScanCache::page`] and those that a scan up to `end`, or in reverse down to it,
-    /// comes to next, as far as they touch: at most `most`, and a few in any case.
+    /// comes to next, as far as they touch: `most` or [`MAX_RUN`], whatever is less.
     pub fn pages(&self, (edge, end): (&[u8], &[u8]), direction: Direction, most: usize) -> Run {
         let mut run = Run::new();
         if let Some(at) = shard_of(edge) {
@@ -375,9 +381,7 @@ impl Shard {
         if !covers {
             return None;
         }
-        slot.used = true;
-        slot.changes = 0;
-        Some(&slot.page)
+        Some(slot.walk())
     }
 
     /// See [`ScanCache::pages`].
@@ -414,9 +418,7 @@ impl Shard {
             if !follows {
                 return;
             }
-            slot.used = true;
-            slot.changes = 0;
-            run.push(slot.page.clone());
+            run.push(slot.walk().clone());
         }
     }
 

@@ -404,8 +404,7 @@ impl Store {
     pub fn prefetch<'k>(&self, db: usize, names: impl Iterator<Item = &'k [u8]>) {
         let hashes: SmallVec<[u64; 64]> =
             self.with_maps(|maps| names.map(|name| hash_of(maps, db, name)).collect());
-        self.cache.prefetch_places(&hashes);
-        self.cache.prefetch_records(&hashes);
+        self.cache.prefetch(&hashes);
     }
 
     /// The first half of [`Store::prefetch`]; what the second needs is added to `hashes`.
@@ -433,8 +432,7 @@ impl Store {
     /// Announces look-ups of these rows of the family `data`, as [`Store::prefetch`].
     /// `hashes`: [`row_hash`](super::row_hash) of each.
     pub fn prefetch_rows(&self, hashes: &[u64]) {
-        self.cache.prefetch_places(hashes);
-        self.cache.prefetch_records(hashes);
+        self.cache.prefetch(hashes);
     }
 
     /// Reads one row below a record.

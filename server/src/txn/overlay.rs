@@ -584,12 +584,17 @@ impl Overlay {
     /// Forgets what a batch that changed nothing has read.
     pub fn forget_reads(&mut self) {
         debug_assert!(!self.is_dirty());
+        self.forget_batch();
+        // Of commands that were undone.
+        self.made.versions.clear();
+    }
+
+    /// What a batch leaves when its effects are taken, or it has none.
+    fn forget_batch(&mut self) {
         self.entries.clear();
         self.index.clear();
         self.forget_met();
         self.undo.clear();
-        // Of commands that were undone.
-        self.made.versions.clear();
         self.has_spread = false;
         self.bytes = 0;
     }
@@ -638,11 +643,7 @@ impl Overlay {
                 }
             });
         }
-        self.index.clear();
-        self.forget_met();
-        self.undo.clear();
-        self.has_spread = false;
-        self.bytes = 0;
+        self.forget_batch();
         self.tick = false;
         let next = Made {
             first: self.next_version,
