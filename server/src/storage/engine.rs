@@ -28,6 +28,9 @@ const BLOOM_BITS: f64 = 16.0;
 /// Parts of `write_buffer`, see [`divide_memtable`].
 const MEMTABLE_PARTS: usize = 8;
 
+/// Age at which a file of the last level is compacted by itself, s.
+const SECOND_PASS_AFTER_S: u32 = 3600;
+
 /// Memtables of a process that has memory to spare, bytes.
 const MOST_WRITE_BUFFERS: usize = 64 << 20;
 
@@ -265,6 +268,7 @@ fn family_options(name: &str, resources: &Resources, views: &Arc<ViewCell>, wal:
         options.set_memtable_prefix_bloom_ratio(0.02);
     }
     options.set_periodic_compaction_seconds(24 * 3600);
+    delay_second_pass(&options);
     // A change of a score is a delete and a put: only where deletes outweigh the rest by
     // far, at the end of a queue, do they stand in the way of scans. At a quarter every
     // file of changed scores was compacted with all others as soon as it was written.
@@ -276,9 +280,9 @@ fn family_options(name: &str, resources: &Resources, views: &Arc<ViewCell>, wal:
             // The store hands records over in key order (`Store::fill_batch`).
             options = with_insert_hint(&options);
             if wal {
-                // Records are written over and over: a file holds the last of twice as
-                // many, and half as often they are compacted with all others.
-                let times = if resources.plan.has_room() { 2 } else { 1 };
+                // Records are written over and over: a file holds the last of four times
+                // as many, and a quarter as often they are compacted with all others.
+                let times = if resources.plan.has_room() { 4 } else { 1 };
                 divide_memtable(&mut options, resources.plan.write_buffer, times);
             }
             options.set_compaction_filter_factory(MetaFilterFactory::new(views.clone()));
@@ -313,7 +317,22 @@ fn divide_memtable(options: &mut Options, bytes: usize, times: usize) {
     options.set_write_buffer_size(bytes / MEMTABLE_PARTS);
     options.set_min_write_buffer_number_to_merge((MEMTABLE_PARTS * times) as i32);
     // Writes go on while one flush is made and the next one gathers.
-    options.set_max_write_buffer_number((MEMTABLE_PARTS * (times + 1) * 2) as i32);
+    options.set_max_write_buffer_number((MEMTABLE_PARTS * times.max(2) * 2) as i32);
+}
+
+/// Has RocksDB wait before it writes a file of the last level again for what a snapshot
+/// kept from going, the view of the compaction filter being one that is replaced every
+/// second: each compaction into the last level was followed by another one of all that
+/// it had written, for the little that was overwritten in its last second. The filter
+/// does not wait for snapshots, and files of many deletes are compacted at once.
+fn delay_second_pass(options: &Options) {
+    // SAFETY: the options live.
+    unsafe {
+        librocksdb_sys::rocksdb_options_set_bottommost_file_compaction_delay(
+            options.as_raw_ptr(),
+            SECOND_PASS_AFTER_S,
+        );
+    }
 }
 
 /// The same options, and the memtable begins the search for a key's place where
