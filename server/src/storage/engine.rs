@@ -49,14 +49,9 @@ pub struct MemoryPlan {
 }
 
 impl MemoryPlan {
-    /// How many times `write_buffer` of records are merged in one flush: memtables that
-    /// wait for it are memory beside the plan.
-    fn merged_at_once(&self) -> usize {
-        match self.record_cache {
-            bytes if bytes >= 8 * MOST_WRITE_BUFFERS => 4,
-            _ if self.write_buffers >= MOST_WRITE_BUFFERS => 2,
-            _ => 1,
-        }
+    /// Whether more memtables than usual may wait for their flush.
+    fn has_room(&self) -> bool {
+        self.write_buffers >= MOST_WRITE_BUFFERS
     }
 
     /// Divides `limit` bytes: a quarter, at most 384 MB, is left to the process
@@ -285,9 +280,9 @@ fn family_options(name: &str, resources: &Resources, views: &Arc<ViewCell>, wal:
             // The store hands records over in key order (`Store::fill_batch`).
             options = with_insert_hint(&options);
             if wal {
-                // Records are written over and over: a file holds the last of four times
-                // as many, and a quarter as often they are compacted with all others.
-                let times = resources.plan.merged_at_once();
+                // Records are written over and over: a file holds the last of twice as
+                // many, and half as often they are compacted with all others.
+                let times = if resources.plan.has_room() { 2 } else { 1 };
                 divide_memtable(&mut options, resources.plan.write_buffer, times);
             }
             options.set_compaction_filter_factory(MetaFilterFactory::new(views.clone()));
@@ -322,12 +317,7 @@ fn divide_memtable(options: &mut Options, bytes: usize, times: usize) {
     options.set_write_buffer_size(bytes / MEMTABLE_PARTS);
     options.set_min_write_buffer_number_to_merge((MEMTABLE_PARTS * times) as i32);
     // Writes go on while one flush is made and the next one gathers.
-    let most = if times > 2 {
-        2 * times
-    } else {
-        2 * (times + 1)
-    };
-    options.set_max_write_buffer_number((MEMTABLE_PARTS * most) as i32);
+    options.set_max_write_buffer_number((MEMTABLE_PARTS * (times + 1) * 2) as i32);
 }
 
 /// Has RocksDB wait before it writes a file of the last level again for what a snapshot
