@@ -145,3 +145,27 @@ fn what_was_flushed_is_counted_no_more() {
     let snapshots = store.system_rows(b"C").unwrap();
     assert!(snapshots.len() <= 1, "{snapshots:?}");
 }
+
+#[test]
+fn the_last_level_is_not_written_again_because_a_view_was_replaced() {
+    let bench = Bench::new();
+    let store = bench.open();
+    put_value(&store, b"k", b"seen by the view");
+    let view = store.pin_view();
+    put_value(&store, b"k", b"newer");
+    store.compact();
+    let files = || -> Vec<String> {
+        let files = store.engine.db.live_files().unwrap().into_iter();
+        files
+            .filter(|file| file.column_family_name == "meta")
+            .map(|file| file.name)
+            .collect()
+    };
+    let compacted = files();
+    assert_eq!(compacted.len(), 1);
+    drop(view);
+    // RocksDB looks at its files when a snapshot goes.
+    let options = rocksdb::WaitForCompactOptions::default();
+    store.engine.db.wait_for_compact(&options).unwrap();
+    assert_eq!(files(), compacted);
+}
