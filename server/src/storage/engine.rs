@@ -268,7 +268,7 @@ fn family_options(name: &str, resources: &Resources, views: &Arc<ViewCell>, wal:
         options.set_memtable_prefix_bloom_ratio(0.02);
     }
     options.set_periodic_compaction_seconds(24 * 3600);
-    delay_second_pass(&options);
+    delay_second_pass(&mut options);
     // A change of a score is a delete and a put: only where deletes outweigh the rest by
     // far, at the end of a queue, do they stand in the way of scans. At a quarter every
     // file of changed scores was compacted with all others as soon as it was written.
@@ -325,7 +325,7 @@ fn divide_memtable(options: &mut Options, bytes: usize, times: usize) {
 /// second: each compaction into the last level was followed by another one of all that
 /// it had written, for the little that was overwritten in its last second. The filter
 /// does not wait for snapshots, and files of many deletes are compacted at once.
-fn delay_second_pass(options: &Options) {
+fn delay_second_pass(options: &mut Options) {
     // SAFETY: the options live.
     unsafe {
         librocksdb_sys::rocksdb_options_set_bottommost_file_compaction_delay(
