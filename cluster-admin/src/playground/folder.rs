@@ -5,7 +5,6 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::net::TcpListener;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
 use super::HOST;
+use super::ports::Ports;
 use crate::cli::PlaygroundArgs;
 
 /// Version of `playground.json`.
@@ -53,11 +53,12 @@ impl Shape {
     }
 }
 
-/// The folder, locked while this lives.
+/// The folder, locked while this lives, and its ports, held as long.
 pub struct Folder {
     path: PathBuf,
     temporary: Option<TempDir>,
     pub shape: Shape,
+    _ports: Ports,
     _lock: File,
 }
 
@@ -87,9 +88,8 @@ impl Folder {
         let mut ports = Ports::default();
         let proxy_port = match args.proxy_port {
             0 => ports.free()?,
-            port => claim_proxy_port(port)?,
+            port => claim_proxy_port(&mut ports, port)?,
         };
-        ports.taken.push(proxy_port);
         let mut shape = shape(&path, args, cluster, &mut ports)?;
         shape.proxy_port = proxy_port;
         let json = serde_json::to_vec_pretty(&shape)?;
@@ -98,6 +98,7 @@ impl Folder {
             path,
             temporary,
             shape,
+            _ports: ports,
             _lock: lock,
         })
     }
@@ -217,46 +218,9 @@ fn read_shape(folder: &Path) -> anyhow::Result<Option<Shape>> {
     Ok(Some(shape))
 }
 
-/// Where ports are looked for: below those that the system gives to outgoing
-/// connections, which could take one before its server listens.
-const PORTS: std::ops::Range<u16> = 30_000..32_700;
-
-/// Chooses ports that are free now and were not chosen before.
-#[derive(Default)]
-struct Ports {
-    taken: Vec<u16>,
-}
-
-impl Ports {
-    fn free(&mut self) -> anyhow::Result<u16> {
-        for _ in 0..1000 {
-            let port = rand::random_range(PORTS);
-            if !self.taken.contains(&port) && TcpListener::bind((HOST, port)).is_ok() {
-                self.taken.push(port);
-                return Ok(port);
-            }
-        }
-        bail!(
-            "no free port was found between {} and {}",
-            PORTS.start,
-            PORTS.end
-        );
-    }
-
-    /// Keeps a port if it is free, else chooses another.
-    fn keep(&mut self, port: &mut u16) -> anyhow::Result<()> {
-        if self.taken.contains(port) || TcpListener::bind((HOST, *port)).is_err() {
-            *port = self.free()?;
-        } else {
-            self.taken.push(*port);
-        }
-        Ok(())
-    }
-}
-
-fn claim_proxy_port(port: u16) -> anyhow::Result<u16> {
-    match TcpListener::bind((HOST, port)) {
-        Ok(_) => Ok(port),
+fn claim_proxy_port(ports: &mut Ports, port: u16) -> anyhow::Result<u16> {
+    match ports.hold(port) {
+        Ok(()) => Ok(port),
         Err(error) => bail!(
             "the proxy cannot listen on port {port} ({error}): choose another with --proxy-port, or 0 for any"
         ),
@@ -265,6 +229,8 @@ fn claim_proxy_port(port: u16) -> anyhow::Result<u16> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
     use super::*;
 
     fn args(folder: &Path, nodes: u32) -> PlaygroundArgs {

@@ -33,11 +33,12 @@ pub async fn wait_nodes(
 ) -> anyhow::Result<()> {
     let mut watch = store.watch(Topology::default());
     watch.synced().await;
-    for (node, child) in shape.nodes.iter().zip(children) {
+    for node in &shape.nodes {
         let is_registered =
             |t: &Topology| t.nodes.get(&node.id).is_some_and(|n| n.port == node.port);
         while !is_registered(&watch.load()) || !is_node_ready(node.port).await {
-            child.check_alive()?;
+            // Of all: one that lives may wait for the slots of one that has died.
+            children.iter_mut().try_for_each(Child::check_alive)?;
             tokio::time::sleep(LOOK).await;
         }
     }

@@ -7,6 +7,7 @@
 mod child;
 mod folder;
 mod health;
+mod ports;
 mod programs;
 
 use std::path::Path;
