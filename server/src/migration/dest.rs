@@ -26,10 +26,17 @@ struct Ending {
     attempt: u64,
     parts: u32,
     record: ChunkRecord,
-    /// When the staged rows were last asked for.
-    digesting: Option<MonoMs>,
-    /// They differed once.
+    read_back: ReadBack,
+    /// The staged rows differed once.
     was_wrong: bool,
+}
+
+/// The reading back of staged rows. One at a time: it may take longer than any retry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ReadBack {
+    /// To begin at this time, unless the chunk has landed by then.
+    Due(MonoMs),
+    UnderWay,
 }
 
 /// The driver. See the module's header.
@@ -273,7 +280,7 @@ impl DestDriver {
             return;
         };
         if let Some(record) = end {
-            self.note_ending(attempt, part + 1, record);
+            self.note_ending(attempt, part + 1, record, now);
         }
         let (next, proposed_at) = match self.next_part {
             Some((id, next, at)) if id == attempt => (next.max(current.parts), Some(at)),
@@ -294,14 +301,14 @@ impl DestDriver {
         }
     }
 
-    fn note_ending(&mut self, attempt: u64, parts: u32, record: ChunkRecord) {
+    fn note_ending(&mut self, attempt: u64, parts: u32, record: ChunkRecord, now: MonoMs) {
         let known = self.ending.is_some_and(|ending| ending.attempt == attempt);
         if !known {
             self.ending = Some(Ending {
                 attempt,
                 parts,
                 record,
-                digesting: None,
+                read_back: ReadBack::Due(now),
                 was_wrong: false,
             });
         }
@@ -413,18 +420,27 @@ impl DestDriver {
         now: MonoMs,
         out: &mut Vec<DestAction>,
     ) {
-        let ending = self.ending.filter(|ending| ending.attempt == attempt);
-        let Some(ending) = ending.filter(|ending| ending.digesting.is_some()) else {
+        let current = self.active().and_then(|plan| plan.attempt);
+        let ending = self.ending.as_mut();
+        let Some(ending) = ending.filter(|ending| ending.attempt == attempt) else {
             return;
         };
-        if rows != ending.record.rows || digest != ending.record.digest {
+        // Again if what follows comes to nothing.
+        ending.read_back = ReadBack::Due(now + self.config.retry_ms);
+        if current.is_none_or(|current| current.id != attempt) {
+            // The chunk has landed meanwhile, and increments change its rows, or a
+            // newer attempt has taken its place.
+            return;
+        }
+        let Ending { parts, record, .. } = *ending;
+        if rows != record.rows || digest != record.digest {
             return self.staged_wrong(now, out);
         }
         let entry = MigrationEntry::ChunkLanded {
             plan: self.plan,
             attempt,
-            parts: ending.parts,
-            chunk: ending.record,
+            parts,
+            chunk: record,
         };
         self.propose(entry, now, out);
     }
@@ -439,8 +455,7 @@ impl DestDriver {
             return self.fail(FailReason::DigestMismatch, out);
         }
         ending.was_wrong = true;
-        let wait_ms = self.config.retry_ms - self.config.switch_retry_ms.min(self.config.retry_ms);
-        ending.digesting = Some(now.saturating_sub(wait_ms));
+        ending.read_back = ReadBack::Due(now + self.config.switch_retry_ms);
     }
 
     fn advance(&mut self, now: MonoMs, out: &mut Vec<DestAction>) {
@@ -471,23 +486,24 @@ impl DestDriver {
 
     /// All parts of the chunk are in: read them back.
     fn digest_ending(&mut self, plan: &DestPlan, now: MonoMs, out: &mut Vec<DestAction>) {
-        let retry_ms = self.config.retry_ms;
         let Some((ending, current)) = self.ending.as_mut().zip(plan.attempt) else {
             return;
         };
         if ending.attempt != current.id || ending.parts != current.parts {
             return;
         }
-        if ending.digesting.is_none_or(|at| now >= at + retry_ms) {
-            ending.digesting = Some(now);
-            out.push(DestAction::DigestStaged {
-                attempt: ending.attempt,
-                first: ending.record.first,
-                last: ending.record.last,
-            });
+        match ending.read_back {
+            ReadBack::UnderWay => {}
+            ReadBack::Due(at) if now < at => self.wake_at(at),
+            ReadBack::Due(_) => {
+                ending.read_back = ReadBack::UnderWay;
+                out.push(DestAction::DigestStaged {
+                    attempt: ending.attempt,
+                    first: ending.record.first,
+                    last: ending.record.last,
+                });
+            }
         }
-        let asked_at = ending.digesting.unwrap_or(now);
-        self.wake_at(asked_at + retry_ms);
     }
 
     /// A silent source may be dead, and the plan decided without it.

@@ -97,6 +97,8 @@ enum Event {
     SourceTimer(usize, u64, PlanId, u64),
     DestTimer(usize, u64, PlanId, u64),
     Export(usize, u64, PlanId, u64, u32),
+    /// Attempt, first and last slot.
+    Digest(usize, u64, PlanId, u64, u16, u16),
     Read(usize, u64, PlanId, u64, Option<u64>, u64),
     Etcd(usize, u64, PlanId, Side, SourceAction),
     ToDest(usize, Bytes),
@@ -434,6 +436,15 @@ impl World {
             Event::DestDriver(at, run, plan, event) if self.runs(at, run) => {
                 self.dest_event(at, plan, event);
             }
+            Event::Digest(at, run, plan, attempt, first, last) if self.runs(at, run) => {
+                let (rows, digest) = self.groups[at].digest_staged(plan, first, last);
+                let staged = DestEvent::Staged {
+                    attempt,
+                    rows,
+                    digest,
+                };
+                self.dest_event(at, plan, staged);
+            }
             Event::SourceTimer(at, run, plan, number)
                 if self.runs(at, run) && self.is_set(at, plan, true, number) =>
             {
@@ -555,14 +566,11 @@ impl World {
                 first,
                 last,
             } => {
-                if let Some((rows, digest)) = self.groups[at].digest_staged(plan, first, last) {
-                    let staged = DestEvent::Staged {
-                        attempt,
-                        rows,
-                        digest,
-                    };
-                    self.after(delay, Event::DestDriver(at, run, plan, staged));
-                }
+                // On a busy machine it takes longer than any retry.
+                let slow = self.rng.chance(self.script.noise);
+                let delay = 1 + self.rng.below(if slow { 400 } else { 3 });
+                let digest = Event::Digest(at, run, plan, attempt, first, last);
+                self.after(delay, digest);
             }
             DestAction::ReadDecision => {
                 let read = SourceAction::ReadDecision;
