@@ -26,17 +26,11 @@ struct Ending {
     attempt: u64,
     parts: u32,
     record: ChunkRecord,
-    read_back: ReadBack,
+    /// When the staged rows are to be read back, unless the chunk has landed by then.
+    /// One reading at a time: it may take longer than any answer.
+    read_back_at: MonoMs,
     /// The staged rows differed once.
     was_wrong: bool,
-}
-
-/// The reading back of staged rows. One at a time: it may take longer than any retry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum ReadBack {
-    /// To begin at this time, unless the chunk has landed by then.
-    Due(MonoMs),
-    UnderWay,
 }
 
 /// The driver. See the module's header.
@@ -57,6 +51,8 @@ pub struct DestDriver {
     /// The increment point proposed last.
     next_point: Option<(StreamPoint, MonoMs)>,
     ending: Option<Ending>,
+    /// Bytes of rows proposed and not yet concluded.
+    proposed_bytes: u64,
     reply_due: bool,
     stopped: bool,
     wake: MonoMs,
@@ -78,6 +74,7 @@ impl DestDriver {
             next_part: None,
             next_point: None,
             ending: None,
+            proposed_bytes: 0,
             reply_due: false,
             stopped: false,
             wake: now,
@@ -118,6 +115,9 @@ impl DestDriver {
             DestEvent::Source(message) => self.asked(now, message, out),
             DestEvent::Refused(reason) => self.refused(reason),
             DestEvent::Dropped => self.forget_proposals(),
+            DestEvent::Concluded { bytes } => {
+                self.proposed_bytes = self.proposed_bytes.saturating_sub(bytes);
+            }
             DestEvent::Staged {
                 attempt,
                 rows,
@@ -288,14 +288,15 @@ impl DestDriver {
         };
         let again = part == current.parts
             && proposed_at.is_none_or(|at| now >= at + self.config.switch_retry_ms);
-        if part == next || again {
+        if self.has_room() && (part == next || again) {
             self.next_part = Some((attempt, part + 1, now));
-            out.push(DestAction::Propose(MigrationEntry::ChunkPart {
+            let part = MigrationEntry::ChunkPart {
                 plan: self.plan,
                 attempt,
                 part,
                 rows,
-            }));
+            };
+            self.propose_rows(part, out);
         } else {
             self.reply_due = true;
         }
@@ -308,7 +309,7 @@ impl DestDriver {
                 attempt,
                 parts,
                 record,
-                read_back: ReadBack::Due(now),
+                read_back_at: now,
                 was_wrong: false,
             });
         }
@@ -336,7 +337,7 @@ impl DestDriver {
             None => (position, None),
         };
         let waits = proposed_at.is_some_and(|at| now < at + self.config.switch_retry_ms);
-        if start.through != after || waits {
+        if start.through != after || waits || !self.has_room() {
             self.reply_due = true;
             return;
         }
@@ -344,12 +345,23 @@ impl DestDriver {
             return self.fail(FailReason::StreamMismatch, out);
         }
         self.next_point = Some((point, now));
-        out.push(DestAction::Propose(MigrationEntry::IncrementApplied {
+        let increment = MigrationEntry::IncrementApplied {
             plan: self.plan,
             after,
             point,
             effects,
-        }));
+        };
+        self.propose_rows(increment, out);
+    }
+
+    /// Whether the log may be given more rows; the source sends again what is not taken.
+    fn has_room(&self) -> bool {
+        self.proposed_bytes < self.config.proposed_bytes
+    }
+
+    fn propose_rows(&mut self, entry: MigrationEntry, out: &mut Vec<DestAction>) {
+        self.proposed_bytes += entry.bulk_bytes();
+        out.push(DestAction::Propose(entry));
     }
 
     fn asked_ready(&mut self, message: &ToDest, now: MonoMs, out: &mut Vec<DestAction>) {
@@ -426,7 +438,7 @@ impl DestDriver {
             return;
         };
         // Again if what follows comes to nothing.
-        ending.read_back = ReadBack::Due(now + self.config.retry_ms);
+        ending.read_back_at = now + self.config.retry_ms;
         if current.is_none_or(|current| current.id != attempt) {
             // The chunk has landed meanwhile, and increments change its rows, or a
             // newer attempt has taken its place.
@@ -455,7 +467,7 @@ impl DestDriver {
             return self.fail(FailReason::DigestMismatch, out);
         }
         ending.was_wrong = true;
-        ending.read_back = ReadBack::Due(now + self.config.switch_retry_ms);
+        ending.read_back_at = now + self.config.switch_retry_ms;
     }
 
     fn advance(&mut self, now: MonoMs, out: &mut Vec<DestAction>) {
@@ -492,18 +504,16 @@ impl DestDriver {
         if ending.attempt != current.id || ending.parts != current.parts {
             return;
         }
-        match ending.read_back {
-            ReadBack::UnderWay => {}
-            ReadBack::Due(at) if now < at => self.wake_at(at),
-            ReadBack::Due(_) => {
-                ending.read_back = ReadBack::UnderWay;
-                out.push(DestAction::DigestStaged {
-                    attempt: ending.attempt,
-                    first: ending.record.first,
-                    last: ending.record.last,
-                });
-            }
+        if now >= ending.read_back_at {
+            ending.read_back_at = now + self.config.reading_ms;
+            out.push(DestAction::DigestStaged {
+                attempt: ending.attempt,
+                first: ending.record.first,
+                last: ending.record.last,
+            });
         }
+        let again_at = ending.read_back_at;
+        self.wake_at(again_at);
     }
 
     /// A silent source may be dead, and the plan decided without it.

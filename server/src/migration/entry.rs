@@ -103,6 +103,15 @@ impl MigrationEntry {
         }
     }
 
+    /// Bytes of rows that it brings along.
+    pub fn bulk_bytes(&self) -> u64 {
+        match self {
+            Self::ChunkPart { rows, .. } => rows.len() as u64,
+            Self::IncrementApplied { effects, .. } => effects.len() as u64,
+            _ => 0,
+        }
+    }
+
     fn kind(&self) -> u8 {
         match self {
             Self::Assign { .. } => 1,

@@ -163,6 +163,11 @@ pub enum DestEvent {
     Refused(Refused),
     /// A proposal did not get into the log.
     Dropped,
+    /// A proposal with rows has come to its end, whichever.
+    Concluded {
+        /// [`MigrationEntry::bulk_bytes`] of it.
+        bytes: u64,
+    },
     /// The staged rows of the attempt were read back.
     Staged {
         attempt: u64,

@@ -307,10 +307,17 @@ pub struct DriverConfig {
     pub increment_window: usize,
     /// The switch starts when no more than this many bytes are behind.
     pub switch_lag_bytes: u64,
-    /// An unanswered message, read or proposal is repeated after this time.
+    /// Bytes of parts and increments that are proposed and not yet concluded, above
+    /// which a destination takes no more. What is sent again for want of an answer is
+    /// proposed again: a slow log must not be given copies without end.
+    pub proposed_bytes: u64,
+    /// An unanswered message or proposal is repeated after this time.
     pub retry_ms: u64,
     /// The same between FREEZE and OWN, where each ms is a client's.
     pub switch_retry_ms: u64,
+    /// A reading of this node's own disk is begun again after this time. On a busy
+    /// machine it may last long, and a second one beside it does not help.
+    pub reading_ms: u64,
     /// An unanswered etcd request counts as failed after this time.
     pub etcd_timeout_ms: u64,
     /// Wait between etcd requests while etcd does not answer.
@@ -339,8 +346,10 @@ impl Default for DriverConfig {
             increment_bytes: 1 << 20,
             increment_window: 4,
             switch_lag_bytes: 256 << 10,
+            proposed_bytes: 8 << 20,
             retry_ms: 1_000,
             switch_retry_ms: 50,
+            reading_ms: 30_000,
             etcd_timeout_ms: 1_000,
             etcd_retry_ms: 100,
             proof_valid_ms: 1_000,

@@ -223,7 +223,7 @@ impl Pump {
         }
         let lost = self
             .reading
-            .is_some_and(|(since, _)| now >= since + want.retry_ms);
+            .is_some_and(|(since, _)| now >= since + want.reading_ms);
         let ended = !self.rereading() && want.until.is_some_and(|end| self.read.through >= end);
         let open = self.in_flight.len() < want.window && !ended;
         if open && (lost || self.reading.is_none()) && now >= self.idle_until {
@@ -253,6 +253,7 @@ pub(super) struct PumpWants {
     pub(super) window: usize,
     pub(super) max_bytes: u64,
     pub(super) retry_ms: u64,
+    pub(super) reading_ms: u64,
 }
 
 impl Batch {

@@ -618,6 +618,7 @@ impl SourceDriver {
             window: self.config.increment_window,
             max_bytes: self.config.increment_bytes,
             retry_ms,
+            reading_ms: self.config.reading_ms,
         };
         let next = pump.drive(self.spec.plan, &want, now, out);
         self.wake_at(next);

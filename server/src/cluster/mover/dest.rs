@@ -33,7 +33,7 @@ pub(super) async fn run(
     plan: PlanId,
     mut asked: mpsc::Receiver<Asked>,
 ) {
-    // Bounded by what the driver has under way: one of each kind.
+    // Bounded by what the driver has under way.
     let (events, mut own) = mpsc::unbounded_channel();
     let mut news = hosted.view.news.subscribe();
     let now = movers.now();
@@ -99,10 +99,13 @@ impl Task {
     fn act(&mut self, action: DestAction) {
         match action {
             DestAction::Propose(entry) => {
-                let events = self.events.clone();
+                let (events, bytes) = (self.events.clone(), entry.bulk_bytes());
                 self.hosted.propose_then(
                     entry,
                     Box::new(move |commit| {
+                        if bytes > 0 {
+                            let _ = events.send(DestEvent::Concluded { bytes });
+                        }
                         if commit != Commit::Applied {
                             let _ = events.send(DestEvent::Dropped);
                         }

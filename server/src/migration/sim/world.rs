@@ -158,8 +158,10 @@ fn config() -> DriverConfig {
         increment_bytes: 1_500,
         increment_window: 3,
         switch_lag_bytes: 1_200,
+        proposed_bytes: 6_000,
         retry_ms: 100,
         switch_retry_ms: 20,
+        reading_ms: 1_000,
         etcd_timeout_ms: 60,
         etcd_retry_ms: 20,
         proof_valid_ms: 100,
@@ -609,6 +611,11 @@ impl World {
         let plan = entry.plan().unwrap();
         if at >= DEPOSED {
             return;
+        }
+        let (run, bytes) = (self.groups[at].run, entry.bulk_bytes());
+        if bytes > 0 {
+            let concluded = DestEvent::Concluded { bytes };
+            self.after(1, Event::DestDriver(at, run, plan, concluded));
         }
         if self.rng.chance(self.script.noise) {
             return match side {
