@@ -269,12 +269,8 @@ fn family_options(name: &str, resources: &Resources, views: &Arc<ViewCell>, wal:
     }
     options.set_periodic_compaction_seconds(24 * 3600);
     delay_second_pass(&mut options);
-    // A change of a score is a delete and a put: only where deletes outweigh the rest by
-    // far, at the end of a queue, do they stand in the way of scans. At a quarter every
-    // file of changed scores was compacted with all others as soon as it was written.
-    let dense = if name == "score" { 3072 } else { 1024 };
-    let ratio = if name == "score" { 0.75 } else { 0.5 };
-    options.add_compact_on_deletion_collector_factory(4096, dense, ratio);
+    let (window, dense, ratio) = many_deletes(name);
+    options.add_compact_on_deletion_collector_factory(window, dense, ratio);
     match name {
         "meta" => {
             // The store hands records over in key order (`Store::fill_batch`).
@@ -307,6 +303,24 @@ fn family_options(name: &str, resources: &Resources, views: &Arc<ViewCell>, wal:
         }
     }
     options
+}
+
+/// Where deletes stand in the way of scans, a file is compacted with all that it overlaps
+/// as soon as it is written: if of some number of rows one after the other so many are
+/// deletes, or of the whole file this part (0: does not matter). What is made and deleted
+/// again in turn is not to bring that about, or each flush would write every record of
+/// the database anew:
+/// - keys that come and go, as lists that are queues do, lie among those that stay, and a
+///   scan goes past some thousand deletes in some milliseconds;
+/// - of rows, a change of a score is a delete and a put. Deletes alone, in a row, are the
+///   head of a queue;
+/// - long strings are few, and their space is wanted back.
+fn many_deletes(family: &str) -> (usize, usize, f64) {
+    match family {
+        "meta" => (16_384, 12_288, 0.0),
+        "data" | "score" => (4096, 3072, 0.75),
+        _ => (4096, 1024, 0.5),
+    }
 }
 
 /// Many small memtables that are merged when they are flushed, `times` times `bytes` at

@@ -146,6 +146,17 @@ fn what_was_flushed_is_counted_no_more() {
     assert!(snapshots.len() <= 1, "{snapshots:?}");
 }
 
+/// Names of the files of records, once RocksDB has nothing more to do of its own accord.
+fn files_of_records(store: &Store) -> Vec<String> {
+    let options = rocksdb::WaitForCompactOptions::default();
+    store.engine.db.wait_for_compact(&options).unwrap();
+    let files = store.engine.db.live_files().unwrap().into_iter();
+    files
+        .filter(|file| file.column_family_name == "meta")
+        .map(|file| file.name)
+        .collect()
+}
+
 #[test]
 fn the_last_level_is_not_written_again_because_a_view_was_replaced() {
     let bench = Bench::new();
@@ -154,18 +165,35 @@ fn the_last_level_is_not_written_again_because_a_view_was_replaced() {
     let view = store.pin_view();
     put_value(&store, b"k", b"newer");
     store.compact();
-    let files = || -> Vec<String> {
-        let files = store.engine.db.live_files().unwrap().into_iter();
-        files
-            .filter(|file| file.column_family_name == "meta")
-            .map(|file| file.name)
-            .collect()
-    };
-    let compacted = files();
+    let compacted = files_of_records(&store);
     assert_eq!(compacted.len(), 1);
-    drop(view);
     // RocksDB looks at its files when a snapshot goes.
-    let options = rocksdb::WaitForCompactOptions::default();
-    store.engine.db.wait_for_compact(&options).unwrap();
-    assert_eq!(files(), compacted);
+    drop(view);
+    assert_eq!(files_of_records(&store), compacted);
+}
+
+/// Regression: of a hundred thousand lists that were pushed to and popped from, every
+/// flush had all records of the database compacted.
+#[test]
+fn keys_that_come_and_go_have_nothing_compacted_and_a_mass_of_deletes_has() {
+    let mut bench = crate::commands::testing::Bench::new();
+    let mut each = |command: &dyn Fn(u32) -> String| {
+        (0..20_000).for_each(|n| {
+            bench.run(&command(n));
+        });
+        bench.store.flush().unwrap();
+        files_of_records(&bench.store).len()
+    };
+    assert_eq!(each(&|n| format!("SET k{n} v")), 1);
+    let half = |n: u32| match n % 2 {
+        0 => format!("SET k{n} w"),
+        _ => format!("DEL k{n}"),
+    };
+    assert_eq!(each(&half), 2, "compacted for the sake of half");
+    assert_eq!(each(&|n| format!("SET k{n} v")), 3);
+    assert_eq!(
+        each(&|n| format!("DEL k{n}")),
+        0,
+        "a scan would meet all deletes"
+    );
 }
