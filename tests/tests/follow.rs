@@ -200,6 +200,7 @@ fn a_link_that_client_kill_ends_goes_on_where_it_was() {
     wait_up(&mut client);
     all_the_same(&mut redis.client(), &mut [replica.client()]);
     assert_eq!(info(&mut master, "sync_full"), "1", "the first time alone");
+    assert!(info(&mut master, "sync_partial_ok").parse::<u64>().unwrap() >= 3);
 }
 
 #[test]

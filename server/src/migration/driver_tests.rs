@@ -362,45 +362,6 @@ fn dest_step(driver: &mut DestDriver, now: MonoMs, event: DestEvent) -> Vec<Dest
     out
 }
 
-fn ready_dest() -> DestDriver {
-    let mut state = MigrationState::default();
-    let mut index = 0;
-    let mut apply = |entry: MigrationEntry| {
-        index += 1;
-        let at = ApplyContext { index, log_time: 1 };
-        state.apply(&entry, at).unwrap();
-    };
-    apply(MigrationEntry::DestBegin { spec: spec() });
-    apply(MigrationEntry::ChunkBegin {
-        plan: PLAN,
-        term: 1,
-        attempt: 1,
-        first: 10,
-    });
-    let chunk = CHUNK;
-    apply(MigrationEntry::ChunkLanded {
-        plan: PLAN,
-        attempt: 1,
-        parts: 0,
-        chunk,
-    });
-    let chunks = plan::fold_chunks(&[chunk]);
-    apply(MigrationEntry::Ready {
-        plan: PLAN,
-        freeze: StreamPoint {
-            through: 2,
-            hash: StreamHash::default(),
-        },
-        chunks,
-        log_time: 1,
-        epoch: 2,
-    });
-    let view = state.dest_view(PLAN, ApplyContext { index, log_time: 1 });
-    let mut driver = DestDriver::new(PLAN, DriverConfig::default(), 0);
-    dest_step(&mut driver, 0, DestEvent::Replicated(view));
-    driver
-}
-
 /// A destination whose chunk has been begun as attempt 1, over a real replicated state.
 struct Dest {
     state: MigrationState,
@@ -423,6 +384,29 @@ impl Dest {
             term: 1,
             attempt: 1,
             first: 10,
+        });
+        dest
+    }
+
+    /// One whose chunk has landed and that is ready to own.
+    fn ready() -> Self {
+        let mut dest = Self::staging();
+        let chunk = CHUNK;
+        dest.commit(&MigrationEntry::ChunkLanded {
+            plan: PLAN,
+            attempt: 1,
+            parts: 0,
+            chunk,
+        });
+        dest.commit(&MigrationEntry::Ready {
+            plan: PLAN,
+            freeze: StreamPoint {
+                through: 2,
+                hash: StreamHash::default(),
+            },
+            chunks: plan::fold_chunks(&[chunk]),
+            log_time: 1,
+            epoch: 2,
         });
         dest
     }
@@ -514,7 +498,7 @@ fn a_slow_log_is_not_given_copies_of_a_part_without_end() {
 
 #[test]
 fn a_ready_destination_drops_nothing_on_the_word_of_the_source() {
-    let mut driver = ready_dest();
+    let mut driver = Dest::ready().driver;
     let reason = FailReason::PauseExceeded;
     let abort = DestEvent::Source(ToDest::Abort { plan: PLAN, reason });
     let actions = dest_step(&mut driver, 1, abort);
@@ -562,7 +546,7 @@ fn a_destination_that_is_over_still_answers_and_then_ends() {
 
 #[test]
 fn a_ready_destination_owns_by_itself_when_the_source_is_silent() {
-    let mut driver = ready_dest();
+    let mut driver = Dest::ready().driver;
     assert_eq!(dest_step(&mut driver, 49, DestEvent::Timer), []);
     let actions = dest_step(&mut driver, 50, DestEvent::Timer);
     assert_eq!(actions, [DestAction::ReadDecision]);

@@ -178,9 +178,9 @@ fn the_last_level_is_not_written_again_because_a_view_was_replaced() {
 fn keys_that_come_and_go_have_nothing_compacted_and_a_mass_of_deletes_has() {
     let mut bench = crate::commands::testing::Bench::new();
     let mut each = |command: &dyn Fn(u32) -> String| {
-        (0..20_000).for_each(|n| {
+        for n in 0..20_000 {
             bench.run(&command(n));
-        });
+        }
         bench.store.flush().unwrap();
         files_of_records(&bench.store).len()
     };
