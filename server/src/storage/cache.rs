@@ -168,14 +168,16 @@ impl RecordCache {
         true
     }
 
-    /// Writer, before the RocksDB write: nobody may hit or fill this record.
-    pub fn mark(&self, hash: u64, physical: &[u8]) {
+    /// Writer, before the RocksDB write: nobody may hit or fill this record. Returns the
+    /// state that RocksDB holds, if it is here.
+    pub fn mark(&self, hash: u64, physical: &[u8]) -> Option<Record> {
         let mut shard = self.shards[shard_of(hash)].lock();
         shard.version += 1;
         shard.in_flux += 1;
-        if let Some(at) = shard.find(hash, physical) {
-            shard.slots[at] |= FLUX;
-        }
+        let at = shard.find(hash, physical)?;
+        let settled = shard.slots[at] & FLUX == 0;
+        shard.slots[at] |= FLUX;
+        settled.then(|| (*shard.record(at)).clone())
     }
 
     /// Writer, after the RocksDB write: the record's new state (`None`: deleted).

@@ -12,6 +12,7 @@ use rocksdb::{
 };
 
 use super::filter::{DataFilterFactory, MetaFilterFactory};
+use super::splice;
 use super::view::ViewCell;
 use crate::txn::effects::Family;
 
@@ -273,6 +274,7 @@ fn family_options(name: &str, resources: &Resources, views: &Arc<ViewCell>, wal:
     options.add_compact_on_deletion_collector_factory(window, dense, ratio);
     match name {
         "meta" => {
+            options.set_merge_operator("cairn.splice", splice::merge, splice::merge_partly);
             // The store hands records over in key order (`Store::fill_batch`).
             options = with_insert_hint(&options);
             if wal {

@@ -153,6 +153,11 @@ impl Header {
         at
     }
 
+    /// Whether an encoded value has an expiry, by its flags alone.
+    pub fn has_expiry(value: &[u8]) -> bool {
+        value.get(1).is_some_and(|flags| flags & HAS_EXPIRY != 0)
+    }
+
     /// Whether an encoded value lies in rows, by its flags alone.
     pub fn is_spread(value: &[u8]) -> bool {
         value.get(1).is_some_and(|flags| flags & SPREAD != 0)

@@ -19,6 +19,7 @@ mod pin;
 pub mod record;
 mod scan_cache;
 mod scan_positions;
+mod splice;
 mod store;
 mod stored_rows;
 mod view;

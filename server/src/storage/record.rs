@@ -4,11 +4,11 @@
 //! what their bytes cost. Layout of the allocation:
 //!
 //! ```text
-//! count u32 (bit 31: recently used) | key len u16 | value len u16 | [key len u32, value len u32] | key | value
+//! count u32 (bit 31: recently used, bits 27 to 30: splices) | key len u16 | value len u16 | [key len u32, value len u32] | key | value
 //! ```
 //!
 //! Lengths of 65,535 and more are written as 0xffff/0xffff with the long
-//! form behind. The record is immutable after it is made; all `unsafe` of
+//! form behind. Key and value are immutable after it is made; all `unsafe` of
 //! its kind is in this file.
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
@@ -21,6 +21,10 @@ use super::keys::MetaKey;
 const SHORT: usize = 8;
 const LONG: usize = 16;
 const USED: u32 = 1 << 31;
+const SPLICES: u32 = 0b1111 << SPLICES_AT;
+const SPLICES_AT: u32 = 27;
+/// Bits of the count itself.
+const COUNT: u32 = (1 << SPLICES_AT) - 1;
 
 /// A counted, immutable (physical key, encoded value) pair.
 pub struct Record {
@@ -44,7 +48,7 @@ impl Record {
                 handle_alloc_error(layout)
             };
             let base = ptr.as_ptr();
-            base.cast::<u32>().write(1);
+            base.cast::<u32>().write(1 | SPLICES);
             let (short_key, short_value) = if long {
                 (0xffff, 0xffff)
             } else {
@@ -164,6 +168,19 @@ impl Record {
         self.count().fetch_and(!USED, Ordering::Relaxed) & USED != 0
     }
 
+    /// How many splices RocksDB holds on top of this record's last state that was written
+    /// whole. One that nobody has said it of has more than may be.
+    pub(super) fn splices(&self) -> u32 {
+        (self.count().load(Ordering::Relaxed) & SPLICES) >> SPLICES_AT
+    }
+
+    /// Writer, with the RocksDB write: at most 14.
+    pub(super) fn set_splices(&self, splices: u32) {
+        self.count().fetch_and(!SPLICES, Ordering::Relaxed);
+        self.count()
+            .fetch_or(splices << SPLICES_AT, Ordering::Relaxed);
+    }
+
     /// Gives the pointer up without dropping; undone by [`Record::from_raw`].
     pub(super) fn into_raw(self) -> u64 {
         let raw = self.ptr.as_ptr() as u64;
@@ -183,8 +200,8 @@ impl Record {
 
 impl Clone for Record {
     fn clone(&self) -> Record {
-        let before = self.count().fetch_add(1, Ordering::Relaxed) & !USED;
-        if before > USED / 2 {
+        let before = self.count().fetch_add(1, Ordering::Relaxed) & COUNT;
+        if before > COUNT / 2 {
             std::process::abort();
         }
         Record { ptr: self.ptr }
@@ -193,7 +210,7 @@ impl Clone for Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        if self.count().fetch_sub(1, Ordering::Release) & !USED != 1 {
+        if self.count().fetch_sub(1, Ordering::Release) & COUNT != 1 {
             return;
         }
         fence(Ordering::Acquire);
@@ -216,6 +233,7 @@ impl std::fmt::Debug for Record {
 mod tests {
     use super::*;
     use crate::storage::header::KeyType;
+    use crate::storage::splice::MAX_SPLICES;
 
     #[test]
     fn a_record_keeps_key_and_value() {
@@ -247,5 +265,18 @@ mod tests {
         other.touch();
         drop(record);
         assert_eq!(other.value(), b"v");
+    }
+
+    #[test]
+    fn a_record_knows_its_splices_once_it_was_written() {
+        let record = Record::from_encoded(b"k", b"v");
+        assert!(record.splices() > MAX_SPLICES, "nobody knows");
+        record.touch();
+        for splices in [0, MAX_SPLICES, 3] {
+            record.set_splices(splices);
+            let other = record.clone();
+            assert_eq!((other.splices(), record.splices()), (splices, splices));
+        }
+        assert!(record.take_used());
     }
 }

@@ -27,11 +27,13 @@ use super::engine::{Engine, MemoryPlan, Resources};
 use super::expiry_hints::ExpiryHints;
 use super::followed::Followed;
 use super::generations::{DATABASES, GenerationMap};
+use super::header::Header;
 use super::keys::{Generation, MetaKey, expiry_key, slot_of};
 use super::limits::TypeLimits;
 use super::record::Record;
 use super::scan_cache::ScanCache;
 use super::scan_positions::ScanPositions;
+use super::splice::{self, MAX_SPLICES};
 use super::view::{DurableView, Held, Hold, ViewCell};
 use super::weight::{Weighed, Weights};
 use crate::txn::effects::{Effects, Family, MetaEffect, RowEffect, change_map};
@@ -499,8 +501,12 @@ impl Store {
         log: Log,
         stall: bool,
     ) -> Result<(), StoreError> {
+        let metas = effects.metas.iter();
+        let olds: SmallVec<[Option<Record>; 32]> = metas
+            .map(|m| self.cache.mark(m.key.hash(), m.key.physical()))
+            .collect();
         let mut batch = WriteBatch::with_capacity_bytes(256 + effects.metas.len() * 192);
-        let deltas = self.fill_batch(&mut batch, effects);
+        let deltas = self.fill_batch(&mut batch, effects, &olds, log);
         let map = match changes.map {
             Some(map) => {
                 batch.put_cf(&self.engine.system, b"maps", map.encode());
@@ -535,10 +541,6 @@ impl Store {
         options.set_sync(log == Log::WalSynced);
         options.disable_wal(log == Log::External);
 
-        effects
-            .metas
-            .iter()
-            .for_each(|m| self.cache.mark(m.key.hash(), m.key.physical()));
         self.epoch.fetch_add(1, Ordering::SeqCst);
         let written = self.engine.db.write_opt(batch, &options);
         if written.is_ok() {
@@ -616,14 +618,28 @@ impl Store {
             .sum()
     }
 
-    fn fill_batch(&self, batch: &mut WriteBatch, effects: &Effects) -> Vec<Delta> {
-        let mut deltas = Vec::new();
+    /// `olds`: what the cache has of the states before, in the order of the records.
+    fn fill_batch(
+        &self,
+        batch: &mut WriteBatch,
+        effects: &Effects,
+        olds: &[Option<Record>],
+        log: Log,
+    ) -> Vec<Delta> {
+        let (mut deltas, mut splice) = (Vec::new(), Vec::new());
         for at in in_slot_order(&effects.metas) {
             let meta = &effects.metas[at];
             let physical = meta.key.physical();
             let new_expiry = meta.record.as_ref().and_then(|r| r.header()?.expires_at);
             match &meta.record {
-                Some(record) => batch.put_cf(&self.engine.meta, physical, record.value()),
+                Some(record) => {
+                    // A Raft log has the whole record anyway.
+                    let old = olds[at].as_ref().filter(|_| log != Log::External);
+                    match splice_onto(old, record, &mut splice) {
+                        true => batch.merge_cf(&self.engine.meta, physical, &splice),
+                        false => batch.put_cf(&self.engine.meta, physical, record.value()),
+                    }
+                }
                 None => batch.delete_cf(&self.engine.meta, physical),
             }
             if meta.old_expiry != new_expiry {
@@ -921,6 +937,14 @@ impl Drop for Store {
     fn drop(&mut self) {
         self.quiesce();
     }
+}
+
+/// Whether `record` is to be written as a splice onto `old`; it is then in `splice`.
+fn splice_onto(old: Option<&Record>, record: &Record, splice: &mut Vec<u8>) -> bool {
+    let old = old.filter(|old| old.splices() < MAX_SPLICES && !Header::has_expiry(old.value()));
+    let fits = old.filter(|old| splice::make(splice, old.value(), record.value()));
+    record.set_splices(fits.map_or(0, |old| old.splices() + 1));
+    fits.is_some()
 }
 
 /// Indexes of `metas` by slot: each record is in an entry once, so their order

@@ -197,3 +197,126 @@ fn keys_that_come_and_go_have_nothing_compacted_and_a_mass_of_deletes_has() {
         "a scan would meet all deletes"
     );
 }
+
+/// 600 bytes that are no other record's.
+fn long_value(number: u32) -> Vec<u8> {
+    (0..150)
+        .flat_map(|at| (number * 1_000 + at).to_be_bytes())
+        .collect()
+}
+
+fn splices(store: &Store, name: &[u8]) -> u32 {
+    store
+        .record(&key(store, name), true)
+        .unwrap()
+        .unwrap()
+        .splices()
+}
+
+fn value(store: &Store, name: &[u8]) -> Vec<u8> {
+    let record = store.record(&key(store, name), true).unwrap().unwrap();
+    record.payload().to_vec()
+}
+
+#[test]
+fn splices_are_read_as_the_whole_wherever_rocksdb_has_them() {
+    let bench = Bench::new();
+    let mut store = bench.open();
+    let mut values: Vec<Vec<u8>> = (0..50).map(long_value).collect();
+    let mut spliced = 0;
+    for round in 0..60u32 {
+        for (number, value) in values.iter_mut().enumerate() {
+            let name = number.to_string();
+            match (round + number as u32) % 4 {
+                0 => value.extend(round.to_be_bytes()),
+                1 => drop(value.drain(..8)),
+                2 => value[300..304].copy_from_slice(&round.to_be_bytes()),
+                _ => continue,
+            }
+            put_value(&store, name.as_bytes(), value);
+            spliced += u32::from(splices(&store, name.as_bytes()) > 0);
+        }
+        match round % 10 {
+            3 | 6 => store.flush().unwrap(),
+            7 => store.compact(),
+            9 => {
+                drop(store);
+                store = bench.open();
+            }
+            _ => continue,
+        }
+        store.drop_caches();
+        for (number, want) in values.iter().enumerate() {
+            let got = value(&store, number.to_string().as_bytes());
+            assert!(got == *want, "record {number} in round {round}");
+        }
+    }
+    assert!(spliced > 500, "{spliced}");
+}
+
+#[test]
+fn so_many_splices_follow_one_another_and_no_more() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let mut value = long_value(1);
+    let mut seen = Vec::new();
+    for _ in 0..=2 * (MAX_SPLICES + 1) {
+        value.push(7);
+        put_value(&store, b"k", &value);
+        seen.push(splices(&store, b"k"));
+    }
+    let run = (0..=MAX_SPLICES).collect::<Vec<_>>();
+    assert_eq!(seen, [&run[..], &run, &[0]].concat());
+    // Nobody knows how many there are of what was read from files.
+    store.drop_caches();
+    assert!(splices(&store, b"k") > MAX_SPLICES);
+    put_value(&store, b"k", &value);
+    assert_eq!(splices(&store, b"k"), 0);
+}
+
+/// The filter would drop what they follow, wherever it lies.
+#[test]
+fn no_splice_follows_a_record_with_an_expiry() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let key = key(&store, b"k");
+    for (expires_at, follows) in [(None, 0), (Some(5), 1), (None, 0), (None, 1)] {
+        let header = Header::inline(KeyType::String, expires_at);
+        let put = MetaEffect {
+            key: key.clone(),
+            record: Some(Record::new(&key, &header, &long_value(1))),
+            created: false,
+            old_expiry: None,
+        };
+        let metas = vec![put];
+        apply(
+            &store,
+            &Effects {
+                metas,
+                ..Effects::default()
+            },
+        );
+        assert_eq!(splices(&store, b"k"), follows, "{expires_at:?}");
+    }
+}
+
+#[test]
+fn splices_that_have_lost_their_base_end_no_compaction() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let key = key(&store, b"k");
+    let mut operand = Vec::new();
+    let (old, new) = (long_value(1), [&long_value(1)[..], b"more"].concat());
+    assert!(splice::make(&mut operand, &old, &new));
+    let meta = store.engine.meta;
+    for _ in 0..2 {
+        let db = &store.engine.db;
+        db.merge_cf(&meta, key.physical(), &operand).unwrap();
+        store.flush().unwrap();
+    }
+    store.compact();
+    put_value(&store, b"other", b"v");
+    assert_eq!(value(&store, b"other"), b"v");
+    let record = store.record(&key, true).unwrap().unwrap();
+    assert_eq!(record.header(), None, "corrupt, and said to be");
+}
