@@ -127,7 +127,8 @@ pub struct ReshardArgs {
     /// Longest pause of these slots; the move gives up rather than exceed it
     #[arg(long, value_name = "TIME", default_value = "200ms", value_parser = parse_duration)]
     pub max_pause: Duration,
-    /// Most log that the source may keep for the move
+    /// Most log that the source may keep for the move at one time: all writes while
+    /// it copies, later those since the last checkpoint
     #[arg(long, value_name = "SIZE", default_value = "1GB", value_parser = parse_bytes)]
     pub migration_log_limit: u64,
     /// Show what it would take, and change nothing

@@ -394,7 +394,7 @@ pub struct PlanLimits {
     pub max_rate_bytes_per_sec: Option<u64>,
     /// Longest pause of the switch in ms, after which the source asks for abort.
     pub max_pause_ms: u64,
-    /// Bytes of log (or spooled effects) that the source may keep for the move.
+    /// Bytes of log (or spooled effects) that the source may keep for the move at one time.
     pub migration_log_limit_bytes: u64,
 }
 

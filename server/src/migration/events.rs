@@ -56,7 +56,8 @@ pub enum SourceEvent {
     },
     /// The log does not reach back to what was to be read.
     LogMissing,
-    /// Bytes of log held for the plan; sent now and then.
+    /// Bytes of log held for the plan by now, without what a checkpoint has let go;
+    /// sent now and then.
     LogHeld {
         bytes: u64,
     },

@@ -24,7 +24,8 @@ pub struct Limits {
     /// Longest time in ms from FREEZE to the decision before the source asks
     /// for "abort".
     pub max_pause_ms: u64,
-    /// Most bytes of log that may be held for the plan; 0 is unlimited.
+    /// Most bytes of log that may be held for the plan at one time, from its first chunk
+    /// or its last checkpoint on; 0 is unlimited.
     pub log_limit: u64,
     /// Longest time in ms that increments may take to catch up.
     pub catch_up_ms: u64,

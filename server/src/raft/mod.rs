@@ -16,6 +16,7 @@
 mod core;
 mod engine_log;
 mod handle;
+mod log_samples;
 mod log_store;
 mod log_view;
 mod memory_log;

@@ -365,7 +365,7 @@ fn the_log_is_cut_below_what_is_durable_and_never_above_a_hold() {
         "nothing is durable yet"
     );
 
-    let hold = node.handle.hold_log(1, 20, 500).expect("there");
+    let mut hold = node.handle.hold_log(1, 20, 500).expect("there");
     machine.flush();
     wait_for("the cut", || log.first_index(1).expect("there") == 20);
     commit(&node.handle, 1, 51..=100);
@@ -399,6 +399,34 @@ fn the_log_is_cut_below_what_is_durable_and_never_above_a_hold() {
         log.first_index(1).expect("there") == durable + 1
     });
     commit(&node.handle, 1, 101..=102);
+}
+
+/// Regression: a hold counted all that was appended since it was taken, let go or not.
+#[test]
+fn a_hold_counts_no_more_what_it_has_let_go() {
+    let node = node(cutting(), Arc::new(MemoryLog::new()));
+    let machine = Recorder::default();
+    node.lead(1, &machine);
+    let last = || node.handle.status(1).expect("there").last_index;
+    let settled = |index| wait_for("the log's end", || last() == index);
+    commit(&node.handle, 1, 1..=10);
+    settled(11);
+    let mut hold = node.handle.hold_log(1, 12, 500).expect("there");
+    assert_eq!(hold.retained_bytes(), 0);
+    commit(&node.handle, 1, 11..=60);
+    settled(61);
+    let all = hold.retained_bytes();
+    assert!(hold.over_limit(), "{all}");
+    hold.sample();
+    commit(&node.handle, 1, 61..=62);
+    settled(63);
+    let more = hold.retained_bytes() - all;
+    assert!(more > 0 && more < 500, "{more}");
+    hold.advance(61);
+    assert_eq!(hold.retained_bytes(), all + more, "entry 61 is kept");
+    hold.advance(62);
+    assert_eq!(hold.retained_bytes(), more);
+    assert!(!hold.over_limit());
 }
 
 #[test]

@@ -15,6 +15,7 @@ use raft::eraftpb::Message;
 
 use super::core::{Role, RoleChange};
 use super::handle::Proposal;
+use super::log_samples::LogSamples;
 use super::log_store::{LogPosition, RaftLogStore};
 use super::multi::{FatalHandler, NewGroup, RaftFailure};
 
@@ -217,12 +218,12 @@ pub enum HoldError {
     },
 }
 
-/// Keeps a group's entries from an index on for as long as it lives.
+/// Keeps a group's entries from an index on for as long as it lives, and counts them.
 pub struct LogHold {
     group: Arc<GroupShared>,
     id: u64,
     limit_bytes: u64,
-    bytes_at_start: u64,
+    samples: LogSamples,
 }
 
 impl LogHold {
@@ -240,27 +241,38 @@ impl LogHold {
         let id = state.next_hold;
         state.next_hold += 1;
         state.holds.insert(id, from);
+        let last = state.status.last_index;
         drop(state);
-        let bytes_at_start = group.appended_bytes.load(Ordering::Relaxed);
+        let appended = group.appended_bytes.load(Ordering::Relaxed);
         Ok(Self {
             group,
             id,
             limit_bytes,
-            bytes_at_start,
+            samples: LogSamples::new(last, appended),
         })
     }
 
-    /// Lets go of entries below `from`; never takes hold of more.
-    pub fn advance(&self, from: u64) {
+    /// Lets go of entries below `from`; never takes hold of more. They are counted no
+    /// more, as far as [`LogHold::sample`] has told one from the other.
+    pub fn advance(&mut self, from: u64) {
         if let Some(held) = self.group.state.lock().holds.get_mut(&self.id) {
             *held = from.max(*held);
         }
+        self.samples.advance(from);
     }
 
-    /// Bytes appended to the group's log since the hold was taken: what it may keep on
-    /// disk beyond what was there.
+    /// Remembers where the log ends now, as a place to count from later. To be called now
+    /// and then: the count is as fine as these calls are close.
+    pub fn sample(&mut self) {
+        let status = self.group.status();
+        self.samples.add(status.last_index, status.appended_bytes);
+    }
+
+    /// Bytes that it keeps on disk of what was appended to the group's log since it was
+    /// taken; what was in the log before is not counted.
     pub fn retained_bytes(&self) -> u64 {
-        self.group.appended_bytes.load(Ordering::Relaxed) - self.bytes_at_start
+        let appended = self.group.appended_bytes.load(Ordering::Relaxed);
+        self.samples.retained(appended)
     }
 
     /// True once `retained_bytes` exceeds the limit given with the hold. The hold stays;

@@ -87,7 +87,7 @@ pub(super) async fn run(movers: Arc<Movers>, hosted: Arc<Hosted>, spec: PlanSpec
         done: false,
     };
     task.estimate();
-    let held = task.hold_log();
+    let mut held = task.hold_log();
     let mut measure = tokio::time::interval(MEASURE_LOG);
     task.ordered(&topology.load());
     task.replicated();
@@ -105,11 +105,7 @@ pub(super) async fn run(movers: Arc<Movers>, hosted: Arc<Hosted>, spec: PlanSpec
                     task.step(SourceEvent::DestLost);
                 }
             },
-            _ = measure.tick() => {
-                if let Some(held) = &held {
-                    task.step(SourceEvent::LogHeld { bytes: held.retained_bytes() });
-                }
-            }
+            _ = measure.tick() => task.measure_log(held.as_mut()),
             () = tokio::time::sleep(wait) => task.step(SourceEvent::Timer),
         }
     }
@@ -227,21 +223,29 @@ impl Task {
     /// Measures the log that the plan needs (what holds it is the replicated
     /// state, see `Replica::durable_applied_index`).
     fn hold_log(&self) -> Option<LogHold> {
-        let group = &self.hosted.group;
-        let needed = self
-            .hosted
-            .view
-            .migration
-            .lock()
-            .source(self.spec.plan)
-            .map(|s| s.log_needed_after());
-        let from = needed.unwrap_or_else(|| group.store.position().index) + 1;
-        let limit = self.spec.limits.log_limit;
-        self.movers
-            .node
-            .raft
-            .hold_log(group.id.into(), from, limit)
+        let (group, limit) = (self.hosted.group.id, self.spec.limits.log_limit);
+        let raft = &self.movers.node.raft;
+        raft.hold_log(group.into(), self.log_needed_from(), limit)
             .ok()
+    }
+
+    /// The first entry that the plan needs; one that is not there yet before it has begun
+    /// and when it is over.
+    fn log_needed_from(&self) -> u64 {
+        // Before the look at the plan: what begins meanwhile begins above it.
+        let applied = self.hosted.group.store.position().index;
+        let migration = self.hosted.view.migration.lock();
+        let plan = migration.source(self.spec.plan);
+        plan.map_or(applied, |plan| plan.log_needed_after()) + 1
+    }
+
+    /// What a checkpoint has let go counts no more against the limit.
+    fn measure_log(&mut self, held: Option<&mut LogHold>) {
+        let Some(held) = held else { return };
+        held.advance(self.log_needed_from());
+        held.sample();
+        let bytes = held.retained_bytes();
+        self.step(SourceEvent::LogHeld { bytes });
     }
 
     /// Bytes that the slots take on disk, roughly.
