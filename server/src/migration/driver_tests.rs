@@ -36,6 +36,8 @@ struct Source {
     index: u64,
     log_time: u64,
     now: MonoMs,
+    /// Number of the last request to etcd.
+    asked: u64,
 }
 
 impl Source {
@@ -46,6 +48,7 @@ impl Source {
             index: 0,
             log_time: 50_000,
             now: 0,
+            asked: 0,
         };
         let slots = SlotRanges::from_run(0, 99).unwrap();
         source.commit(&MigrationEntry::Assign { slots, epoch: 1 });
@@ -74,12 +77,32 @@ impl Source {
                 SourceAction::SetTimer(_) | SourceAction::WriteProgress(_)
             )
         });
+        self.asked = out.iter().find_map(etcd_ask).unwrap_or(self.asked);
         out
+    }
+
+    /// etcd answers the last request.
+    fn etcd(&mut self, answer: EtcdAnswer) -> Vec<SourceAction> {
+        let ask = self.asked;
+        self.step(SourceEvent::Etcd { ask, answer })
     }
 
     fn replicated(&mut self) -> Vec<SourceAction> {
         let view = self.state.source_view(PLAN, self.at());
         self.step(SourceEvent::Replicated(view))
+    }
+
+    /// A checkpoint that was proposed is applied, so that nothing waits for it.
+    fn checkpointed(&mut self, actions: &[SourceAction]) -> Vec<SourceAction> {
+        let checkpoint = actions.iter().find_map(|action| match action {
+            SourceAction::Propose(entry @ MigrationEntry::Checkpoint { .. }) => Some(entry),
+            _ => None,
+        });
+        let Some(entry) = checkpoint else {
+            return Vec::new();
+        };
+        self.commit(entry);
+        self.replicated()
     }
 
     /// The plan is begun and its one chunk done.
@@ -102,7 +125,7 @@ impl Source {
         let mut source = Self::new();
         source.copy_all();
         source.replicated();
-        source.step(SourceEvent::NoDecision);
+        source.etcd(EtcdAnswer::NoDecision);
         let mut status = source.status(DestPhase::Importing);
         status.position = source.state.source(PLAN).unwrap().resume_point();
         source.step(SourceEvent::Dest(status));
@@ -112,7 +135,7 @@ impl Source {
             effects: Bytes::new(),
             behind_bytes: 0,
         });
-        assert!(actions.contains(&SourceAction::Prove), "{actions:?}");
+        assert!(proves(&actions), "{actions:?}");
         assert!(!proposes(&actions), "{actions:?}");
         source
     }
@@ -136,6 +159,26 @@ impl Source {
     }
 }
 
+/// The number of a request to etcd.
+fn etcd_ask(action: &SourceAction) -> Option<u64> {
+    match action {
+        SourceAction::Prove { ask }
+        | SourceAction::ReadDecision { ask }
+        | SourceAction::Decide { ask, .. } => Some(*ask),
+        _ => None,
+    }
+}
+
+fn proves(actions: &[SourceAction]) -> bool {
+    let proof = |action: &SourceAction| matches!(action, SourceAction::Prove { .. });
+    actions.iter().any(proof)
+}
+
+fn reads_decision(actions: &[SourceAction]) -> bool {
+    let read = |action: &SourceAction| matches!(action, SourceAction::ReadDecision { .. });
+    actions.iter().any(read)
+}
+
 fn wants(actions: &[SourceAction]) -> Option<Decision> {
     actions.iter().find_map(|action| match action {
         SourceAction::Decide { want, .. } => Some(*want),
@@ -153,10 +196,10 @@ fn proposes(actions: &[SourceAction]) -> bool {
 fn a_source_that_restarts_frozen_reads_the_decision_before_it_decides() {
     let mut source = Source::frozen();
     let actions = source.replicated();
-    assert!(actions.contains(&SourceAction::ReadDecision), "{actions:?}");
+    assert!(reads_decision(&actions), "{actions:?}");
     let ready = source.status(DestPhase::Ready);
     assert_eq!(wants(&source.step(SourceEvent::Dest(ready))), None);
-    let actions = source.step(SourceEvent::NoDecision);
+    let actions = source.etcd(EtcdAnswer::NoDecision);
     assert_eq!(wants(&actions), Some(Decision::Commit));
 }
 
@@ -164,18 +207,18 @@ fn a_source_that_restarts_frozen_reads_the_decision_before_it_decides() {
 fn at_max_pause_the_source_asks_for_abort_and_unfreezes_only_on_the_answer() {
     let mut source = Source::frozen();
     source.replicated();
-    source.step(SourceEvent::NoDecision);
+    source.etcd(EtcdAnswer::NoDecision);
     source.now = 199;
     assert_eq!(wants(&source.step(SourceEvent::Timer)), None);
     source.now = 200;
     let actions = source.step(SourceEvent::Timer);
     assert_eq!(wants(&actions), Some(Decision::Abort));
     assert!(!proposes(&actions));
-    let commit = SourceEvent::Decided {
+    let commit = EtcdAnswer::Decided {
         decision: Decision::Commit,
         reason: None,
     };
-    let actions = source.step(commit);
+    let actions = source.etcd(commit);
     let epoch = 2;
     let own = SourceAction::Send(ToDest::Own { plan: PLAN, epoch });
     assert!(
@@ -193,7 +236,7 @@ fn with_etcd_gone_frozen_slots_stay_frozen_and_it_is_said_once() {
     for now in (0..60_000).step_by(50) {
         source.now = now;
         let mut actions = source.step(SourceEvent::Timer);
-        actions.extend(source.step(SourceEvent::EtcdUnavailable));
+        actions.extend(source.etcd(EtcdAnswer::Unavailable));
         assert!(!proposes(&actions), "{actions:?}");
         let notice = SourceAction::Notice(Notice::FrozenWithoutEtcd);
         said += actions.iter().filter(|action| **action == notice).count();
@@ -208,7 +251,7 @@ fn the_pause_spans_a_change_of_leader_by_log_time() {
     source.log_time += 70;
     source.now = 1_000_000;
     source.replicated();
-    source.step(SourceEvent::Decided {
+    source.etcd(EtcdAnswer::Decided {
         decision: Decision::Commit,
         reason: None,
     });
@@ -229,29 +272,115 @@ fn the_pause_spans_a_change_of_leader_by_log_time() {
 fn freeze_needs_a_fresh_proof_of_etcd() {
     let mut source = Source::proving();
     source.now = 500;
-    source.step(SourceEvent::EtcdUnavailable);
+    source.etcd(EtcdAnswer::Unavailable);
     source.now = 600;
     let actions = source.step(SourceEvent::Timer);
-    assert!(actions.contains(&SourceAction::Prove), "{actions:?}");
+    assert!(proves(&actions), "{actions:?}");
     assert!(!proposes(&actions), "{actions:?}");
-    let actions = source.step(SourceEvent::Proved);
+    let actions = source.etcd(EtcdAnswer::Proved);
     let freeze = SourceAction::Propose(MigrationEntry::Freeze { plan: PLAN });
     assert!(actions.contains(&freeze), "{actions:?}");
+}
+
+/// etcd as it would answer what is asked, long after.
+struct SlowEtcd {
+    delay_ms: u64,
+    under_way: std::collections::VecDeque<(MonoMs, u64, EtcdAnswer)>,
+}
+
+impl SlowEtcd {
+    fn new(delay_ms: u64) -> Self {
+        Self {
+            delay_ms,
+            under_way: std::collections::VecDeque::new(),
+        }
+    }
+
+    fn asked(&mut self, now: MonoMs, actions: &[SourceAction]) {
+        for action in actions {
+            let answer = match action {
+                SourceAction::Prove { .. } => EtcdAnswer::Proved,
+                SourceAction::ReadDecision { .. } => EtcdAnswer::NoDecision,
+                SourceAction::Decide { want, reason, .. } => EtcdAnswer::Decided {
+                    decision: *want,
+                    reason: *reason,
+                },
+                _ => continue,
+            };
+            let ask = etcd_ask(action).expect("one of these");
+            self.under_way.push_back((now + self.delay_ms, ask, answer));
+        }
+    }
+
+    fn answer(&mut self, now: MonoMs) -> Option<SourceEvent> {
+        self.under_way.front().filter(|(at, ..)| *at <= now)?;
+        let (_, ask, answer) = self.under_way.pop_front()?;
+        Some(SourceEvent::Etcd { ask, answer })
+    }
+}
+
+/// Regression: an answer that came after its time was taken for that to the request made
+/// meanwhile, and an old proof for a fresh one: the slots were frozen, and the pause
+/// exceeded.
+#[test]
+fn an_etcd_that_answers_too_late_for_ever_never_has_slots_frozen() {
+    let mut source = Source::proving();
+    let mut etcd = SlowEtcd::new(1_200);
+    let ask = source.asked;
+    etcd.asked(0, &[SourceAction::Prove { ask }]);
+    let freeze = SourceAction::Propose(MigrationEntry::Freeze { plan: PLAN });
+    let mut proofs = 0;
+    for now in (0..120_000).step_by(10) {
+        source.now = now;
+        let event = etcd.answer(now).unwrap_or(SourceEvent::Timer);
+        let mut actions = source.step(event);
+        actions.extend(source.checkpointed(&actions));
+        proofs += u64::from(proves(&actions));
+        assert!(!actions.contains(&freeze), "at {now}: {actions:?}");
+        etcd.asked(now, &actions);
+    }
+    assert!(proofs > 50, "it goes on asking: {proofs}");
+}
+
+#[test]
+fn a_decision_counts_however_late_it_comes_and_other_answers_do_not() {
+    let mut source = Source::frozen();
+    source.replicated();
+    let read = source.asked;
+    let late = |answer| SourceEvent::Etcd { ask: read, answer };
+    source.now = 200;
+    let actions = source.step(SourceEvent::Timer);
+    assert_eq!(wants(&actions), Some(Decision::Abort), "it is urgent");
+    for answer in [EtcdAnswer::Unavailable, EtcdAnswer::Refused] {
+        source.step(late(answer));
+        source.now += 500;
+        let actions = source.step(SourceEvent::Timer);
+        assert_eq!(
+            wants(&actions),
+            None,
+            "{answer:?} is not for the last request"
+        );
+        source.now -= 500;
+    }
+    let reason = Some(FailReason::PauseExceeded);
+    let decision = Decision::Abort;
+    let actions = source.step(late(EtcdAnswer::Decided { decision, reason }));
+    assert!(proposes(&actions), "{actions:?}");
 }
 
 #[test]
 fn a_refused_proof_neither_fails_nor_freezes_but_looks_for_a_decision() {
     let mut source = Source::proving();
-    let actions = source.step(SourceEvent::EtcdRefused);
+    let actions = source.etcd(EtcdAnswer::Refused);
     assert!(
         wants(&actions).is_none() && !proposes(&actions),
         "{actions:?}"
     );
     source.now = 200;
     let actions = source.step(SourceEvent::Timer);
-    assert!(actions.contains(&SourceAction::ReadDecision), "{actions:?}");
-    let actions = source.step(SourceEvent::NoDecision);
-    assert!(actions.contains(&SourceAction::Prove), "{actions:?}");
+    assert!(reads_decision(&actions), "{actions:?}");
+    let actions = source.etcd(EtcdAnswer::NoDecision);
+    assert!(proves(&actions), "{actions:?}");
 }
 
 #[test]
@@ -259,7 +388,7 @@ fn a_destination_with_another_stream_than_the_log_fails_the_plan() {
     let mut source = Source::new();
     source.copy_all();
     source.replicated();
-    source.step(SourceEvent::NoDecision);
+    source.etcd(EtcdAnswer::NoDecision);
     let mut status = source.status(DestPhase::Importing);
     status.position = Some(StreamPoint {
         through: 4,
@@ -290,7 +419,7 @@ fn too_much_log_fails_the_plan() {
     let mut source = Source::new();
     source.commit(&MigrationEntry::SourceBegin { spec: spec() });
     source.replicated();
-    source.step(SourceEvent::NoDecision);
+    source.etcd(EtcdAnswer::NoDecision);
     assert_eq!(
         wants(&source.step(SourceEvent::LogHeld { bytes: 1_000 })),
         None
@@ -304,7 +433,7 @@ fn a_paused_plan_sends_nothing_and_a_resumed_one_goes_on() {
     let mut source = Source::new();
     source.commit(&MigrationEntry::SourceBegin { spec: spec() });
     source.replicated();
-    source.step(SourceEvent::NoDecision);
+    source.etcd(EtcdAnswer::NoDecision);
     let limits = spec().limits;
     let plan = |control| SourceEvent::Plan { control, limits };
     assert_eq!(source.step(plan(Control::Pause)), []);
@@ -320,7 +449,7 @@ fn exporting() -> Source {
     let mut source = Source::new();
     source.commit(&MigrationEntry::SourceBegin { spec: spec() });
     source.replicated();
-    source.step(SourceEvent::NoDecision);
+    source.etcd(EtcdAnswer::NoDecision);
     let mut status = source.status(DestPhase::Importing);
     let begin = source.step(SourceEvent::Dest(status));
     let attempt = begin.iter().find_map(|action| match action {

@@ -67,7 +67,20 @@ pub enum SourceEvent {
     Dest(DestStatus),
     /// The connection to the destination was lost; what was sent may be lost.
     DestLost,
-    /// A fresh etcd transaction found the plan running and undecided.
+    /// etcd's answer to the request of this number, however late.
+    Etcd {
+        ask: u64,
+        answer: EtcdAnswer,
+    },
+    /// Progress was written.
+    ProgressWritten,
+    Timer,
+}
+
+/// What came of a request of the source to etcd.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EtcdAnswer {
+    /// A fresh transaction found the plan running and undecided.
     Proved,
     /// The decision that is in etcd, whoever created it, and the reason that
     /// its creator wrote into an "abort".
@@ -78,16 +91,14 @@ pub enum SourceEvent {
     /// No decision is in etcd yet.
     NoDecision,
     /// etcd did not answer, so it is unknown whether it did what was asked.
-    EtcdUnavailable,
+    Unavailable,
     /// etcd answered, and refuses: to prove, because the plan is not to run;
     /// to decide, because the slot map says otherwise (which ends the plan).
-    EtcdRefused,
-    /// Progress was written.
-    ProgressWritten,
-    Timer,
+    Refused,
 }
 
-/// What the source's leader has to do.
+/// What the source's leader has to do. Requests to etcd have a number (`ask`), which their
+/// answer names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SourceAction {
     Propose(MigrationEntry),
@@ -114,12 +125,17 @@ pub enum SourceAction {
     },
     Send(ToDest),
     /// Prove etcd with a fresh transaction that compares the plan's record.
-    Prove,
-    ReadDecision,
+    Prove {
+        ask: u64,
+    },
+    ReadDecision {
+        ask: u64,
+    },
     /// Create the decision record unless there is one, in one transaction
     /// that, for "commit", moves all slots in the slot map; then tell the
     /// decision that is there.
     Decide {
+        ask: u64,
         want: Decision,
         spec: Arc<PlanSpec>,
         /// Slot epoch at the destination, for "commit".

@@ -47,7 +47,7 @@ pub use codec::DecodeError;
 pub use dest::DestDriver;
 pub use digest::{RowDigest, StreamHash};
 pub use entry::MigrationEntry;
-pub use events::{DestAction, DestEvent, Notice, SourceAction, SourceEvent};
+pub use events::{DestAction, DestEvent, EtcdAnswer, Notice, SourceAction, SourceEvent};
 pub use ownership::{OwnershipView, SlotOwnership, SlotStatus, SlotWord, Verdict};
 pub use plan::{
     ChunkRecord, Control, Decision, DriverConfig, FailReason, FreezePoint, GroupId, Limits, MonoMs,

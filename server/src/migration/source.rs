@@ -12,7 +12,7 @@
 
 use super::MigrationEntry;
 use super::copy::ChunkCopy;
-use super::events::{Notice, SourceAction, SourceEvent};
+use super::events::{EtcdAnswer, Notice, SourceAction, SourceEvent};
 use super::plan::{
     Control, Decision, DriverConfig, FailReason, FreezePoint, Limits, MonoMs, PlanSpec,
 };
@@ -36,6 +36,14 @@ enum EtcdOp {
     Decide(Decision),
 }
 
+/// The request to etcd that is awaited.
+#[derive(Debug, Clone, Copy)]
+struct EtcdFlight {
+    ask: u64,
+    op: EtcdOp,
+    since: MonoMs,
+}
+
 /// The driver. See the module's header.
 pub struct SourceDriver {
     spec: Arc<PlanSpec>,
@@ -56,7 +64,9 @@ pub struct SourceDriver {
     decided_for: Option<FailReason>,
     decision_checked: bool,
     abort_for: Option<FailReason>,
-    etcd: Option<(EtcdOp, MonoMs)>,
+    etcd: Option<EtcdFlight>,
+    /// Number of the last request to etcd.
+    last_ask: u64,
     etcd_not_before: MonoMs,
     proved_at: Option<MonoMs>,
 
@@ -101,6 +111,7 @@ impl SourceDriver {
             decision_checked: false,
             abort_for: None,
             etcd: None,
+            last_ask: 0,
             etcd_not_before: now,
             proved_at: None,
             proposal: None,
@@ -196,7 +207,7 @@ impl SourceDriver {
             }
             SourceEvent::ProgressWritten => self.reporter.written(),
             SourceEvent::Timer => {}
-            etcd => self.etcd_answered(now, &etcd, out),
+            SourceEvent::Etcd { ask, answer } => self.etcd_answered(now, ask, answer, out),
         }
     }
 
@@ -293,37 +304,51 @@ impl SourceDriver {
         }
     }
 
-    fn etcd_answered(&mut self, now: MonoMs, event: &SourceEvent, out: &mut Vec<SourceAction>) {
-        let flight = self.etcd.take();
-        match event {
-            SourceEvent::Decided { decision, reason } => {
-                if self.decision.is_some_and(|known| known != *decision) {
-                    self.broken("two different decisions were read for one plan", out);
-                }
-                self.decision = Some(*decision);
-                self.decision_checked = true;
-                self.decided_for = *reason;
-            }
-            SourceEvent::Proved => {
-                let asked = flight.filter(|(op, _)| *op == EtcdOp::Prove);
-                self.proved_at = asked.map(|(_, since)| since).or(self.proved_at);
-            }
-            SourceEvent::NoDecision => self.decision_checked = true,
-            SourceEvent::EtcdRefused => self.etcd_refused(flight.map(|(op, _)| op), now, out),
-            _ => self.etcd_failed(now, out),
-        }
-        if flight.is_some() && !matches!(event, SourceEvent::EtcdUnavailable) {
+    /// An answer that is not awaited any more came too late: it tells of a time before
+    /// the newer request, and a proof would pass for fresher than it is. Only a decision
+    /// is true whenever it was asked for.
+    fn etcd_answered(
+        &mut self,
+        now: MonoMs,
+        ask: u64,
+        answer: EtcdAnswer,
+        out: &mut Vec<SourceAction>,
+    ) {
+        let flight = self.etcd.take_if(|flight| flight.ask == ask);
+        if flight.is_some() && answer != EtcdAnswer::Unavailable {
             self.said_etcd_gone = false;
         }
+        match (answer, flight) {
+            (EtcdAnswer::Decided { decision, reason }, _) => self.decided(decision, reason, out),
+            (EtcdAnswer::Proved, Some(flight)) => self.proved_at = Some(flight.since),
+            (EtcdAnswer::NoDecision, Some(_)) => self.decision_checked = true,
+            (EtcdAnswer::Refused, Some(flight)) => self.etcd_refused(flight.op, now, out),
+            (EtcdAnswer::Unavailable, Some(_)) => self.etcd_failed(now, out),
+            (_, None) => {}
+        }
+    }
+
+    fn decided(
+        &mut self,
+        decision: Decision,
+        reason: Option<FailReason>,
+        out: &mut Vec<SourceAction>,
+    ) {
+        if self.decision.is_some_and(|known| known != decision) {
+            self.broken("two different decisions were read for one plan", out);
+        }
+        self.decision = Some(decision);
+        self.decision_checked = true;
+        self.decided_for = reason;
     }
 
     /// A refused proof is a plan that is not to run just now: it may be
     /// decided, so look; pause or abort will be heard of. A refused decision
     /// is a slot map that says otherwise.
-    fn etcd_refused(&mut self, op: Option<EtcdOp>, now: MonoMs, out: &mut Vec<SourceAction>) {
+    fn etcd_refused(&mut self, op: EtcdOp, now: MonoMs, out: &mut Vec<SourceAction>) {
         self.decision_checked = false;
         self.etcd_not_before = now + self.config.etcd_retry_ms;
-        if let Some(EtcdOp::Decide(_)) = op {
+        if let EtcdOp::Decide(_) = op {
             self.fail(FailReason::SourceRefused, out);
         }
     }
@@ -835,9 +860,9 @@ impl SourceDriver {
     /// One etcd request at a time; a silent one counts as failed. A wish to
     /// abort does not wait behind anything else.
     fn ask_etcd(&mut self, op: EtcdOp, epoch: u32, now: MonoMs, out: &mut Vec<SourceAction>) {
-        if let Some((flying, since)) = self.etcd {
-            let patience = since + self.config.etcd_timeout_ms;
-            let urgent = op == EtcdOp::Decide(Decision::Abort) && flying != op;
+        if let Some(flight) = self.etcd {
+            let patience = flight.since + self.config.etcd_timeout_ms;
+            let urgent = op == EtcdOp::Decide(Decision::Abort) && flight.op != op;
             if now < patience && !urgent {
                 return self.wake_at(patience);
             }
@@ -848,18 +873,29 @@ impl SourceDriver {
         if now < self.etcd_not_before {
             return self.wake_at(self.etcd_not_before);
         }
-        self.etcd = Some((op, now));
+        self.last_ask += 1;
+        let ask = self.last_ask;
+        self.etcd = Some(EtcdFlight {
+            ask,
+            op,
+            since: now,
+        });
         self.wake_at(now + self.config.etcd_timeout_ms);
-        out.push(match op {
-            EtcdOp::Prove => SourceAction::Prove,
-            EtcdOp::Read => SourceAction::ReadDecision,
+        out.push(self.etcd_request(ask, op, epoch));
+    }
+
+    fn etcd_request(&self, ask: u64, op: EtcdOp, epoch: u32) -> SourceAction {
+        match op {
+            EtcdOp::Prove => SourceAction::Prove { ask },
+            EtcdOp::Read => SourceAction::ReadDecision { ask },
             EtcdOp::Decide(want) => SourceAction::Decide {
+                ask,
                 want,
                 spec: Arc::clone(&self.spec),
                 epoch,
                 reason: self.abort_for.filter(|_| want == Decision::Abort),
             },
-        });
+        }
     }
 
     fn write_progress(&mut self, now: MonoMs, out: &mut Vec<SourceAction>) {

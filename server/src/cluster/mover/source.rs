@@ -18,8 +18,8 @@ use crate::cluster::replica::StepNews;
 use crate::cluster::sink::EFFECTS;
 use crate::group::Commit;
 use crate::migration::{
-    Control, Decision, DriverConfig, FailReason, IncrementBatch, MonoMs, PlanSpec, Progress,
-    ProgressState, SourceAction, SourceDriver, SourceEvent, Stage, ToDest,
+    Control, Decision, DriverConfig, EtcdAnswer, FailReason, IncrementBatch, MonoMs, PlanSpec,
+    Progress, ProgressState, SourceAction, SourceDriver, SourceEvent, Stage, ToDest,
 };
 use crate::raft::{LogError, LogHold};
 use crate::txn::effects;
@@ -194,19 +194,21 @@ impl Task {
                 self.read_increments(after, until, max_bytes);
             }
             SourceAction::Send(message) => self.send(message),
-            SourceAction::Prove => self.prove(),
-            SourceAction::ReadDecision => self.read_decision(),
+            SourceAction::Prove { ask } => self.prove(ask),
+            SourceAction::ReadDecision { ask } => self.read_decision(ask),
             SourceAction::Decide {
+                ask,
                 want,
                 reason,
                 epoch,
                 ..
             } => {
-                self.decide(
-                    want,
-                    epoch,
-                    reason.map(|r| r.to_string()).unwrap_or_default(),
-                );
+                let want = match want {
+                    Decision::Commit => Verdict::Commit { slot_epoch: epoch },
+                    Decision::Abort => Verdict::Abort,
+                };
+                let reason = reason.map(|r| r.to_string()).unwrap_or_default();
+                self.decide(ask, want, reason);
             }
             SourceAction::WriteProgress(progress) => self.write_progress(progress),
             SourceAction::SlowWrites(level) => {
@@ -346,53 +348,49 @@ impl Task {
         }
     }
 
-    fn prove(&self) {
+    fn prove(&self, ask: u64) {
         let (events, etcd) = (self.events.clone(), self.movers.node.etcd.clone());
         let (plan, node) = (self.spec.plan.0, self.movers.node.config.node_id.clone());
         tokio::spawn(async move {
-            let event = match etcd.prove_fresh(plan, &node).await {
+            let answer = match etcd.prove_fresh(plan, &node).await {
                 Ok(proof) => match proof.decision {
                     Some(record) => decided(&record),
-                    None if proof.wanted == WantedState::Run => SourceEvent::Proved,
-                    None => SourceEvent::EtcdRefused,
+                    None if proof.wanted == WantedState::Run => EtcdAnswer::Proved,
+                    None => EtcdAnswer::Refused,
                 },
-                Err(StoreError::Conflict(_)) => SourceEvent::EtcdRefused,
-                Err(_) => SourceEvent::EtcdUnavailable,
+                Err(StoreError::Conflict(_)) => EtcdAnswer::Refused,
+                Err(_) => EtcdAnswer::Unavailable,
             };
-            let _ = events.send(event);
+            let _ = events.send(SourceEvent::Etcd { ask, answer });
         });
     }
 
-    fn read_decision(&self) {
+    fn read_decision(&self, ask: u64) {
         let (events, etcd) = (self.events.clone(), self.movers.node.etcd.clone());
         let plan = self.spec.plan.0;
         tokio::spawn(async move {
-            let event = match etcd.read_decision(plan).await {
+            let answer = match etcd.read_decision(plan).await {
                 Ok(Some(record)) => decided(&record),
-                Ok(None) => SourceEvent::NoDecision,
-                Err(_) => SourceEvent::EtcdUnavailable,
+                Ok(None) => EtcdAnswer::NoDecision,
+                Err(_) => EtcdAnswer::Unavailable,
             };
-            let _ = events.send(event);
+            let _ = events.send(SourceEvent::Etcd { ask, answer });
         });
     }
 
-    fn decide(&self, want: Decision, slot_epoch: u32, reason: String) {
+    fn decide(&self, ask: u64, want: Verdict, reason: String) {
         let (events, etcd) = (self.events.clone(), self.movers.node.etcd.clone());
         let (plan, node) = (self.spec.plan.0, self.movers.node.config.node_id.clone());
-        let want = match want {
-            Decision::Commit => Verdict::Commit { slot_epoch },
-            Decision::Abort => Verdict::Abort,
-        };
         tokio::spawn(async move {
-            let event = match etcd.decide(plan, want, &node, &reason).await {
+            let answer = match etcd.decide(plan, want, &node, &reason).await {
                 Ok(record) => decided(&record),
                 Err(StoreError::Conflict(why)) => {
                     tracing::warn!(plan, why, "etcd refuses the decision");
-                    SourceEvent::EtcdRefused
+                    EtcdAnswer::Refused
                 }
-                Err(_) => SourceEvent::EtcdUnavailable,
+                Err(_) => EtcdAnswer::Unavailable,
             };
-            let _ = events.send(event);
+            let _ = events.send(SourceEvent::Etcd { ask, answer });
         });
     }
 
@@ -417,11 +415,11 @@ impl Task {
 }
 
 /// A decision as it was read back, with the reason that its record carries.
-fn decided(record: &DecisionRecord) -> SourceEvent {
+fn decided(record: &DecisionRecord) -> EtcdAnswer {
     let reason = FailReason::ALL
         .into_iter()
         .find(|r| r.to_string() == record.reason);
-    SourceEvent::Decided {
+    EtcdAnswer::Decided {
         decision: decision(record),
         reason,
     }

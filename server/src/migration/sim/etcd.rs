@@ -2,7 +2,8 @@
 
 use super::world::SLOTS;
 use crate::migration::{
-    Control, Decision, FailReason, GroupId, PlanId, PlanSpec, Progress, SourceAction, SourceEvent,
+    Control, Decision, EtcdAnswer, FailReason, GroupId, PlanId, PlanSpec, Progress, SourceAction,
+    SourceEvent,
 };
 use std::collections::BTreeMap;
 
@@ -40,37 +41,43 @@ impl Etcd {
         }
     }
 
-    fn read(&self, plan: PlanId) -> SourceEvent {
+    fn read(&self, plan: PlanId) -> EtcdAnswer {
         match self.decisions.get(&plan) {
-            Some((decision, reason)) => SourceEvent::Decided {
+            Some((decision, reason)) => EtcdAnswer::Decided {
                 decision: *decision,
                 reason: *reason,
             },
-            None => SourceEvent::NoDecision,
+            None => EtcdAnswer::NoDecision,
         }
     }
 
     /// Executes one request of a source driver.
     pub(super) fn execute(&mut self, plan: PlanId, action: &SourceAction) -> SourceEvent {
-        match action {
-            SourceAction::Prove if self.decisions.contains_key(&plan) => self.read(plan),
-            SourceAction::Prove => SourceEvent::Proved,
-            SourceAction::ReadDecision => self.read(plan),
+        let (ask, answer) = match action {
+            SourceAction::Prove { ask } if self.decisions.contains_key(&plan) => {
+                (ask, self.read(plan))
+            }
+            SourceAction::Prove { ask } => (ask, EtcdAnswer::Proved),
+            SourceAction::ReadDecision { ask } => (ask, self.read(plan)),
             SourceAction::Decide {
+                ask,
                 want,
                 spec,
                 epoch,
                 reason,
-            } => self.decide(spec, *want, *epoch, *reason),
-            SourceAction::WriteProgress(progress) => {
-                let record = self.plans.get_mut(&plan).unwrap();
-                if !record.is_over() {
-                    record.progress = Some(progress.clone());
-                }
-                SourceEvent::ProgressWritten
-            }
+            } => (ask, self.decide(spec, *want, *epoch, *reason)),
+            SourceAction::WriteProgress(progress) => return self.write_progress(plan, progress),
             other => panic!("not for etcd: {other:?}"),
+        };
+        SourceEvent::Etcd { ask: *ask, answer }
+    }
+
+    fn write_progress(&mut self, plan: PlanId, progress: &Progress) -> SourceEvent {
+        let record = self.plans.get_mut(&plan).unwrap();
+        if !record.is_over() {
+            record.progress = Some(progress.clone());
         }
+        SourceEvent::ProgressWritten
     }
 
     fn decide(
@@ -79,7 +86,7 @@ impl Etcd {
         want: Decision,
         epoch: u32,
         reason: Option<FailReason>,
-    ) -> SourceEvent {
+    ) -> EtcdAnswer {
         if !self.decisions.contains_key(&spec.plan) {
             if want == Decision::Commit {
                 for slot in spec.slots.iter() {
@@ -92,5 +99,18 @@ impl Etcd {
             self.decisions.insert(spec.plan, (want, reason));
         }
         self.read(spec.plan)
+    }
+}
+
+/// What its driver hears of a request that was lost or not executed; nothing of progress.
+pub(super) fn unanswered(action: &SourceAction) -> Option<SourceEvent> {
+    match action {
+        SourceAction::Prove { ask }
+        | SourceAction::ReadDecision { ask }
+        | SourceAction::Decide { ask, .. } => Some(SourceEvent::Etcd {
+            ask: *ask,
+            answer: EtcdAnswer::Unavailable,
+        }),
+        _ => None,
     }
 }

@@ -2,13 +2,13 @@
 
 use super::Rng;
 use super::clients::Books;
-use super::etcd::{Etcd, PlanRecord};
+use super::etcd::{Etcd, PlanRecord, unanswered};
 use super::group::Group;
 use super::model::Rows;
 use crate::migration::{
-    Control, Decision, DestAction, DestDriver, DestEvent, DestStatus, DriverConfig, FailReason,
-    GroupId, Known, Limits, MigrationEntry, Notice, Outcome, PlanId, PlanSpec, SlotRanges,
-    SourceAction, SourceDriver, SourceEvent, StateChange, ToDest, Verdict,
+    Control, Decision, DestAction, DestDriver, DestEvent, DestStatus, DriverConfig, EtcdAnswer,
+    FailReason, GroupId, Known, Limits, MigrationEntry, Notice, Outcome, PlanId, PlanSpec,
+    SlotRanges, SourceAction, SourceDriver, SourceEvent, StateChange, ToDest, Verdict,
 };
 use bytes::Bytes;
 use std::cmp::Reverse;
@@ -147,6 +147,10 @@ pub(super) struct World {
     /// Back-pressure that source drivers asked for.
     pub(super) pressure: BTreeMap<(usize, PlanId), u8>,
     timers: BTreeMap<(usize, PlanId, bool), u64>,
+    /// When drivers asked for proofs of etcd, by the number of their requests.
+    proofs_asked: BTreeMap<(usize, u64, PlanId, u64), u64>,
+    /// When the newest proof was asked for that a driver has heard of.
+    proofs: BTreeMap<(usize, PlanId), u64>,
     spoiled: bool,
     pub(super) report: Report,
 }
@@ -171,6 +175,18 @@ fn config() -> DriverConfig {
         progress_ms: 100,
         decision_poll_ms: 30,
         import_poll_ms: 150,
+    }
+}
+
+/// etcd's answer in the words of a destination.
+fn to_dest(answer: &SourceEvent) -> DestEvent {
+    match answer {
+        SourceEvent::Etcd { answer, .. } => match answer {
+            EtcdAnswer::Decided { decision, .. } => DestEvent::Decided(*decision),
+            EtcdAnswer::NoDecision => DestEvent::NoDecision,
+            _ => DestEvent::EtcdUnavailable,
+        },
+        other => panic!("not for a destination: {other:?}"),
     }
 }
 
@@ -212,6 +228,8 @@ impl World {
             epochs: BTreeMap::new(),
             pressure: BTreeMap::new(),
             timers: BTreeMap::new(),
+            proofs_asked: BTreeMap::new(),
+            proofs: BTreeMap::new(),
             spoiled: false,
             report: Report::default(),
         };
@@ -367,6 +385,7 @@ impl World {
         }
         self.groups[at].restart();
         self.pressure.retain(|(group, _), _| *group != at);
+        self.proofs.retain(|(group, _), _| *group != at);
         let (sources, dests) = self.groups[at].state.active_plans();
         for spec in sources {
             self.start_source(at, &spec);
@@ -484,6 +503,7 @@ impl World {
 
     fn source_event(&mut self, at: usize, plan: PlanId, event: SourceEvent) {
         let now = self.mono(at);
+        self.note_proof(at, plan, &event);
         let Some(driver) = self.groups[at].sources.get_mut(&plan) else {
             return;
         };
@@ -498,6 +518,7 @@ impl World {
         let (run, delay) = (self.groups[at].run, 1 + self.rng.below(3));
         match action {
             SourceAction::Propose(entry) => {
+                self.check_proposal(at, plan, &entry);
                 self.after(delay, Event::Propose(at, run, Side::Source, entry));
             }
             SourceAction::StartExport {
@@ -520,10 +541,14 @@ impl World {
                 let bytes = message.encode();
                 self.send(|bytes| Event::ToDest(1 - at % 2, bytes), &bytes);
             }
-            SourceAction::Prove
-            | SourceAction::ReadDecision
+            SourceAction::Prove { .. }
+            | SourceAction::ReadDecision { .. }
             | SourceAction::Decide { .. }
             | SourceAction::WriteProgress(_) => {
+                if let SourceAction::Prove { ask } = action {
+                    self.proofs_asked.insert((at, run, plan, ask), self.now);
+                }
+                let delay = self.etcd_delay();
                 self.after(delay, Event::Etcd(at, run, plan, Side::Source, action));
             }
             SourceAction::SlowWrites(level) => {
@@ -575,7 +600,8 @@ impl World {
                 self.after(delay, digest);
             }
             DestAction::ReadDecision => {
-                let read = SourceAction::ReadDecision;
+                let delay = self.etcd_delay();
+                let read = SourceAction::ReadDecision { ask: 0 };
                 self.after(delay, Event::Etcd(at, run, plan, Side::Dest, read));
             }
             DestAction::SetTimer(time) => {
@@ -740,35 +766,52 @@ impl World {
     fn etcd(&mut self, at: usize, run: u64, plan: PlanId, side: Side, action: &SourceAction) {
         let lost = self.rng.chance(self.script.noise);
         let before = self.etcd.decision(plan);
-        let answer = match self.etcd.down || (lost && self.rng.chance(50)) {
-            true => SourceEvent::EtcdUnavailable,
-            false => self.etcd.execute(plan, action),
+        let executed = match self.etcd.down || (lost && self.rng.chance(50)) {
+            true => None,
+            false => Some(self.etcd.execute(plan, action)),
         };
         if before.is_none() {
             self.check_decision(plan);
         }
-        let answer = if lost {
-            SourceEvent::EtcdUnavailable
-        } else {
-            answer
-        };
-        let delay = 1 + self.rng.below(3);
+        let answer = executed.filter(|_| !lost).or_else(|| unanswered(action));
+        let Some(answer) = answer else { return };
+        let delay = self.etcd_delay();
         self.after(
             delay,
             match side {
                 Side::Source => Event::SourceDriver(at, run, plan, answer),
-                Side::Dest => Event::DestDriver(
-                    at,
-                    run,
-                    plan,
-                    match answer {
-                        SourceEvent::Decided { decision, .. } => DestEvent::Decided(decision),
-                        SourceEvent::NoDecision => DestEvent::NoDecision,
-                        _ => DestEvent::EtcdUnavailable,
-                    },
-                ),
+                Side::Dest => Event::DestDriver(at, run, plan, to_dest(&answer)),
             },
         );
+    }
+
+    /// One way to etcd; now and then longer than a driver waits.
+    fn etcd_delay(&mut self) -> u64 {
+        let slow = self.rng.chance(self.script.noise);
+        1 + self.rng.below(if slow { 400 } else { 3 })
+    }
+
+    /// A driver learns of a proof, which is as old as its request.
+    fn note_proof(&mut self, at: usize, plan: PlanId, event: &SourceEvent) {
+        let &SourceEvent::Etcd {
+            ask,
+            answer: EtcdAnswer::Proved,
+        } = event
+        else {
+            return;
+        };
+        let asked_at = self.proofs_asked[&(at, self.groups[at].run, plan, ask)];
+        let newest = self.proofs.entry((at, plan)).or_default();
+        *newest = asked_at.max(*newest);
+    }
+
+    /// FREEZE rests on a fresh proof, however late etcd's answers come.
+    fn check_proposal(&self, at: usize, plan: PlanId, entry: &MigrationEntry) {
+        if at < DEPOSED && matches!(entry, MigrationEntry::Freeze { .. }) {
+            let proved_at = self.proofs[&(at, plan)];
+            let valid_ms = config().proof_valid_ms;
+            assert!(self.now < proved_at + valid_ms, "FREEZE on an old proof");
+        }
     }
 
     /// "Commit" may exist only when both sides have done their part.
