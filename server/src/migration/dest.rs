@@ -39,6 +39,9 @@ pub struct DestDriver {
     config: DriverConfig,
     view: Option<DestView>,
     failure: Option<FailReason>,
+    /// When the plan was first refused its slots. Lost with the driver: then the wait
+    /// begins anew, while the source asks Begin all the same.
+    slots_taken_since: Option<MonoMs>,
     decision: Option<Decision>,
     /// The source says "abort" of a READY import: read it ourselves.
     doubt: bool,
@@ -65,6 +68,7 @@ impl DestDriver {
             config,
             view: None,
             failure: None,
+            slots_taken_since: None,
             decision: None,
             doubt: false,
             reading: None,
@@ -113,7 +117,7 @@ impl DestDriver {
         match event {
             DestEvent::Replicated(view) => self.replicated(view),
             DestEvent::Source(message) => self.asked(now, message, out),
-            DestEvent::Refused(reason) => self.refused(reason),
+            DestEvent::Refused(reason) => self.refused(reason, now),
             DestEvent::Dropped => self.forget_proposals(),
             DestEvent::Concluded { bytes } => {
                 self.proposed_bytes = self.proposed_bytes.saturating_sub(bytes);
@@ -143,20 +147,25 @@ impl DestDriver {
         self.view = Some(view);
     }
 
-    fn refused(&mut self, reason: Refused) {
+    fn refused(&mut self, reason: Refused, now: MonoMs) {
         self.forget_proposals();
-        let unknown = self
-            .view
-            .as_ref()
-            .is_some_and(|view| view.plan == Known::Unknown);
-        match reason {
-            Refused::SlotsTaken | Refused::Nothing if unknown => {
-                self.failure = Some(FailReason::DestinationRefused);
-            }
-            Refused::EpochTooLow => self.failure = Some(FailReason::DestinationRefused),
-            _ => {}
+        let fails = match reason {
+            Refused::SlotsTaken => self.is_unknown() && self.stays_taken(now),
+            Refused::Nothing => self.is_unknown(),
+            Refused::EpochTooLow => true,
+            _ => false,
+        };
+        if fails {
+            self.failure = Some(FailReason::DestinationRefused);
         }
         self.reply_due = true;
+    }
+
+    /// An import of an aborted plan may still be here: its source tells of the abort as
+    /// soon as it is reachable, and the one of this plan asks again meanwhile.
+    fn stays_taken(&mut self, now: MonoMs) -> bool {
+        let since = *self.slots_taken_since.get_or_insert(now);
+        now >= since + self.config.slots_taken_ms
     }
 
     fn forget_proposals(&mut self) {

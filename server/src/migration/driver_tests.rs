@@ -574,6 +574,91 @@ impl Dest {
     }
 }
 
+/// A destination that has not begun the plan, its state, and what it answers when the
+/// begin is asked for and refused.
+struct Unbegun {
+    driver: DestDriver,
+    state: MigrationState,
+}
+
+impl Unbegun {
+    fn new() -> Self {
+        let mut unbegun = Self {
+            driver: DestDriver::new(PLAN, DriverConfig::default(), 0),
+            state: MigrationState::default(),
+        };
+        assert_eq!(unbegun.replicated(0), []);
+        unbegun
+    }
+
+    fn replicated(&mut self, now: MonoMs) -> Vec<DestAction> {
+        let at = ApplyContext {
+            index: 1,
+            log_time: 1,
+        };
+        let view = self.state.dest_view(PLAN, at);
+        dest_step(&mut self.driver, now, DestEvent::Replicated(view))
+    }
+
+    fn asked_begin(&mut self, now: MonoMs) -> Vec<DestAction> {
+        let begin = DestEvent::Source(ToDest::Begin { spec: spec() });
+        dest_step(&mut self.driver, now, begin)
+    }
+
+    /// The failure in the answer to a refusal.
+    fn refused(&mut self, now: MonoMs, reason: Refused) -> Option<FailReason> {
+        assert_eq!(self.asked_begin(now), [DestAction::Propose(begin())]);
+        let actions = dest_step(&mut self.driver, now + 1, DestEvent::Refused(reason));
+        let [DestAction::Reply(status)] = actions[..] else {
+            panic!("{actions:?}");
+        };
+        assert_eq!(status.phase, DestPhase::Unknown);
+        status.failure
+    }
+}
+
+/// Regression: a plan failed at once if the destination had not heard yet that an earlier
+/// one of the same slots was aborted.
+#[test]
+fn a_destination_whose_slots_are_taken_waits_for_them() {
+    let mut dest = Unbegun::new();
+    for now in (1_000..30_000).step_by(1_000) {
+        assert_eq!(dest.refused(now, Refused::SlotsTaken), None, "at {now}");
+    }
+    // The abort was heard of.
+    assert_eq!(proposed(dest.asked_begin(30_000)), Some(begin()));
+    let at = ApplyContext {
+        index: 1,
+        log_time: 1,
+    };
+    dest.state.apply(&begin(), at).unwrap();
+    let actions = dest.replicated(30_001);
+    let [DestAction::Reply(status)] = actions[..] else {
+        panic!("{actions:?}");
+    };
+    assert_eq!(status.phase, DestPhase::Importing);
+    assert_eq!(status.failure, None);
+}
+
+fn begin() -> MigrationEntry {
+    MigrationEntry::DestBegin { spec: spec() }
+}
+
+#[test]
+fn slots_that_stay_taken_fail_the_plan_and_one_without_slots_fails_at_once() {
+    let mut dest = Unbegun::new();
+    let failure = Some(FailReason::DestinationRefused);
+    assert_eq!(dest.refused(1_000, Refused::SlotsTaken), None);
+    // A driver that nobody asked for a while is dropped: the next one waits anew.
+    let mut next = Unbegun::new();
+    assert_eq!(next.refused(40_000, Refused::SlotsTaken), None);
+    for now in (2_000..31_000).step_by(1_000) {
+        assert_eq!(dest.refused(now, Refused::SlotsTaken), None, "at {now}");
+    }
+    assert_eq!(dest.refused(31_000, Refused::SlotsTaken), failure);
+    assert_eq!(Unbegun::new().refused(1, Refused::Nothing), failure);
+}
+
 /// The one thing that is proposed.
 fn proposed(actions: Vec<DestAction>) -> Option<MigrationEntry> {
     actions.into_iter().find_map(|action| match action {

@@ -325,6 +325,10 @@ pub struct DriverConfig {
     pub etcd_retry_ms: u64,
     /// A proof of etcd older than this is not fresh.
     pub proof_valid_ms: u64,
+    /// A destination whose slots are taken waits this long before it fails the plan. They
+    /// may be those of an aborted import, whose source is to tell of the abort as soon as
+    /// it can.
+    pub slots_taken_ms: u64,
     /// Wait between reads of a log that had nothing new.
     pub idle_read_ms: u64,
     /// The acknowledged position is recorded at most this often.
@@ -354,6 +358,7 @@ impl Default for DriverConfig {
             etcd_timeout_ms: 1_000,
             etcd_retry_ms: 100,
             proof_valid_ms: 1_000,
+            slots_taken_ms: 30_000,
             idle_read_ms: 5,
             checkpoint_ms: 1_000,
             slow_step_ms: 1_000,

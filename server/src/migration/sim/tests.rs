@@ -262,6 +262,37 @@ fn a_plan_for_slots_that_move_already_fails_cleanly() {
     assert_aborted(&report, 2, FailReason::SourceRefused);
 }
 
+/// Regression: "the destination group cannot import these slots", for an import whose
+/// abort the destination had not heard of yet.
+#[test]
+fn a_plan_waits_for_the_import_of_an_aborted_one_that_went_before() {
+    let mut refused = 0;
+    for seed in 1..=20 {
+        let mut script = calm(vec![
+            Order::Write(plan(1, 1, 2, (4, 11))),
+            Order::Wait(80),
+            Order::Control(PlanId(1), Control::Abort),
+            Order::Await(PlanId(1)),
+            Order::Write(plan(2, 1, 2, (4, 11))),
+            Order::Await(PlanId(2)),
+        ]);
+        script.seed = seed;
+        script.harm = Some(Harm::LateAbort);
+        let report = run(script);
+        refused += report.refused_slots;
+        // Some moves are over before the wish to abort is seen.
+        let expected = match report.outcomes[&1] {
+            Decision::Abort => Decision::Commit,
+            Decision::Commit => Decision::Abort,
+        };
+        assert_eq!(report.outcomes[&2], expected, "{report:?}");
+    }
+    assert!(
+        refused > 10,
+        "{refused} times the import of the first was met"
+    );
+}
+
 #[test]
 fn a_dead_operator_harms_nothing() {
     let mut script = calm(one_move());

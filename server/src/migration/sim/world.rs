@@ -7,7 +7,7 @@ use super::group::Group;
 use super::model::Rows;
 use crate::migration::{
     Control, Decision, DestAction, DestDriver, DestEvent, DestStatus, DriverConfig, EtcdAnswer,
-    FailReason, GroupId, Known, Limits, MigrationEntry, Notice, Outcome, PlanId, PlanSpec,
+    FailReason, GroupId, Known, Limits, MigrationEntry, Notice, Outcome, PlanId, PlanSpec, Refused,
     SlotRanges, SourceAction, SourceDriver, SourceEvent, StateChange, ToDest, Verdict,
 };
 use bytes::Bytes;
@@ -72,6 +72,9 @@ pub(super) enum Harm {
     ReadyImport,
     /// The log is cut whatever plans need of it.
     Log,
+    /// The source's word of an abort is lost for the first second, or until a destination
+    /// has refused slots.
+    LateAbort,
 }
 
 #[derive(Debug, Clone)]
@@ -123,6 +126,8 @@ pub(super) struct Report {
     /// How many of the writes were there before anything moved.
     pub(super) loaded: u64,
     pub(super) failures: Vec<String>,
+    /// How often a destination was refused the slots of a plan.
+    pub(super) refused_slots: u64,
 }
 
 pub(super) struct World {
@@ -169,6 +174,7 @@ fn config() -> DriverConfig {
         etcd_timeout_ms: 60,
         etcd_retry_ms: 20,
         proof_valid_ms: 100,
+        slots_taken_ms: 2_000,
         idle_read_ms: 3,
         checkpoint_ms: 40,
         slow_step_ms: 50,
@@ -537,6 +543,7 @@ impl World {
                 until,
                 max_bytes,
             } => self.after(delay, Event::Read(at, run, plan, after, until, max_bytes)),
+            SourceAction::Send(ToDest::Abort { .. }) if self.loses_abort() => {}
             SourceAction::Send(message) => {
                 let bytes = message.encode();
                 self.send(|bytes| Event::ToDest(1 - at % 2, bytes), &bytes);
@@ -668,7 +675,11 @@ impl World {
             }
             Err(reason) => match side {
                 Side::Source => self.source_event(at, plan, SourceEvent::Refused(reason)),
-                Side::Dest => self.dest_event(at, plan, DestEvent::Refused(reason)),
+                Side::Dest => {
+                    let taken = reason == Refused::SlotsTaken;
+                    self.report.refused_slots += u64::from(taken);
+                    self.dest_event(at, plan, DestEvent::Refused(reason));
+                }
             },
         }
     }
@@ -706,6 +717,11 @@ impl World {
         if self.script.harm == Some(harm) && !self.spoiled {
             self.spoiled = self.groups[at].spoil_import(plan);
         }
+    }
+
+    fn loses_abort(&self) -> bool {
+        let late = self.script.harm == Some(Harm::LateAbort);
+        late && self.report.refused_slots == 0 && self.now < 2_000
     }
 
     /// Now and then a compaction of some slots.
