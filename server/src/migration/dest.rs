@@ -15,10 +15,14 @@ use super::plan::{
     ChunkRecord, Decision, DriverConfig, FailReason, MonoMs, PlanId, PlanSpec, StreamPoint,
 };
 use super::plan_state::DestPlan;
+use super::proposals::Proposals;
 use super::state::{DestView, Known, Refused};
 use super::stream::hash_batch;
 use super::wire::ToDest;
 use bytes::Bytes;
+
+/// Proposals with rows that may be under way at once, however small they are.
+const MOST_WITH_ROWS: u64 = 32;
 
 /// The last part of an attempt, as the source described it.
 #[derive(Debug, Clone, Copy)]
@@ -48,13 +52,14 @@ pub struct DestDriver {
     reading: Option<MonoMs>,
     read_not_before: MonoMs,
     last_heard: MonoMs,
-    proposal: Option<MonoMs>,
+    /// Those without rows.
+    proposals: Proposals,
     /// Attempt and number of the part after the last one proposed.
     next_part: Option<(u64, u32, MonoMs)>,
     /// The increment point proposed last.
     next_point: Option<(StreamPoint, MonoMs)>,
     ending: Option<Ending>,
-    /// Bytes of rows proposed and not yet concluded.
+    /// What the proposals with rows weigh that are not yet concluded.
     proposed_bytes: u64,
     reply_due: bool,
     stopped: bool,
@@ -74,7 +79,7 @@ impl DestDriver {
             reading: None,
             read_not_before: now,
             last_heard: now,
-            proposal: None,
+            proposals: Proposals::default(),
             next_part: None,
             next_point: None,
             ending: None,
@@ -119,9 +124,7 @@ impl DestDriver {
             DestEvent::Source(message) => self.asked(now, message, out),
             DestEvent::Refused(reason) => self.refused(reason, now),
             DestEvent::Dropped => self.forget_proposals(),
-            DestEvent::Concluded { bytes } => {
-                self.proposed_bytes = self.proposed_bytes.saturating_sub(bytes);
-            }
+            DestEvent::Concluded { bytes } => self.concluded(bytes),
             DestEvent::Staged {
                 attempt,
                 rows,
@@ -141,7 +144,7 @@ impl DestDriver {
     fn replicated(&mut self, view: DestView) {
         let before = self.view.as_ref().map(|view| &view.plan);
         if before != Some(&view.plan) {
-            self.proposal = None;
+            self.proposals.forget();
             self.reply_due = before.is_some();
         }
         self.view = Some(view);
@@ -169,7 +172,7 @@ impl DestDriver {
     }
 
     fn forget_proposals(&mut self) {
-        self.proposal = None;
+        self.proposals.forget();
         self.next_part = None;
         self.next_point = None;
     }
@@ -297,7 +300,7 @@ impl DestDriver {
         };
         let again = part == current.parts
             && proposed_at.is_none_or(|at| now >= at + self.config.switch_retry_ms);
-        if self.has_room() && (part == next || again) {
+        if self.has_room(&rows) && (part == next || again) {
             self.next_part = Some((attempt, part + 1, now));
             let part = MigrationEntry::ChunkPart {
                 plan: self.plan,
@@ -346,7 +349,7 @@ impl DestDriver {
             None => (position, None),
         };
         let waits = proposed_at.is_some_and(|at| now < at + self.config.switch_retry_ms);
-        if start.through != after || waits || !self.has_room() {
+        if start.through != after || waits || !self.has_room(&effects) {
             self.reply_due = true;
             return;
         }
@@ -363,14 +366,36 @@ impl DestDriver {
         self.propose_rows(increment, out);
     }
 
-    /// Whether the log may be given more rows; the source sends again what is not taken.
-    fn has_room(&self) -> bool {
-        self.proposed_bytes < self.config.proposed_bytes
+    /// Whether the log may be given these rows; the source sends again what is not taken.
+    /// No rows at all count with the other proposals.
+    fn has_room(&self, rows: &Bytes) -> bool {
+        match rows.is_empty() {
+            true => self.proposals.has_room(),
+            false => self.proposed_bytes < self.config.proposed_bytes,
+        }
     }
 
     fn propose_rows(&mut self, entry: MigrationEntry, out: &mut Vec<DestAction>) {
-        self.proposed_bytes += entry.bulk_bytes();
+        match entry.bulk_bytes() {
+            0 => self.proposals.begun(),
+            bytes => self.proposed_bytes += self.weight(bytes),
+        }
         out.push(DestAction::Propose(entry));
+    }
+
+    fn concluded(&mut self, bytes: u64) {
+        match bytes {
+            0 => self.proposals.concluded(),
+            bytes => {
+                let weight = self.weight(bytes);
+                self.proposed_bytes = self.proposed_bytes.saturating_sub(weight);
+            }
+        }
+    }
+
+    /// Few rows weigh more than their bytes, so that their proposals are bounded in number.
+    fn weight(&self, bytes: u64) -> u64 {
+        bytes.max(self.config.proposed_bytes / MOST_WITH_ROWS)
     }
 
     fn asked_ready(&mut self, message: &ToDest, now: MonoMs, out: &mut Vec<DestAction>) {
@@ -553,11 +578,10 @@ impl DestDriver {
 
     fn propose(&mut self, entry: MigrationEntry, now: MonoMs, out: &mut Vec<DestAction>) {
         let retry_ms = self.config.switch_retry_ms;
-        if self.proposal.is_none_or(|since| now >= since + retry_ms) {
-            self.proposal = Some(now);
+        if self.proposals.may_propose(retry_ms, now) {
             out.push(DestAction::Propose(entry));
         }
-        self.wake_at(now + retry_ms);
+        self.wake_at(self.proposals.again_at(retry_ms, now));
     }
 
     fn wake_at(&mut self, at: MonoMs) {

@@ -608,6 +608,8 @@ impl Unbegun {
     /// The failure in the answer to a refusal.
     fn refused(&mut self, now: MonoMs, reason: Refused) -> Option<FailReason> {
         assert_eq!(self.asked_begin(now), [DestAction::Propose(begin())]);
+        let concluded = DestEvent::Concluded { bytes: 0 };
+        assert_eq!(dest_step(&mut self.driver, now, concluded), []);
         let actions = dest_step(&mut self.driver, now + 1, DestEvent::Refused(reason));
         let [DestAction::Reply(status)] = actions[..] else {
             panic!("{actions:?}");
@@ -708,6 +710,55 @@ fn a_slow_log_is_not_given_copies_of_a_part_without_end() {
     let bytes = rows.len() as u64;
     dest.step(200_000, DestEvent::Concluded { bytes });
     assert!(dest.sent_part(201_000, &rows, None).is_some());
+}
+
+/// Regression: each retry gave the log another copy, twenty a second while slots were
+/// frozen, for as long as it stood still.
+#[test]
+fn a_log_that_stands_still_is_given_few_copies_of_what_the_source_proposes() {
+    let mut source = Source::frozen();
+    source.replicated();
+    let mut copies = usize::from(proposes(&source.etcd(EtcdAnswer::Decided {
+        decision: Decision::Abort,
+        reason: None,
+    })));
+    let look = |source: &mut Source, now, event| {
+        source.now = now;
+        usize::from(proposes(&source.step(event)))
+    };
+    for now in (10..60_000).step_by(10) {
+        copies += look(&mut source, now, SourceEvent::Timer);
+    }
+    assert_eq!(copies, 4);
+    assert_eq!(look(&mut source, 60_000, SourceEvent::Concluded), 1);
+    assert_eq!(look(&mut source, 61_000, SourceEvent::Timer), 0);
+}
+
+#[test]
+fn a_log_that_stands_still_is_given_few_copies_of_what_the_destination_proposes() {
+    let mut dest = Dest::ready();
+    let mut looks = |now, event| usize::from(proposed(dest.step(now, event)).is_some());
+    let mut copies = looks(1, DestEvent::Decided(Decision::Commit));
+    for now in (10..60_000).step_by(10) {
+        copies += looks(now, DestEvent::Timer);
+    }
+    assert_eq!(copies, 4);
+    assert_eq!(looks(60_000, DestEvent::Concluded { bytes: 0 }), 1);
+    assert_eq!(looks(61_000, DestEvent::Timer), 0);
+}
+
+#[test]
+fn small_parts_and_empty_ones_are_bounded_in_number() {
+    for (rows, most) in [(Bytes::from_static(b"row"), 32), (Bytes::new(), 4)] {
+        let mut dest = Dest::staging();
+        let copies = (1..200)
+            .filter(|second| dest.sent_part(second * 1_000, &rows, None).is_some())
+            .count();
+        assert_eq!(copies, most);
+        let bytes = rows.len() as u64;
+        dest.step(200_000, DestEvent::Concluded { bytes });
+        assert!(dest.sent_part(201_000, &rows, None).is_some());
+    }
 }
 
 #[test]

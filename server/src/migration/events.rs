@@ -10,7 +10,8 @@
 //!   for what is evaluated behind it;
 //! - an export's snapshot holds all that its log index names, and the log is
 //!   kept from `MigrationState::log_needed_after` on, by every replica;
-//! - reads of increments see only committed entries.
+//! - reads of increments see only committed entries;
+//! - every proposal is said to be concluded once: a driver counts those under way.
 
 use super::MigrationEntry;
 use super::plan::{ChunkRecord, Control, Decision, FailReason, Limits, MonoMs, PlanSpec, Progress};
@@ -34,6 +35,8 @@ pub enum SourceEvent {
     Refused(Refused),
     /// A proposal did not get into the log (lost term, full queue).
     Dropped,
+    /// A proposal has come to its end, whichever. Said of each once; none is lost.
+    Concluded,
     /// The export delivers; `end` with the last part of the chunk.
     PartExported {
         attempt: u64,
@@ -74,6 +77,8 @@ pub enum SourceEvent {
     },
     /// Progress was written.
     ProgressWritten,
+    /// Progress was not written, or it is not known.
+    ProgressLost,
     Timer,
 }
 
@@ -180,9 +185,9 @@ pub enum DestEvent {
     Refused(Refused),
     /// A proposal did not get into the log.
     Dropped,
-    /// A proposal with rows has come to its end, whichever.
+    /// A proposal has come to its end, whichever. Said of each once; none is lost.
     Concluded {
-        /// [`MigrationEntry::bulk_bytes`] of it.
+        /// [`MigrationEntry::bulk_bytes`] of it: 0 if it brought no rows.
         bytes: u64,
     },
     /// The staged rows of the attempt were read back.

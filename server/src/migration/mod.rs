@@ -26,6 +26,7 @@ mod ownership;
 mod plan;
 mod plan_state;
 mod pressure;
+mod proposals;
 mod pump;
 mod report;
 mod rows;

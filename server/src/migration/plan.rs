@@ -316,8 +316,9 @@ pub struct DriverConfig {
     pub retry_ms: u64,
     /// The same between FREEZE and OWN, where each ms is a client's.
     pub switch_retry_ms: u64,
-    /// A reading of this node's own disk is begun again after this time. On a busy
-    /// machine it may last long, and a second one beside it does not help.
+    /// A reading of this node's own disk is begun again after this time, and a record of
+    /// progress counts as lost. On a busy machine it may last long, and a second one
+    /// beside it does not help.
     pub reading_ms: u64,
     /// An unanswered etcd request counts as failed after this time.
     pub etcd_timeout_ms: u64,

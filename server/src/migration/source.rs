@@ -18,6 +18,7 @@ use super::plan::{
 };
 use super::plan_state::SourcePlan;
 use super::pressure::Pressure;
+use super::proposals::Proposals;
 use super::pump::{LogRead, Pump, PumpWants};
 use super::report::{Facts, Reporter};
 use super::state::{Known, Outcome, Refused, SourceView};
@@ -70,7 +71,7 @@ pub struct SourceDriver {
     etcd_not_before: MonoMs,
     proved_at: Option<MonoMs>,
 
-    proposal: Option<MonoMs>,
+    proposals: Proposals,
     copy: Option<ChunkCopy>,
     bucket: TokenBucket,
     pump: Option<Pump>,
@@ -114,7 +115,7 @@ impl SourceDriver {
             last_ask: 0,
             etcd_not_before: now,
             proved_at: None,
-            proposal: None,
+            proposals: Proposals::default(),
             copy: None,
             pump: None,
             pump_not_before: now,
@@ -156,6 +157,7 @@ impl SourceDriver {
             SourceEvent::Plan { control, limits } => self.plan_changed(now, control, limits, out),
             SourceEvent::Refused(reason) => self.refused(reason, out),
             SourceEvent::Dropped => self.dropped(now),
+            SourceEvent::Concluded => self.proposals.concluded(),
             SourceEvent::PartExported {
                 attempt,
                 part,
@@ -206,6 +208,7 @@ impl SourceDriver {
                 self.stop_copy(out);
             }
             SourceEvent::ProgressWritten => self.reporter.written(),
+            SourceEvent::ProgressLost => self.reporter.lost(),
             SourceEvent::Timer => {}
             SourceEvent::Etcd { ask, answer } => self.etcd_answered(now, ask, answer, out),
         }
@@ -214,7 +217,7 @@ impl SourceDriver {
     fn replicated(&mut self, view: SourceView) {
         let before = self.view.as_ref().map(|view| &view.plan);
         if before != Some(&view.plan) {
-            self.proposal = None;
+            self.proposals.forget();
         }
         self.view = Some(view);
     }
@@ -242,11 +245,11 @@ impl SourceDriver {
     /// The log refuses entries for the moment: not again at once.
     fn dropped(&mut self, now: MonoMs) {
         let retry_ms = self.retry_ms(self.frozen_at.is_some());
-        self.proposal = Some((now + DROPPED_WAIT_MS).saturating_sub(retry_ms));
+        self.proposals.dropped(DROPPED_WAIT_MS, retry_ms, now);
     }
 
     fn refused(&mut self, reason: Refused, out: &mut Vec<SourceAction>) {
-        self.proposal = None;
+        self.proposals.forget();
         let unbegun = self
             .view
             .as_ref()
@@ -822,12 +825,10 @@ impl SourceDriver {
     fn propose(&mut self, entry: MigrationEntry, now: MonoMs, out: &mut Vec<SourceAction>) {
         let switching = self.frozen_at.is_some();
         let retry_ms = self.retry_ms(switching);
-        if self.proposal.is_none_or(|since| now >= since + retry_ms) {
-            self.proposal = Some(now);
+        if self.proposals.may_propose(retry_ms, now) {
             out.push(SourceAction::Propose(entry));
         }
-        let since = self.proposal.unwrap_or(now);
-        self.wake_at(since + retry_ms);
+        self.wake_at(self.proposals.again_at(retry_ms, now));
     }
 
     /// Sends a message that expects an answer, unless one is awaited.
@@ -916,9 +917,8 @@ impl SourceDriver {
         if self.done || self.broken {
             return;
         }
-        let wake = self
-            .reporter
-            .report(progress, self.config.progress_ms, now, out);
+        let patience = (self.config.progress_ms, self.config.reading_ms);
+        let wake = self.reporter.report(progress, patience, now, out);
         self.wake_at(wake);
     }
 }

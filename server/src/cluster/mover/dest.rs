@@ -103,9 +103,7 @@ impl Task {
                 self.hosted.propose_then(
                     entry,
                     Box::new(move |commit| {
-                        if bytes > 0 {
-                            let _ = events.send(DestEvent::Concluded { bytes });
-                        }
+                        let _ = events.send(DestEvent::Concluded { bytes });
                         if commit != Commit::Applied {
                             let _ = events.send(DestEvent::Dropped);
                         }

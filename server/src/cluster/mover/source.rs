@@ -171,6 +171,7 @@ impl Task {
                 self.hosted.propose_then(
                     entry,
                     Box::new(move |commit| {
+                        let _ = events.send(SourceEvent::Concluded);
                         if commit != Commit::Applied {
                             let _ = events.send(SourceEvent::Dropped);
                         }
@@ -407,7 +408,7 @@ impl Task {
                 Ok(()) => SourceEvent::ProgressWritten,
                 // Finished in etcd: somebody wrote the end before.
                 Err(StoreError::Conflict(_)) => SourceEvent::ProgressWritten,
-                Err(_) => return,
+                Err(_) => SourceEvent::ProgressLost,
             };
             let _ = events.send(event);
         });

@@ -102,15 +102,16 @@ impl Etcd {
     }
 }
 
-/// What its driver hears of a request that was lost or not executed; nothing of progress.
-pub(super) fn unanswered(action: &SourceAction) -> Option<SourceEvent> {
+/// What its driver hears of a request that was lost or not executed.
+pub(super) fn unanswered(action: &SourceAction) -> SourceEvent {
     match action {
         SourceAction::Prove { ask }
         | SourceAction::ReadDecision { ask }
-        | SourceAction::Decide { ask, .. } => Some(SourceEvent::Etcd {
+        | SourceAction::Decide { ask, .. } => SourceEvent::Etcd {
             ask: *ask,
             answer: EtcdAnswer::Unavailable,
-        }),
-        _ => None,
+        },
+        SourceAction::WriteProgress(_) => SourceEvent::ProgressLost,
+        other => panic!("not for etcd: {other:?}"),
     }
 }

@@ -646,10 +646,11 @@ impl World {
             return;
         }
         let (run, bytes) = (self.groups[at].run, entry.bulk_bytes());
-        if bytes > 0 {
-            let concluded = DestEvent::Concluded { bytes };
-            self.after(1, Event::DestDriver(at, run, plan, concluded));
-        }
+        let concluded = match side {
+            Side::Source => Event::SourceDriver(at, run, plan, SourceEvent::Concluded),
+            Side::Dest => Event::DestDriver(at, run, plan, DestEvent::Concluded { bytes }),
+        };
+        self.after(1, concluded);
         if self.rng.chance(self.script.noise) {
             return match side {
                 Side::Source => self.source_event(at, plan, SourceEvent::Dropped),
@@ -789,8 +790,8 @@ impl World {
         if before.is_none() {
             self.check_decision(plan);
         }
-        let answer = executed.filter(|_| !lost).or_else(|| unanswered(action));
-        let Some(answer) = answer else { return };
+        let answer = executed.filter(|_| !lost);
+        let answer = answer.unwrap_or_else(|| unanswered(action));
         let delay = self.etcd_delay();
         self.after(
             delay,
