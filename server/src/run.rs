@@ -104,14 +104,15 @@ pub(crate) fn ready(config: &Config, addresses: &[std::net::SocketAddr]) {
     if config.settings.flag("always-show-logo") {
         show_banner(config);
     }
-    // The suites of later Redis releases and of Valkey wait for this line.
+    // The suites of later Redis releases and of Valkey wait for this line; Redis's clients
+    // wait for the next one, some with the star that Redis puts before it.
     lifecycle!("Server initialized");
     for address in addresses {
-        lifecycle!(port = address.port(), %address, "Ready to accept connections");
+        lifecycle!(port = address.port(), %address, "* Ready to accept connections");
     }
     let path = config.settings.text("unixsocket");
     if !path.is_empty() {
-        lifecycle!(unixsocket = %path, "Ready to accept connections");
+        lifecycle!(unixsocket = %path, "* Ready to accept connections");
     }
 }
 

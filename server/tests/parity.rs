@@ -205,6 +205,26 @@ fn a_sleep_within_a_transaction_lets_keys_expire_before_who_waits_is_served() {
     });
 }
 
+/// Regression: only those were counted that the expiry task found.
+#[test]
+fn an_expired_key_that_a_command_meets_is_counted() {
+    each(&["--enable-debug-command", "yes"], |who, port| {
+        let mut c = Client::to(port);
+        assert_eq!(ask(&mut c, "DEBUG SET-ACTIVE-EXPIRE 0"), OK);
+        for key in ["read", "written", "queued"] {
+            assert_eq!(ask(&mut c, &format!("SET {key} v PX 1")), OK, "{who}");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+        assert_eq!(ask(&mut c, "GET read"), "$-1\r\n", "{who}");
+        assert_eq!(ask(&mut c, "INCR written"), ":1\r\n", "{who}");
+        assert_eq!(ask(&mut c, "MULTI"), OK);
+        assert_eq!(ask(&mut c, "LPUSH queued x"), QUEUED);
+        assert_eq!(ask(&mut c, "EXEC"), "*1\r\n:1\r\n", "{who}");
+        let stats = ask(&mut c, "INFO stats");
+        assert!(stats.contains("\r\nexpired_keys:3\r\n"), "{who}: {stats}");
+    });
+}
+
 #[test]
 fn nothing_expires_during_a_pause_and_what_is_due_is_absent() {
     each(&[], |who, port| {

@@ -261,8 +261,14 @@ fn cluster_commands_describe_all_slots() {
     for node in CLUSTER.nodes.values() {
         let mut client = node.client();
         let info = client.words("CLUSTER INFO").text();
-        assert!(info.contains("cluster_state:ok"), "{info}");
+        assert!(info.starts_with("cluster_state:ok"), "{info}");
         assert!(info.contains("cluster_slots_assigned:16384"), "{info}");
+        let id = client.words("CLUSTER MYID").text();
+        let reports = client.words(&format!("CLUSTER COUNT-FAILURE-REPORTS {id}"));
+        assert_eq!(reports.integer(), 0);
+        let unknown = client.words("CLUSTER COUNT-FAILURE-REPORTS xx").error();
+        assert_eq!(unknown.as_deref(), Some("ERR Unknown node xx"));
+        assert_eq!(client.words("CLUSTER SAVECONFIG").text(), "OK");
         let ranges: Vec<(i64, i64)> = client
             .words("CLUSTER SLOTS")
             .array()

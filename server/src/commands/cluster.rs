@@ -22,7 +22,10 @@ pub(super) const HANDLERS: &[(&str, Handler)] = &[
     ("cluster|addslots", session(elsewhere)),
     ("cluster|addslotsrange", session(elsewhere)),
     ("cluster|bumpepoch", session(elsewhere)),
-    ("cluster|count-failure-reports", session(elsewhere)),
+    (
+        "cluster|count-failure-reports",
+        session(count_failure_reports),
+    ),
     ("cluster|countkeysinslot", session(countkeysinslot)),
     ("cluster|delslots", session(elsewhere)),
     ("cluster|delslotsrange", session(elsewhere)),
@@ -40,7 +43,7 @@ pub(super) const HANDLERS: &[(&str, Handler)] = &[
     ("cluster|replicas", session(replicas)),
     ("cluster|replicate", session(elsewhere)),
     ("cluster|reset", session(elsewhere)),
-    ("cluster|saveconfig", session(elsewhere)),
+    ("cluster|saveconfig", session(saveconfig)),
     ("cluster|set-config-epoch", session(elsewhere)),
     ("cluster|setslot", session(elsewhere)),
     ("cluster|shards", session(shards)),
@@ -165,14 +168,32 @@ fn links(session: &mut Session, _: &Args<'_>, out: &mut ReplyWriter) -> Answer {
 
 /// CLUSTER REPLICAS node-id: groups have one replica each.
 fn replicas(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Answer {
-    let node = node_of(session)?;
-    let wanted = args.get(2);
-    if !masters(&node).iter().any(|m| m.id.as_bytes() == wanted) {
-        let name = String::from_utf8_lossy(wanted);
-        return Err(CommandError::line(format!("ERR Unknown node {name}")));
-    }
+    expect_known(&node_of(session)?, args.get(2))?;
     out.array(0);
     Ok(Next::Continue)
+}
+
+/// CLUSTER COUNT-FAILURE-REPORTS node-id: nodes do not report each other, etcd knows who
+/// is there.
+fn count_failure_reports(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Answer {
+    expect_known(&node_of(session)?, args.get(2))?;
+    out.integer(0);
+    Ok(Next::Continue)
+}
+
+/// CLUSTER SAVECONFIG: what there is to save is in etcd.
+fn saveconfig(session: &mut Session, _: &Args<'_>, out: &mut ReplyWriter) -> Answer {
+    node_of(session)?;
+    out.ok();
+    Ok(Next::Continue)
+}
+
+fn expect_known(node: &Node, id: &[u8]) -> Result<(), CommandError> {
+    if masters(node).iter().any(|m| m.id.as_bytes() == id) {
+        return Ok(());
+    }
+    let name = String::from_utf8_lossy(id);
+    Err(CommandError::line(format!("ERR Unknown node {name}")))
 }
 
 /// CLUSTER COUNTKEYSINSLOT slot
@@ -245,7 +266,7 @@ fn info(session: &mut Session, _: &Args<'_>, out: &mut ReplyWriter) -> Answer {
     let masters = masters(&node);
     let size = masters.iter().filter(|m| !m.ranges.is_empty()).count();
     let text = format!(
-        "cluster_enabled:1\r\ncluster_state:{state}\r\ncluster_slots_assigned:{assigned}\r\n\
+        "cluster_state:{state}\r\ncluster_slots_assigned:{assigned}\r\n\
          cluster_slots_ok:{ok}\r\ncluster_slots_pfail:0\r\ncluster_slots_fail:{}\r\n\
          cluster_known_nodes:{}\r\ncluster_size:{size}\r\ncluster_current_epoch:{epoch}\r\n\
          cluster_my_epoch:{epoch}\r\ncluster_stats_messages_sent:0\r\n\

@@ -309,6 +309,22 @@ fn restore_takes_one_policys_option_and_no_expiry_beyond_the_end_of_time() {
     assert_eq!(bench.run("EXISTS k"), ":0\r\n");
 }
 
+/// Regression: RESTORE with IDLETIME left a key as used just now, once there had been a
+/// replica.
+#[test]
+fn what_replicas_are_told_is_no_use_of_a_key() {
+    let mut bench = Bench::new();
+    bench.context.recorded = true;
+    bench.run("SET s v");
+    let dump = bench.run_args(&["DUMP", "s"]);
+    let head = dump.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+    let payload = &dump[head..dump.len() - 2];
+    let args: [&[u8]; 6] = [b"RESTORE", b"k", b"0", payload, b"IDLETIME", b"1000"];
+    assert_eq!(bench.run_args(&args), b"+OK\r\n");
+    assert!(!bench.told.is_empty());
+    assert_eq!(bench.run("OBJECT IDLETIME k"), ":1000\r\n");
+}
+
 /// Redis prints a client's word as a C string.
 #[test]
 fn an_error_shows_a_word_up_to_its_first_nul_byte() {

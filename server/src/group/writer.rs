@@ -288,6 +288,8 @@ impl Group {
             return true;
         }
         let made = writer.overlay.made.clone();
+        let met = std::mem::take(&mut writer.overlay.met_expired);
+        self.expired_keys.fetch_add(met, Ordering::Relaxed);
         let effects = writer.overlay.finish(now);
         turn.rest = match self.may_stage.load(Ordering::Acquire) {
             true => staging::cut(effects, made, MAX_ENTRY_BYTES).into(),

@@ -124,10 +124,11 @@ impl Changed<'_, '_> {
         value.ok_or(CommandError::Corrupt("a reply of our own"))
     }
 
-    /// Whether the key that argument `at` names is there; its expiry.
+    /// Whether the key that argument `at` names is there; its expiry. Telling replicas is
+    /// no use of a key.
     fn expiry(&mut self, at: usize) -> Result<Option<Option<u64>>, CommandError> {
         let key = self.txn.key(self.args.get(at));
-        let record = self.txn.get(&key)?;
+        let record = self.txn.peek(&key)?;
         Ok(record.map(|record| record.header().and_then(|header| header.expires_at)))
     }
 
@@ -142,7 +143,7 @@ impl Changed<'_, '_> {
         let name = self.args.get(at);
         let key = self.txn.key(name);
         self.say([b"DEL", name])?;
-        let Some(record) = self.txn.get(&key)? else {
+        let Some(record) = self.txn.peek(&key)? else {
             return Ok(());
         };
         let items = SortedSet::of(&key, record)?.items(self.txn, &Span::ALL)?;

@@ -326,9 +326,10 @@ fn many_deletes(family: &str) -> (usize, usize, f64) {
 }
 
 /// Many small memtables that are merged when they are flushed, `times` times `bytes` at
-/// once, in place of one of `bytes`: a skip list that the processor's cache holds takes a record in a third
-/// of the time, which is the largest part of a write (docs/performance.md). Without
-/// RocksDB's own log families are flushed together, and a small one at once.
+/// once, in place of one of `bytes`: a skip list that the processor's cache holds takes a
+/// record in a third of the time, which is the largest part of a write
+/// (docs/performance.md). Without RocksDB's own log families are flushed together, and a
+/// small one at once.
 fn divide_memtable(options: &mut Options, bytes: usize, times: usize) {
     options.set_write_buffer_size(bytes / MEMTABLE_PARTS);
     options.set_min_write_buffer_number_to_merge((MEMTABLE_PARTS * times) as i32);

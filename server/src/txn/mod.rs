@@ -584,6 +584,7 @@ impl<'a> Txn<'a> {
         let changes = overlay.changes();
         overlay.delete_payload(key, record);
         overlay.set(key, State::Deleted);
+        overlay.met_expired += 1;
         let db = overlay.map().live.database_of(key.slot(), key.generation());
         let db = db.unwrap_or(self.context.db);
         if self.context.recorded {

@@ -62,6 +62,7 @@ pub struct Savepoint {
     next_version: u64,
     tick: bool,
     changes: u64,
+    met_expired: u64,
     taped: usize,
 }
 
@@ -97,6 +98,8 @@ pub struct Overlay {
     pub tape: Tape,
     /// How far the batch goes in the stream of the master that is followed.
     pub followed: Option<Followed>,
+    /// Keys that commands met expired, and that go with the batch.
+    pub met_expired: u64,
     bytes: usize,
     /// How often something was changed, as a measure of whether a command did.
     changes: u64,
@@ -126,6 +129,7 @@ impl Overlay {
             tick: false,
             tape: Tape::default(),
             followed: None,
+            met_expired: 0,
             bytes: 0,
             changes: 0,
         }
@@ -187,6 +191,7 @@ impl Overlay {
             next_version: self.next_version,
             tick: self.tick,
             changes: self.changes,
+            met_expired: self.met_expired,
             taped: self.tape.len(),
         }
     }
@@ -201,6 +206,7 @@ impl Overlay {
             next_version: self.next_version,
             tick: self.tick,
             changes: self.changes,
+            met_expired: self.met_expired,
             taped: self.tape.len(),
         }
     }
@@ -229,6 +235,7 @@ impl Overlay {
         self.next_version = to.next_version;
         self.tick = to.tick;
         self.changes = to.changes;
+        self.met_expired = to.met_expired;
         self.tape.truncate(to.taped);
     }
 
