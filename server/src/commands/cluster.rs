@@ -168,7 +168,8 @@ fn links(session: &mut Session, _: &Args<'_>, out: &mut ReplyWriter) -> Answer {
 
 /// CLUSTER REPLICAS node-id: groups have one replica each.
 fn replicas(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Answer {
-    expect_known(&node_of(session)?, args.get(2))?;
+    let node = node_of(session)?;
+    expect_known(&node, args.get(2))?;
     out.array(0);
     Ok(Next::Continue)
 }
@@ -176,7 +177,8 @@ fn replicas(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> An
 /// CLUSTER COUNT-FAILURE-REPORTS node-id: nodes do not report each other, etcd knows who
 /// is there.
 fn count_failure_reports(session: &mut Session, args: &Args<'_>, out: &mut ReplyWriter) -> Answer {
-    expect_known(&node_of(session)?, args.get(2))?;
+    let node = node_of(session)?;
+    expect_known(&node, args.get(2))?;
     out.integer(0);
     Ok(Next::Continue)
 }
