@@ -378,7 +378,7 @@ mod tests {
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
 
         let cases = [
-            ("{\"format\":3,\"kind\":\"standalone\"}", "format 3"),
+            ("{\"format\":4,\"kind\":\"standalone\"}", "format 4"),
             ("{", "damaged"),
             (
                 "{\"format\":1,\"kind\":\"moon\",\"data_dir_id\":\"\"}",

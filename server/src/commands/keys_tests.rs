@@ -319,7 +319,9 @@ fn what_replicas_are_told_is_no_use_of_a_key() {
     let dump = bench.run_args(&["DUMP", "s"]);
     let head = dump.iter().position(|byte| *byte == b'\n').unwrap() + 1;
     let payload = &dump[head..dump.len() - 2];
-    let args: [&[u8]; 6] = [b"RESTORE", b"k", b"0", payload, b"IDLETIME", b"1000"];
+    // What a script does is recorded here as what a client does.
+    let script = b"return redis.call('RESTORE', KEYS[1], 0, ARGV[1], 'IDLETIME', 1000)";
+    let args: [&[u8]; 5] = [b"EVAL", script, b"1", b"k", payload];
     assert_eq!(bench.run_args(&args), b"+OK\r\n");
     assert!(!bench.told.is_empty());
     assert_eq!(bench.run("OBJECT IDLETIME k"), ":1000\r\n");

@@ -245,7 +245,7 @@ fn restore(c: &mut Changed<'_, '_>) -> Done {
 fn incrbyfloat(c: &mut Changed<'_, '_>) -> Done {
     let name = c.args.get(1);
     let key = c.txn.key(name);
-    let record = c.txn.get(&key)?;
+    let record = c.txn.peek(&key)?;
     let record = record.ok_or(CommandError::Corrupt("a string that was just written"))?;
     let value = StringValue::of(&record)?
         .read_all(c.txn, &key)?
@@ -325,7 +325,7 @@ fn sort(c: &mut Changed<'_, '_>) -> Done {
     let name = c.args.get(at);
     c.say([b"DEL", name])?;
     let key = c.txn.key(name);
-    let Some(record) = c.txn.get(&key)? else {
+    let Some(record) = c.txn.peek(&key)? else {
         return Ok(());
     };
     let elements = List::of(&key, &record)?.elements(c.txn)?;
