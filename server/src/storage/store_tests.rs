@@ -42,8 +42,12 @@ fn put(store: &Store, name: &[u8]) {
 }
 
 fn put_value(store: &Store, name: &[u8], value: &[u8]) {
+    put_until(store, name, None, value);
+}
+
+fn put_until(store: &Store, name: &[u8], expires_at: Option<u64>, value: &[u8]) {
     let key = key(store, name);
-    let record = Record::new(&key, &Header::inline(KeyType::String, None), value);
+    let record = Record::new(&key, &Header::inline(KeyType::String, expires_at), value);
     let put = MetaEffect {
         key,
         record: Some(record),
@@ -279,23 +283,8 @@ fn so_many_splices_follow_one_another_and_no_more() {
 fn no_splice_follows_a_record_with_an_expiry() {
     let bench = Bench::new();
     let store = bench.open();
-    let key = key(&store, b"k");
     for (expires_at, follows) in [(None, 0), (Some(5), 1), (None, 0), (None, 1)] {
-        let header = Header::inline(KeyType::String, expires_at);
-        let put = MetaEffect {
-            key: key.clone(),
-            record: Some(Record::new(&key, &header, &long_value(1))),
-            created: false,
-            old_expiry: None,
-        };
-        let metas = vec![put];
-        apply(
-            &store,
-            &Effects {
-                metas,
-                ..Effects::default()
-            },
-        );
+        put_until(&store, b"k", expires_at, &long_value(1));
         assert_eq!(splices(&store, b"k"), follows, "{expires_at:?}");
     }
 }

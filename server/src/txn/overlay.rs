@@ -184,16 +184,7 @@ impl Overlay {
     pub fn savepoint(&mut self) -> Savepoint {
         // Older commands of the batch are final: their undo records are not needed.
         self.undo.clear();
-        Savepoint {
-            undo: 0,
-            events: self.events.len(),
-            bytes: self.bytes,
-            next_version: self.next_version,
-            tick: self.tick,
-            changes: self.changes,
-            met_expired: self.met_expired,
-            taped: self.tape.len(),
-        }
+        self.inner_savepoint()
     }
 
     /// A savepoint within the command that runs: a part of it (a command of an
