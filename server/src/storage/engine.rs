@@ -275,8 +275,6 @@ fn family_options(name: &str, resources: &Resources, views: &Arc<ViewCell>, wal:
     match name {
         "meta" => {
             options.set_merge_operator("cairn.splice", splice::merge, splice::merge_partly);
-            // The store hands records over in key order (`Store::fill_batch`).
-            options = with_insert_hint(&options);
             if wal {
                 // Records are written over and over: a file holds the last of twice as
                 // many, and half as often they are compacted with all others.
@@ -290,8 +288,6 @@ fn family_options(name: &str, resources: &Resources, views: &Arc<ViewCell>, wal:
                 .iter()
                 .position(|f| *f == name)
                 .expect("one of ours");
-            // Rows come in key order, too.
-            options = with_insert_hint(&options);
             if wal && name != "expiry" {
                 divide_memtable(&mut options, resources.plan.write_buffer, 1);
             }
@@ -350,31 +346,6 @@ fn delay_second_pass(options: &mut Options) {
             SECOND_PASS_AFTER_S,
         );
     }
-}
-
-/// The same options, and the memtable begins the search for a key's place where
-/// it put the last one. The C interface has this setting only as text; the
-/// prefix of no bytes makes one hint serve all keys.
-fn with_insert_hint(options: &Options) -> Options {
-    let hinted = Options::default();
-    let mut error: *mut std::ffi::c_char = std::ptr::null_mut();
-    // SAFETY: both options live; the text ends with a zero byte; an error is
-    // ours to free.
-    unsafe {
-        librocksdb_sys::rocksdb_get_options_from_string(
-            options.as_raw_ptr(),
-            c"memtable_insert_with_hint_prefix_extractor=fixed:0".as_ptr(),
-            hinted.as_raw_ptr(),
-            &raw mut error,
-        );
-        if !error.is_null() {
-            // Only speed is lost.
-            tracing::warn!("RocksDB does not take an insert hint");
-            librocksdb_sys::rocksdb_free(error.cast());
-            return options.clone();
-        }
-    }
-    hinted
 }
 
 fn small_options() -> Options {
