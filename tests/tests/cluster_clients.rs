@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 use std::sync::LazyLock;
 
 use cairn_tests::binaries;
-use cairn_tests::cluster::{Cluster, key_in_slot, slot_of};
+use cairn_tests::cluster::{Cluster, Node, key_in_slot, slot_of};
 use cairn_tests::python;
 use cairn_tests::resp::{Client, Value, encode};
 use redis::TypedCommands;
@@ -172,6 +172,76 @@ fn a_script_on_a_node_with_one_group_is_about_the_keys_of_that_node() {
     let refused = cluster.client().command(&["EVAL", script, "0"]).error();
     let line = "ERR 'flushall' is about several groups, a script about one";
     assert_eq!(refused.as_deref(), Some(line));
+}
+
+/// What each node of the cluster answers: asked one after the other, or all at once.
+fn of_each_node(at_once: bool, command: &[&[u8]]) -> Vec<Value> {
+    let nodes: Vec<&Node> = CLUSTER.nodes.values().collect();
+    if !at_once {
+        let asked = nodes.iter().map(|node| node.client().command(command));
+        return asked.collect();
+    }
+    std::thread::scope(|scope| {
+        let ask = |node: &&Node| {
+            let mut client = node.client();
+            scope.spawn(move || client.command(command))
+        };
+        let asked: Vec<_> = nodes.iter().map(ask).collect();
+        let answers = asked
+            .into_iter()
+            .map(|asked| asked.join().expect("it ends"));
+        answers.collect()
+    })
+}
+
+/// A client of the whole cluster asks every node: the second one had nothing to delete,
+/// or found what was to be restored.
+#[test]
+fn functions_may_be_changed_at_every_node() {
+    let (name, other): (&[u8], &[u8]) = (b"asked", b"another");
+    let code = |name: &[u8]| {
+        let name = String::from_utf8_lossy(name);
+        format!("#!lua name={name}\nredis.register_function('{name}', function() return 1 end)")
+    };
+    let not_found = Some("ERR Library not found".to_owned());
+    for at_once in [false, true] {
+        for name in [name, other] {
+            for loaded in of_each_node(at_once, &[b"FUNCTION", b"LOAD", code(name).as_bytes()]) {
+                assert_eq!(loaded.bytes(), name);
+            }
+        }
+        let dump = of_each_node(false, &[b"FUNCTION", b"DUMP"]).swap_remove(0);
+        for name in [name, other] {
+            for deleted in of_each_node(at_once, &[b"FUNCTION", b"DELETE", name]) {
+                assert_eq!(deleted.text(), "OK", "at once: {at_once}");
+            }
+            for deleted in of_each_node(at_once, &[b"FUNCTION", b"DELETE", name]) {
+                assert_eq!(deleted.error(), not_found, "at once: {at_once}");
+            }
+        }
+        for restored in of_each_node(at_once, &[b"FUNCTION", b"RESTORE", dump.bytes()]) {
+            assert_eq!(restored.text(), "OK", "at once: {at_once}");
+        }
+        let listed = of_each_node(false, &[b"FUNCTION", b"LIST"]);
+        assert!(listed.iter().all(|listed| listed.array().len() == 2));
+
+        // The client of a proxy asks once, wherever that goes.
+        let mut behind = CLUSTER.client();
+        let again = behind.command(&[&b"FUNCTION"[..], b"LOAD", code(name).as_bytes()]);
+        let there = Some("ERR Library 'asked' already exists".to_owned());
+        assert_eq!(again.error(), there);
+        let again = behind.command(&[&b"FUNCTION"[..], b"RESTORE", dump.bytes()]);
+        let is_there = |line: &String| line.ends_with(" already exists");
+        assert!(again.error().as_ref().is_some_and(is_there), "{again:?}");
+        for name in [name, other] {
+            for node in CLUSTER.nodes.values() {
+                let deleted = node.client().command(&[&b"FUNCTION"[..], b"DELETE", name]);
+                assert_eq!(deleted.text(), "OK");
+                let deleted = behind.command(&[&b"FUNCTION"[..], b"DELETE", name]);
+                assert_eq!(deleted.error(), not_found);
+            }
+        }
+    }
 }
 
 #[test]

@@ -8,13 +8,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cairn_protocol::topology::{FunctionChange, FunctionRecord, Topology, since};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
+use super::gone::Gone;
 use super::node::Node;
 use super::spread::{self, Followed};
 use crate::scripting;
@@ -34,6 +35,8 @@ pub struct Functions {
     counter: Mutex<Option<(u64, i64)>>,
     /// The revision of the counter in use; 0 before the first change.
     taken_in: watch::Sender<i64>,
+    /// Libraries that others deleted. Locked for look-ups and notes alone.
+    gone: Mutex<Gone>,
 }
 
 impl Functions {
@@ -45,6 +48,7 @@ impl Functions {
             runtime: runtime.clone(),
             counter: Mutex::default(),
             taken_in: watch::channel(0).0,
+            gone: Mutex::default(),
         });
         scripting::kept_by(functions.clone());
         functions.take_in(&node.topology.load());
@@ -84,11 +88,23 @@ impl Functions {
             }
             Some((name.clone(), code?))
         });
+        self.note_gone(topology);
         scripting::install(codes);
         self.tell_replicas();
         *counter = theirs;
         self.taken_in
             .send_replace(theirs.map_or(0, |(_, revision)| revision));
+    }
+
+    /// Remembers which of the libraries in use are no more, before anybody can miss them.
+    fn note_gone(&self, topology: &Topology) {
+        let is_gone = |name: &[u8]| !has(topology, name);
+        let mut gone = self.gone.lock();
+        gone.keep_if(is_gone);
+        let before = scripting::libraries();
+        for library in before.iter().filter(|library| is_gone(&library.name)) {
+            gone.add(&library.name, Instant::now());
+        }
     }
 
     /// Replicas get all of them anew, which does no harm twice. Held by the counter,
@@ -144,6 +160,10 @@ impl Keeper for Functions {
             match etcd.change_functions(base, &change).await {
                 Ok(Some(revision)) => {
                     self.reached_everywhere(revision).await;
+                    // These were asked for here.
+                    for name in &change.delete {
+                        self.gone.lock().take(name.as_bytes(), Instant::now());
+                    }
                     Ok(true)
                 }
                 Ok(None) => {
@@ -169,6 +189,16 @@ impl Keeper for Functions {
             record.loaded_by != self.node.config.node_id && record.code().as_deref() == Some(code)
         })
     }
+
+    fn lost_elsewhere(&self, name: &[u8]) -> bool {
+        self.gone.lock().take(name, Instant::now())
+    }
+}
+
+/// Whether the cluster has a library of this name.
+fn has(topology: &Topology, name: &[u8]) -> bool {
+    let name = String::from_utf8_lossy(name);
+    topology.functions.contains_key(&*name)
 }
 
 /// What makes `after` of `before`.

@@ -3,6 +3,7 @@
 
 pub mod functions;
 mod gate;
+mod gone;
 pub mod mover;
 pub mod node;
 mod replica;

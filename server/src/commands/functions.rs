@@ -7,7 +7,7 @@ use super::arguments::{integer, is};
 use super::scripting::number_of_keys;
 use super::{Handler, container, help, subcommand_syntax};
 use crate::net::session::{Next, Session};
-use crate::scripting::registry::{Function, Library, Policy};
+use crate::scripting::registry::{Asker, Function, Library, Policy};
 use crate::scripting::{self, Call, ScriptFlags, dump, running};
 use crate::txn::{CommandError, Txn};
 
@@ -90,6 +90,14 @@ fn change(
     })
 }
 
+/// Only a proxy's clients are known to ask one node alone.
+fn asker(session: &Session) -> Asker {
+    match session.client.is_relayed() {
+        true => Asker::Once,
+        false => Asker::EachNode,
+    }
+}
+
 /// All libraries as they are now, which does no harm twice.
 fn all_of_them() -> Vec<Vec<u8>> {
     let payload = dump::encode(&scripting::libraries());
@@ -119,8 +127,9 @@ fn function_load(session: &mut Session, args: &Args<'_>, _: &mut ReplyWriter) ->
     let code = args.get(last).to_vec();
     let told = code.clone();
     let told = || vec![b"LOAD".to_vec(), b"REPLACE".to_vec(), told];
+    let asker = asker(session);
     Ok(change(session, told, move |out| {
-        out.bulk(&scripting::load_library(&code, replace)?);
+        out.bulk(&scripting::load_library(&code, replace, asker)?);
         Ok(())
     }))
 }
@@ -128,8 +137,9 @@ fn function_load(session: &mut Session, args: &Args<'_>, _: &mut ReplyWriter) ->
 /// FUNCTION DELETE library
 fn function_delete(session: &mut Session, args: &Args<'_>, _: &mut ReplyWriter) -> Done {
     let name = args.get(2).to_vec();
+    let asker = asker(session);
     Ok(change(session, all_of_them, move |out| {
-        scripting::delete_library(&name)?;
+        scripting::delete_library(&name, asker)?;
         out.ok();
         Ok(())
     }))
@@ -181,8 +191,9 @@ fn function_restore(session: &mut Session, args: &Args<'_>, _: &mut ReplyWriter)
         }
     };
     let payload = args.get(2).to_vec();
+    let asker = asker(session);
     Ok(change(session, all_of_them, move |out| {
-        scripting::restore_libraries(&payload, policy)?;
+        scripting::restore_libraries(&payload, policy, asker)?;
         out.ok();
         Ok(())
     }))

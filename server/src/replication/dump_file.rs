@@ -17,7 +17,7 @@ use super::restore::Restorer;
 use super::snapshot::Contents;
 use crate::group::Group;
 use crate::rdb::file::{FileReader, Item};
-use crate::scripting;
+use crate::scripting::{self, registry::Asker};
 use crate::server::{Home, Server};
 use crate::storage::{Held, Pin};
 
@@ -140,7 +140,7 @@ pub(crate) fn load(server: &Arc<Server>, merge: bool) -> Result<(), String> {
         match item {
             Item::Database(db) => batch.select(db)?,
             Item::Function(code) => {
-                scripting::load_library(&code, merge)?;
+                scripting::load_library(&code, merge, Asker::Once)?;
             }
             Item::Key {
                 name,

@@ -42,7 +42,7 @@ use cairn_protocol::resp::{Args, ReplyWriter};
 use parking_lot::RwLock;
 
 use self::library::FunctionVm;
-use self::registry::{KnownScript, Libraries, Library, Policy, REGISTRY};
+use self::registry::{Asker, KnownScript, Libraries, Library, Policy, REGISTRY};
 pub(crate) use self::run::ScriptFlags;
 use self::run::{Run, Script};
 use self::sha1::Hex;
@@ -394,14 +394,13 @@ pub(crate) fn libraries() -> Arc<Libraries> {
 }
 
 /// FUNCTION LOAD: the name of the library. May wait for the disk.
-pub(crate) fn load_library(code: &[u8], replace: bool) -> Result<Vec<u8>, String> {
+pub(crate) fn load_library(code: &[u8], replace: bool, asker: Asker) -> Result<Vec<u8>, String> {
     let header = library::check_header(code)?;
     REGISTRY.change(|libraries| {
         let mut libraries = libraries.clone();
         if libraries.library(&header.name).is_some() && !replace {
-            // A client of the whole cluster asks every node.
-            let keeper = REGISTRY.keeper();
-            if keeper.is_some_and(|keeper| keeper.has_from_elsewhere(&header.name, code)) {
+            let elsewhere = REGISTRY.elsewhere(asker);
+            if elsewhere.is_some_and(|keeper| keeper.has_from_elsewhere(&header.name, code)) {
                 return Ok((libraries, header.name.clone()));
             }
             let name = String::from_utf8_lossy(&header.name).into_owned();
@@ -420,12 +419,14 @@ fn read_library(code: &[u8]) -> Result<Library, String> {
 }
 
 /// FUNCTION DELETE. May wait for the disk.
-pub(crate) fn delete_library(name: &[u8]) -> Result<(), String> {
+pub(crate) fn delete_library(name: &[u8], asker: Asker) -> Result<(), String> {
     REGISTRY.change(|libraries| {
         let mut libraries = libraries.clone();
-        match libraries.remove(name) {
-            Some(_) => Ok((libraries, ())),
-            None => Err("Library not found".into()),
+        let elsewhere = || REGISTRY.elsewhere(asker);
+        let is_gone = || elsewhere().is_some_and(|keeper| keeper.lost_elsewhere(name));
+        match libraries.remove(name).is_some() || is_gone() {
+            true => Ok((libraries, ())),
+            false => Err("Library not found".into()),
         }
     })
 }
@@ -436,9 +437,30 @@ pub(crate) fn forget_libraries() -> Result<(), String> {
 }
 
 /// FUNCTION RESTORE. May wait for the disk.
-pub(crate) fn restore_libraries(payload: &[u8], policy: Policy) -> Result<(), String> {
+pub(crate) fn restore_libraries(
+    payload: &[u8],
+    policy: Policy,
+    asker: Asker,
+) -> Result<(), String> {
     let libraries = read_dump(payload)?;
-    REGISTRY.change(|current| Ok((current.joined(libraries.clone(), policy)?, ())))
+    REGISTRY.change(|current| {
+        if policy == Policy::Append && are_from_elsewhere(&libraries, current, asker) {
+            return Ok((current.clone(), ()));
+        }
+        Ok((current.joined(libraries.clone(), policy)?, ()))
+    })
+}
+
+/// Whether all of these are here, as another node was asked to restore them.
+fn are_from_elsewhere(libraries: &[Arc<Library>], current: &Libraries, asker: Asker) -> bool {
+    let Some(keeper) = REGISTRY.elsewhere(asker).filter(|_| !libraries.is_empty()) else {
+        return false;
+    };
+    libraries.iter().all(|library| {
+        let known = current.library(&library.name);
+        known.is_some_and(|known| known.code == library.code)
+            && keeper.has_from_elsewhere(&library.name, &library.code)
+    })
 }
 
 /// From now on the libraries are those that `keeper` brings ([`install`]).

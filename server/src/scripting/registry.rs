@@ -143,6 +143,16 @@ impl Libraries {
     }
 }
 
+/// Who wants the libraries changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asker {
+    /// A client that may ask every node of a cluster for the same, as Redis Cluster
+    /// needs it: what another node has done for it already is no error.
+    EachNode,
+    /// A client behind a proxy, which asks one node, or this server itself.
+    Once,
+}
+
 /// Where the libraries of a cluster are.
 pub(crate) trait Keeper: Send + Sync {
     /// Makes `after` of what was `before`, for all nodes, and returns once they
@@ -155,6 +165,10 @@ pub(crate) trait Keeper: Send + Sync {
 
     /// Whether another node was asked to load this very library.
     fn has_from_elsewhere(&self, name: &[u8], code: &[u8]) -> bool;
+
+    /// Whether a library that was here went because another node was asked to delete
+    /// it, a moment ago. Says so once.
+    fn lost_elsewhere(&self, name: &[u8]) -> bool;
 }
 
 /// Changes that others overtook are made anew so often.
@@ -287,8 +301,9 @@ impl Registry {
         let _ = self.keeper.set(keeper);
     }
 
-    pub fn keeper(&self) -> Option<&Arc<dyn Keeper>> {
-        self.keeper.get()
+    /// Who knows what other nodes were asked for, if that matters to this one.
+    pub fn elsewhere(&self, asker: Asker) -> Option<&Arc<dyn Keeper>> {
+        self.keeper.get().filter(|_| asker == Asker::EachNode)
     }
 
     /// The libraries as the keeper has them now.

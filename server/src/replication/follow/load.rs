@@ -12,7 +12,7 @@ use crate::group::Group;
 use crate::group::submission::OfMaster;
 use crate::rdb::file::{FileReader, Item};
 use crate::replication::restore::{Restorer, empty, flush_all};
-use crate::scripting;
+use crate::scripting::{self, registry::Asker};
 use crate::server::Server;
 use crate::storage::{Followed, ID_LEN};
 
@@ -143,7 +143,7 @@ fn load(
         match item {
             Item::Database(db) => restorer.select(db).map_err(refused)?,
             Item::Function(code) => {
-                scripting::load_library(&code, true).map_err(refused)?;
+                scripting::load_library(&code, true, Asker::Once).map_err(refused)?;
             }
             Item::Key {
                 name,
