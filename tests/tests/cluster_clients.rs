@@ -244,6 +244,22 @@ fn functions_may_be_changed_at_every_node() {
     }
 }
 
+/// The nodes of Redis answer 1 each; here it was 1, 0, 0.
+#[test]
+fn a_user_may_be_deleted_at_every_node() {
+    for at_once in [false, true] {
+        for set in of_each_node(at_once, &[b"ACL", b"SETUSER", b"ann", b"on"]) {
+            assert_eq!(set.text(), "OK");
+        }
+        for deleted in of_each_node(at_once, &[b"ACL", b"DELUSER", b"ann", b"nobody"]) {
+            assert_eq!(deleted.integer(), 1, "at once: {at_once}");
+        }
+        for deleted in of_each_node(at_once, &[b"ACL", b"DELUSER", b"ann"]) {
+            assert_eq!(deleted.integer(), 0, "at once: {at_once}");
+        }
+    }
+}
+
 #[test]
 fn a_scan_of_a_node_skips_the_slots_of_others() {
     let cluster = Cluster::start(2, 4);

@@ -134,14 +134,17 @@ impl ClusterUsers {
         loop {
             let record = store.users().await.map_err(|e| not_begun(&e))?;
             let base = record.as_ref().map(|record| record.mod_revision);
-            let old = record.map(|record| record.value).unwrap_or_default();
+            let old = record.as_ref().map(|record| record.value.clone());
+            let old = old.unwrap_or_default();
             let defaults = self.registry.defaults();
             let mut users = read(&old, defaults).map_err(|why| format!("ERR {why}"))?;
             let default = self.registry.default_user().user();
             let count = change.apply(&mut users, &default, defaults)?;
             let new = record_of(&users, defaults)?;
             if new == old {
-                return Ok((count, Changes::default()));
+                // Others may have done it, which is known here then.
+                let changes = record.map(|record| self.take_in(&record));
+                return Ok((count, changes.unwrap_or_default()));
             }
             // Others may have been first: then what they did is looked at.
             let changed = store.change_users(base, new).await;

@@ -3,14 +3,17 @@
 //!
 //! A change is answered once every living node has taken it in, as one of
 //! functions is; a node that is cut off is not waited for longer than `PATIENCE`.
+//! Of a client that has every node delete a user, each answers as if it were alone.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cairn_protocol::acl::{Change, Changes, ClusterUsers};
 use cairn_protocol::topology::Topology;
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
+use super::gone::Gone;
 use super::node::Node;
 use super::spread::{self, Followed};
 use crate::server::Server;
@@ -22,6 +25,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct Users {
     users: ClusterUsers,
     runtime: Handle,
+    /// Users that were deleted. Held while those of the topology are taken in, so that
+    /// nobody misses one that is not noted yet.
+    gone: Mutex<Gone>,
 }
 
 impl Users {
@@ -30,6 +36,7 @@ impl Users {
         let users = Arc::new(Users {
             users: ClusterUsers::new(server.acl.clone()),
             runtime: runtime.clone(),
+            gone: Mutex::default(),
         });
         // A node that has never heard of the cluster does not know its passwords.
         server.acl.set_awaited(true);
@@ -52,7 +59,11 @@ impl Users {
 
     fn take_in(&self, server: &Server, topology: &Topology) {
         if let Some(record) = &topology.users {
-            server.follow_users(&self.users.take_in(record));
+            let mut gone = self.gone.lock();
+            let changes = self.users.take_in(record);
+            note(&mut gone, server, &changes);
+            drop(gone);
+            server.follow_users(&changes);
         }
         if topology.revision > 0 {
             server.acl.set_awaited(false);
@@ -78,11 +89,25 @@ impl Users {
     pub fn change(&self, server: &Server, node: &Node, change: &Change) -> Result<usize, String> {
         self.runtime.block_on(async {
             let (count, changes) = self.users.change(&node.etcd, change).await?;
+            let gone = self.count_gone(server, &changes, change);
             server.follow_users(&changes);
             let revision = self.users.revision();
             spread::await_others(node, Followed::Users, revision, PATIENCE).await;
-            Ok(count)
+            // Those that this change took away have gone here as well.
+            Ok(count.max(gone))
         })
+    }
+
+    /// How many of the users that a change deletes have been here until a moment ago,
+    /// whoever deleted them.
+    fn count_gone(&self, server: &Server, changes: &Changes, change: &Change) -> usize {
+        let mut gone = self.gone.lock();
+        note(&mut gone, server, changes);
+        let Change::Delete { names } = change else {
+            return 0;
+        };
+        let now = Instant::now();
+        names.iter().filter(|name| gone.take(name, now)).count()
     }
 
     /// Takes in what etcd has at this moment. Waits for etcd.
@@ -91,7 +116,16 @@ impl Users {
     /// The error line.
     pub fn refresh(&self, server: &Server, node: &Node) -> Result<(), String> {
         let changes: Changes = self.runtime.block_on(self.users.refresh(&node.etcd))?;
+        note(&mut self.gone.lock(), server, &changes);
         server.follow_users(&changes);
         Ok(())
+    }
+}
+
+/// Remembers which users have gone.
+fn note(gone: &mut Gone, server: &Server, changes: &Changes) {
+    gone.keep_if(|name| server.acl.find(name).is_none());
+    for account in &changes.gone {
+        gone.add(account.name(), Instant::now());
     }
 }
