@@ -3,7 +3,7 @@
 //! Imports run one way: connection → dispatch → local, merge, backend.
 
 use crate::backend::{Call, retry};
-use crate::merge::{self, Join, Merge};
+use crate::merge::{self, Join, Merge, Scan};
 use crate::net::{Connection, Silence};
 use crate::route::Lane;
 use crate::timing::Timed;
@@ -272,6 +272,7 @@ pub(crate) fn forward(to: &mut Connection, spec: &CommandSpec, args: Args<'_>, l
         born_ms: to.now_ms,
         offset: 0,
         roams: lane.as_slot().is_none() && runs_script(spec),
+        scan: (spec.id == id::SCAN).then(|| Box::new(Scan::new(args))),
     };
     retry::submit(&to.thread, &mut state, call);
     Step::Routed
@@ -322,6 +323,7 @@ pub(crate) fn send_transaction(
         born_ms: to.now_ms,
         offset: 0,
         roams: false,
+        scan: None,
     };
     retry::submit(&to.thread, &mut state, call);
     Step::Routed
@@ -406,6 +408,7 @@ fn send_parts_silently(
             born_ms: to.now_ms,
             offset: 0,
             roams: false,
+            scan: None,
         };
         retry::submit(&to.thread, &mut state, call);
     }
@@ -428,13 +431,15 @@ fn by_slot(to: &mut Connection, spec: &CommandSpec, args: Args<'_>, split: Split
     send_parts(to, !spec.is_readonly(), split.into(), parts, owners)
 }
 
-/// SCAN goes through the slots in their order, wherever they are.
+/// SCAN goes through the slots in their order, wherever they are. Like every command
+/// about all keys it waits for what was asked before, and is waited for.
 fn scan(to: &mut Connection, spec: &CommandSpec, args: Args<'_>) -> Step {
     let slot = parse_u64(args.get(1)).map(|cursor| cursor >> CURSOR_POSITION_BITS);
     match slot.and_then(|slot| u16::try_from(slot).ok()) {
-        Some(slot) if usize::from(slot) < crate::route::SLOTS => {
+        Some(slot) if usize::from(slot) < crate::route::SLOTS => after_all(to, |to| {
+            to.barrier = true;
             forward(to, spec, args, Lane::slot(slot))
-        }
+        }),
         _ => refuse(to, b"ERR invalid cursor".to_vec()),
     }
 }

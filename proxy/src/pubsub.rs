@@ -203,6 +203,7 @@ pub(crate) fn ask(
         born_ms: thread.now_ms(),
         offset: 0,
         roams: false,
+        scan: None,
     };
     let mut state = client.state.borrow_mut();
     retry::submit(thread, &mut state, call);

@@ -3,6 +3,7 @@
 
 mod support;
 
+use cairn_protocol::link::Reason;
 use cairn_protocol::slot::CURSOR_POSITION_BITS;
 use support::{Act, Cluster, command, settings, until};
 
@@ -140,16 +141,78 @@ fn a_scan_goes_through_all_groups() {
     let mut client = cluster.client();
     client.ask("MSET foo 1 bar 2", "+OK\r\n");
     let next = (8192u64 << CURSOR_POSITION_BITS).to_string();
-    client.ask(
-        "SCAN 0",
-        &format!("*2\r\n${}\r\n{next}\r\n*1\r\n$3\r\nbar\r\n", next.len()),
-    );
+    let first = format!("*2\r\n${}\r\n{next}\r\n*1\r\n$3\r\nbar\r\n", next.len());
+    client.ask("SCAN 0 COUNT 1", &first);
     client.ask(
         &format!("SCAN {next}"),
         "*2\r\n$1\r\n0\r\n*1\r\n$3\r\nfoo\r\n",
     );
     client.ask("SCAN x", "-ERR invalid cursor\r\n");
     client.ask(&format!("SCAN {}", u64::MAX), "-ERR invalid cursor\r\n");
+}
+
+/// SCAN 0 of a few keys had a page for each group.
+#[test]
+fn a_scan_of_few_keys_is_one_page_and_keeps_its_place_in_the_pipeline() {
+    let cluster = Cluster::start();
+    let mut client = cluster.client();
+    client.ask("MSET foo 1 bar 2", "+OK\r\n");
+    cluster.nodes[1].script(|asked| match asked.name().as_str() {
+        "SCAN" => Act::Hold,
+        _ => Act::Run,
+    });
+    for command_line in [
+        "DEL bar",
+        "SET bar 2",
+        "SCAN 0 MATCH * COUNT 7",
+        "DEL foo",
+        "PING",
+    ] {
+        client.send(command(command_line));
+    }
+    client.expect(":1\r\n+OK\r\n");
+    until("the second page is held", || cluster.nodes[1].held() == 1);
+    assert!(client.is_quiet());
+    cluster.nodes[1].release();
+    client.expect("*2\r\n$1\r\n0\r\n*2\r\n$3\r\nbar\r\n$3\r\nfoo\r\n:1\r\n+PONG\r\n");
+
+    let next = (8192u64 << CURSOR_POSITION_BITS).to_string();
+    let second = cluster.nodes[1].asked("SCAN").expect("it went on");
+    let words: Vec<_> = second
+        .args
+        .iter()
+        .map(|word| String::from_utf8_lossy(word))
+        .collect();
+    assert_eq!(words, ["SCAN", &next, "MATCH", "*", "COUNT", "6"]);
+}
+
+#[test]
+fn a_scan_ends_before_a_group_that_cannot_answer() {
+    let cluster = Cluster::start();
+    let mut client = cluster.client();
+    client.ask("MSET foo 1 bar 2", "+OK\r\n");
+    let next = (8192u64 << CURSOR_POSITION_BITS).to_string();
+    let first = format!("*2\r\n${}\r\n{next}\r\n*1\r\n$3\r\nbar\r\n", next.len());
+    cluster.nodes[1].script(|_| Act::Say(b"-ERR no\r\n"));
+    client.ask("SCAN 0", &first);
+    client.ask(&format!("SCAN {next}"), "-ERR no\r\n");
+    cluster.nodes[1].stop();
+    until("the link is down", || {
+        client.text("INFO cairn").contains("nodes_linked:1")
+    });
+    client.ask("SCAN 0", &first);
+}
+
+#[test]
+fn a_scan_goes_on_where_the_slot_behind_a_border_has_gone() {
+    let cluster = Cluster::start();
+    let mut client = cluster.client();
+    client.ask("MSET foo 1 bar 2", "+OK\r\n");
+    let to = cluster.nodes[0].address.clone();
+    cluster.nodes[1].script(move |_| Act::Refuse(Reason::Moved, 1, 2, to.clone()));
+    let all = "*2\r\n$1\r\n0\r\n*2\r\n$3\r\nbar\r\n$3\r\nfoo\r\n";
+    client.ask("SCAN 0", all);
+    assert!(cluster.nodes[1].asked("SCAN").is_none());
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! One request on its way to a node.
 
+use crate::merge::Scan;
 use crate::net::Client;
 use crate::route::Lane;
 use crate::scripts::Sha;
@@ -35,6 +36,8 @@ pub(crate) struct Call {
     pub offset: u64,
     /// A script without keys: its node may say in which slot it must be run.
     pub roams: bool,
+    /// A SCAN: it may go on in another group.
+    pub scan: Option<Box<Scan>>,
 }
 
 impl Call {

@@ -167,6 +167,7 @@ impl Link {
             born_ms: call.born_ms,
             offset: 0,
             roams: false,
+            scan: None,
         })
     }
 

@@ -31,6 +31,8 @@ const BACKOFF_MS: u64 = 1;
 const BACKOFF_MAX_MS: u64 = 16;
 /// Redirects that are followed at once; further ones wait as well.
 const QUICK_REDIRECTS: u8 = 3;
+/// A SCAN that has taken so long, in ms, goes on in no other group.
+const SCAN_MS: u64 = 1000;
 
 const LOST: &[u8] =
     b"-UNKNOWN the connection to the node was lost; the command may have been executed\r\n";
@@ -238,13 +240,13 @@ pub(super) fn on_reply(
         }
     }
     if reply.class == ReplyClass::Ok
-        && let Some(slot) = elsewhere(&call, &reply.payload)
+        && let Some(slot) = next_slot(&thread, &mut call, &reply.payload)
     {
         if !state.lanes.is_empty() {
             settle(&thread, &mut state, &call, true);
         }
-        call.roams = false;
         call.lane = Lane::slot(slot);
+        call.flags = call.flags.without(RequestFlags::ASKING);
         state.turn_to(call.seq, call.lane);
         submit(&thread, &mut state, call);
         return Ok(());
@@ -292,12 +294,29 @@ pub(super) fn on_reply(
     Ok(())
 }
 
-/// The slot in which a script has to be run that was not executed, because
-/// another group has the first key that it uses.
-fn elsewhere(call: &Call, reply: &[u8]) -> Option<u16> {
-    if !call.roams {
+/// The slot in which a call goes on. Its client has nothing else under way.
+fn next_slot(thread: &Rc<Thread>, call: &mut Call, reply: &[u8]) -> Option<u16> {
+    if std::mem::take(&mut call.roams) {
+        return elsewhere(reply);
+    }
+    let scan = call.scan.as_mut()?;
+    let slot = scan.next_slot(reply)?;
+    let lane = Lane::slot(slot);
+    let owner = |lane| thread.routes.borrow().owner(lane).group;
+    // Nobody is asked twice, waited for, or kept waiting for the sake of a longer page.
+    let is_open = owner(lane) != owner(call.lane)
+        && thread.target(lane).is_some_and(|to| to.link.is_up())
+        && thread.now_ms().saturating_sub(call.born_ms) < SCAN_MS;
+    if !is_open {
         return None;
     }
+    call.wire = scan.go_on(reply, call.wire.clone())?;
+    Some(slot)
+}
+
+/// The slot in which a script has to be run that was not executed, because
+/// another group has the first key that it uses.
+fn elsewhere(reply: &[u8]) -> Option<u16> {
     let words = reply.strip_prefix(b"-")?.strip_suffix(b"\r\n")?;
     let slot = words.strip_prefix(ELSEWHERE.as_bytes())?.trim_ascii();
     let slot = u16::try_from(parse_u64(slot)?).ok()?;
@@ -306,8 +325,15 @@ fn elsewhere(call: &Call, reply: &[u8]) -> Option<u16> {
 
 /// Gives a call its answer; what its command took is known then.
 fn complete<'a>(thread: &Thread, state: &mut ClientState, call: &Call, reply: impl Into<Lent<'a>>) {
-    if let Some(done) = state.complete(call.seq, call.part, reply) {
-        timing::finished(thread, &call.client.info, done, &call.wire);
+    let reply = reply.into();
+    let scan = call.scan.as_ref();
+    let done = match scan.and_then(|scan| scan.joined(reply.as_slice())) {
+        Some(page) => state.complete_owned(call.seq, call.part, page),
+        None => state.complete(call.seq, call.part, reply),
+    };
+    if let Some(done) = done {
+        let whole = scan.and_then(|scan| scan.whole());
+        timing::finished(thread, &call.client.info, done, whole.unwrap_or(&call.wire));
     }
     if state.ends_wait_for_replicas() {
         call.client.info.end_waiting();

@@ -250,7 +250,8 @@ fn array_body(reply: &[u8]) -> Option<(usize, &[u8])> {
     sized(reply, b'*')
 }
 
-fn sized(reply: &[u8], kind: u8) -> Option<(usize, &[u8])> {
+/// The number behind `kind` in the first line of a reply, and what follows the line.
+pub(super) fn sized(reply: &[u8], kind: u8) -> Option<(usize, &[u8])> {
     let rest = reply.strip_prefix(&[kind])?;
     let end = rest.windows(2).take(24).position(|pair| pair == b"\r\n")?;
     let len = usize::try_from(parse_i64(&rest[..end])?).ok()?;

@@ -6,10 +6,12 @@
 
 mod info;
 mod join;
+mod scan;
 mod split;
 
 pub(crate) use info::InfoMerge;
 pub(crate) use join::{is_executed, splice};
+pub(crate) use scan::Scan;
 pub(crate) use split::split;
 
 use crate::route::Lane;

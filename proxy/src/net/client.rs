@@ -586,6 +586,10 @@ pub(crate) struct Lent<'a> {
 }
 
 impl Lent<'_> {
+    pub fn as_slice(&self) -> &[u8] {
+        self.bytes
+    }
+
     /// A handle on the bytes; small ones are copied, lest they keep a whole
     /// read buffer alive.
     fn keep(&self) -> Bytes {
