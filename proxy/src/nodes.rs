@@ -153,6 +153,11 @@ fn info(to: &mut Connection, args: Args<'_>) -> Step {
 /// MONITOR: nodes tell what scripts call. A client that monitors already gets
 /// no reply, as in Redis.
 fn monitor(to: &mut Connection) -> Step {
+    // Within MULTI every command has one reply.
+    if to.client.state.borrow().captures() {
+        let line = b"ERR MONITOR isn't allowed for DENY BLOCKING client";
+        return refuse(to, line.to_vec());
+    }
     after_all(to, |to| {
         let silent = silence(to);
         if !to.thread.shared.monitors.add(&to.client.info) {

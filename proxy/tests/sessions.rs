@@ -332,6 +332,22 @@ fn a_monitor_sees_the_commands_of_all_clients() {
     assert!(monitor.line().ends_with(r#"] "SET" "foo" "1""#));
 }
 
+/// EXEC made a monitor of its client.
+#[test]
+fn nobody_becomes_a_monitor_within_a_transaction() {
+    let cluster = Cluster::start();
+    let (mut client, mut other) = (cluster.client(), cluster.client());
+    let refused = "*2\r\n-ERR MONITOR isn't allowed for DENY BLOCKING client\r\n+PONG\r\n";
+    client
+        .ask("MULTI", "+OK\r\n")
+        .ask("MONITOR", "+QUEUED\r\n")
+        .ask("PING", "+QUEUED\r\n")
+        .ask("EXEC", refused);
+    other.ask("SET foo 1", "+OK\r\n");
+    client.ask("GET foo", "$1\r\n1\r\n");
+    assert!(cluster.nodes.iter().all(|n| n.asked("MONITOR").is_none()));
+}
+
 #[test]
 fn a_client_that_monitors_reaches_no_keys() {
     let cluster = Cluster::start();
