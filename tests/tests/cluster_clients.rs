@@ -30,6 +30,21 @@ fn a_node_that_does_not_own_the_slot_answers_moved_with_the_owner() {
     assert_eq!(error, format!("MOVED 16383 127.0.0.1:{port}"));
 }
 
+/// It answered CLUSTERDOWN.
+#[test]
+fn a_node_that_does_not_own_the_slot_migrates_nothing_and_says_who_does() {
+    let low = CLUSTER.leader_of_slot(0);
+    let port = CLUSTER.nodes[&CLUSTER.leader_of_slot(16_383)].port;
+    let mut client = CLUSTER.nodes[&low].client();
+    let key = key_in_slot(16_383);
+    let one = ["MIGRATE", "127.0.0.1", "1", &key, "0", "100"];
+    let many = ["MIGRATE", "127.0.0.1", "1", "", "0", "100", "KEYS", &key];
+    for words in [&one[..], &many] {
+        let moved = client.command(words).error();
+        assert_eq!(moved, Some(format!("MOVED 16383 127.0.0.1:{port}")));
+    }
+}
+
 /// redis-cli's `--cluster info` gave up at the error that DBSIZE was answered with.
 #[test]
 fn a_node_without_a_group_has_no_keys() {

@@ -464,7 +464,7 @@ impl Connection {
             Handler::Read(handler) => (handler, true),
             Handler::Session(handler) => {
                 self.submit().await?;
-                if let Some(line) = self.moved_channel(&d) {
+                if let Some(line) = self.moved(&d) {
                     return self.answer_error(line.as_bytes()).await;
                 }
                 return self.session_one(request, d, handler).await;
@@ -512,10 +512,9 @@ impl Connection {
         Ok(())
     }
 
-    /// Sharded channels are served where their slots are.
-    fn moved_channel(&self, d: &Dispatched) -> Option<String> {
-        let sharded = d.slot.is_some() && d.spec.flags.contains(Flags::PUBSUB);
-        match sharded.then(|| self.session.server.route(d.slot))? {
+    /// Sharded channels, and the keys of MIGRATE, are served where their slots are.
+    fn moved(&self, d: &Dispatched) -> Option<String> {
+        match self.session.server.route(Some(d.slot?)) {
             Route::Here(_) => None,
             elsewhere => Some(redirection(&elsewhere, d.slot)),
         }
