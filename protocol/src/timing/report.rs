@@ -100,16 +100,19 @@ fn reset(monitor: &LatencyMonitor, args: &Args<'_>, out: &mut ReplyWriter) {
     out.integer(forgotten as i64);
 }
 
-/// Calls, and how many of them took at most so many microseconds: powers of
-/// two of 1024 ns, from the first that has any to the one that has all.
+/// Calls, and how many of them took at most so many microseconds: one step an
+/// octave, from the first that has any to the one that has all.
 fn cumulative(histogram: &Histogram, out: &mut ReplyWriter) {
     let calls = histogram.count();
     let mut steps: Vec<(u64, u64)> = Vec::new();
-    for octave in 10..40 {
-        let below = histogram.below_octave(octave);
+    for octave in FIRST_OCTAVE..=LAST_OCTAVE {
+        let below = match octave {
+            LAST_OCTAVE => calls,
+            _ => histogram.below_octave(octave),
+        };
         let more = below > steps.last().map_or(0, |(_, before)| *before);
         if more {
-            steps.push(((1 << octave) / 1000, below));
+            steps.push((bound(octave), below));
         }
         if below == calls {
             break;
@@ -124,6 +127,21 @@ fn cumulative(histogram: &Histogram, out: &mut ReplyWriter) {
         out.integer(micros as i64);
         out.integer(below as i64);
     }
+}
+
+/// Steps end at 1 µs (1024 ns) and, for all that took longer, at about a second.
+const FIRST_OCTAVE: u32 = 10;
+const LAST_OCTAVE: u32 = 30;
+
+/// Microseconds shown for an octave of nanoseconds: those of Redis, whose HdrHistogram
+/// of two digits has 128 buckets an octave and shows the end of the one in which the
+/// octave begins; what takes longer than a second is in its very last bucket.
+fn bound(octave: u32) -> u64 {
+    let end = match octave {
+        LAST_OCTAVE => 1 << LAST_OCTAVE,
+        _ => (1 << octave) + (1 << (octave - 7)),
+    };
+    (end - 1) / 1000
 }
 
 /// A line per event, then advice.
@@ -241,7 +259,35 @@ const HELP: &[&str] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::timing::Sample;
+    use crate::timing::{Sample, Tally};
+
+    /// As redis-server 7.0.15 shows them.
+    #[test]
+    fn a_histogram_has_the_bounds_of_redis() {
+        let shown: Vec<u64> = (FIRST_OCTAVE..=LAST_OCTAVE).map(bound).collect();
+        let redis = [
+            1, 2, 4, 8, 16, 33, 66, 132, 264, 528, 1056, 2113, 4227, 8454, 16_908, 33_816, 67_633,
+            135_266, 270_532, 541_065, 1_073_741,
+        ];
+        assert_eq!(shown, redis);
+    }
+
+    #[test]
+    fn a_histogram_counts_up_to_the_step_that_has_all() {
+        let stats = [CommandStats::default()];
+        let mut tally = Tally::default();
+        for nanos in [20_000, 100_000, 110_000, 2_500_000_000, 30_000_000_000] {
+            tally.ran(&stats, 0, nanos, false);
+        }
+        tally.settle(&stats);
+        let mut out = ReplyWriter::default();
+        cumulative(stats[0].histogram().unwrap(), &mut out);
+        let text = String::from_utf8(out.to_vec()).unwrap();
+        assert!(
+            text.ends_with("*6\r\n:33\r\n:1\r\n:132\r\n:3\r\n:1073741\r\n:5\r\n"),
+            "{text}"
+        );
+    }
 
     #[test]
     fn a_graph_shows_high_low_and_ages() {
