@@ -501,12 +501,16 @@ impl Store {
         log: Log,
         stall: bool,
     ) -> Result<(), StoreError> {
-        let metas = effects.metas.iter();
-        let olds: SmallVec<[Option<Record>; 32]> = metas
-            .map(|m| self.cache.mark(m.key.hash(), m.key.physical()))
-            .collect();
+        let mut olds: SmallVec<[Option<Record>; 32]> = SmallVec::new();
+        for meta in &effects.metas {
+            let old = self.cache.mark(meta.key.hash(), meta.key.physical());
+            // A Raft log has the whole record anyway: nothing is spliced.
+            if log != Log::External {
+                olds.push(old);
+            }
+        }
         let mut batch = WriteBatch::with_capacity_bytes(256 + effects.metas.len() * 192);
-        let deltas = self.fill_batch(&mut batch, effects, &olds, log);
+        let deltas = self.fill_batch(&mut batch, effects, &olds);
         let map = match changes.map {
             Some(map) => {
                 batch.put_cf(&self.engine.system, b"maps", map.encode());
@@ -618,13 +622,13 @@ impl Store {
             .sum()
     }
 
-    /// `olds`: what the cache has of the states before, in the order of the records.
+    /// `olds`: what the cache has of the states before, in the order of the records;
+    /// empty where all are written whole.
     fn fill_batch(
         &self,
         batch: &mut WriteBatch,
         effects: &Effects,
         olds: &[Option<Record>],
-        log: Log,
     ) -> Vec<Delta> {
         let (mut deltas, mut splice) = (Vec::new(), Vec::new());
         for at in in_slot_order(&effects.metas) {
@@ -633,8 +637,7 @@ impl Store {
             let new_expiry = meta.record.as_ref().and_then(|r| r.header()?.expires_at);
             match &meta.record {
                 Some(record) => {
-                    // A Raft log has the whole record anyway.
-                    let old = olds[at].as_ref().filter(|_| log != Log::External);
+                    let old = olds.get(at).and_then(Option::as_ref);
                     match splice_onto(old, record, &mut splice) {
                         true => batch.merge_cf(&self.engine.meta, physical, &splice),
                         false => batch.put_cf(&self.engine.meta, physical, record.value()),
