@@ -24,7 +24,6 @@ pub struct Stats {
     pub net_output_bytes: AtomicU64,
     pub keyspace_hits: AtomicU64,
     pub keyspace_misses: AtomicU64,
-    pub expired_keys: AtomicU64,
     /// Reads that the writer had to wait for the disk for.
     pub writer_cold_reads: AtomicU64,
     /// Reads that were moved off a network thread.
@@ -73,7 +72,6 @@ impl Default for Stats {
             net_output_bytes: AtomicU64::new(0),
             keyspace_hits: AtomicU64::new(0),
             keyspace_misses: AtomicU64::new(0),
-            expired_keys: AtomicU64::new(0),
             writer_cold_reads: AtomicU64::new(0),
             cold_reads: AtomicU64::new(0),
             at_reset: Mutex::default(),
@@ -128,7 +126,6 @@ impl Stats {
             &self.net_output_bytes,
             &self.keyspace_hits,
             &self.keyspace_misses,
-            &self.expired_keys,
             &self.writer_cold_reads,
             &self.cold_reads,
         ];
