@@ -287,16 +287,21 @@ fn memory_usage_answers_for_every_form_and_checks_its_options() {
     }
 }
 
+/// What DUMP says of a key.
+fn dumped(bench: &mut Bench, key: &str) -> Vec<u8> {
+    let reply = bench.run_args(&["DUMP", key]);
+    let head = reply.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+    reply[head..reply.len() - 2].to_vec()
+}
+
 /// Regressions found by the differential runner.
 #[test]
 fn restore_takes_one_policys_option_and_no_expiry_beyond_the_end_of_time() {
     let mut bench = Bench::new();
     bench.run("SET s v");
-    let dump = bench.run_args(&["DUMP", "s"]);
-    let head = dump.iter().position(|byte| *byte == b'\n').unwrap() + 1;
-    let payload = &dump[head..dump.len() - 2];
+    let payload = dumped(&mut bench, "s");
     let mut restore = |more: &[&str], ttl: &str| {
-        let mut args: Vec<&[u8]> = vec![b"RESTORE", b"k", ttl.as_bytes(), payload];
+        let mut args: Vec<&[u8]> = vec![b"RESTORE", b"k", ttl.as_bytes(), &payload];
         args.extend(more.iter().map(|word| word.as_bytes()));
         String::from_utf8(bench.run_args(&args)).unwrap()
     };
@@ -316,12 +321,10 @@ fn what_replicas_are_told_is_no_use_of_a_key() {
     let mut bench = Bench::new();
     bench.context.recorded = true;
     bench.run("SET s v");
-    let dump = bench.run_args(&["DUMP", "s"]);
-    let head = dump.iter().position(|byte| *byte == b'\n').unwrap() + 1;
-    let payload = &dump[head..dump.len() - 2];
+    let payload = dumped(&mut bench, "s");
     // What a script does is recorded here as what a client does.
     let script = b"return redis.call('RESTORE', KEYS[1], 0, ARGV[1], 'IDLETIME', 1000)";
-    let args: [&[u8]; 5] = [b"EVAL", script, b"1", b"k", payload];
+    let args: [&[u8]; 5] = [b"EVAL", script, b"1", b"k", &payload];
     assert_eq!(bench.run_args(&args), b"+OK\r\n");
     assert!(!bench.told.is_empty());
     assert_eq!(bench.run("OBJECT IDLETIME k"), ":1000\r\n");
