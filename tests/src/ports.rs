@@ -1,7 +1,8 @@
 //! Free TCP ports for servers that cannot be told "any".
 //!
 //! Ports come from below the range that the kernel gives to outgoing
-//! connections, so that a test's own connections do not take them meanwhile.
+//! connections, so that a test's own connections do not take them meanwhile
+//! (one may even be connected to itself).
 
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +12,8 @@ const COUNT: u16 = 18_000;
 
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
-/// A port that nobody listened on a moment ago; never the same one twice in a row.
+/// A port that nobody listened on a moment ago; none again before all others have been:
+/// tests of a program run side by side.
 ///
 /// Test programs may run side by side, so each starts at a place of its own.
 pub fn free_port() -> u16 {

@@ -1,11 +1,14 @@
 //! A real etcd of one member on free ports, for tests.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+
+#[allow(dead_code, reason = "etcd needs one port at a time")]
+#[path = "../../../tests/src/ports.rs"]
+mod ports;
 
 /// An etcd process with its data in a temporary directory; killed on drop.
 pub struct Etcd {
@@ -15,21 +18,9 @@ pub struct Etcd {
     peer: SocketAddr,
 }
 
-/// Never the same twice in a program, whose tests run side by side: one would find the
-/// other's etcd under its address, until that is killed.
-///
-/// Below the range from which the kernel takes ports for connections: one of
-/// those may be taken again before etcd binds it, even by a connection to itself.
+/// One of which no other etcd of this program is ever told.
 fn free_address() -> SocketAddr {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    loop {
-        let step = NEXT.fetch_add(1, Ordering::Relaxed);
-        let at = (std::process::id().wrapping_mul(37).wrapping_add(step)) % 22_000;
-        let port = 10_000 + at as u16;
-        if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
-            return listener.local_addr().unwrap();
-        }
-    }
+    SocketAddr::from(([127, 0, 0, 1], ports::free_port()))
 }
 
 impl Etcd {
