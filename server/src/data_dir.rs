@@ -5,13 +5,13 @@
 //! that is somebody else's is refused with the way in, never half-opened.
 //!
 //! ```text
-//! IDENTITY   {"format":3,"kind":"standalone","data_dir_id":"<32 hex digits>"}
+//! IDENTITY   {"format":4,"kind":"standalone","data_dir_id":"<32 hex digits>"}
 //!            {"format":1,"kind":"node","data_dir_id":"…","cluster":"…","node_id":"…"}
 //! ```
 //!
 //! The format of a standalone server's directory became 2 with rows that earlier programs
-//! cannot read, 3 with splices of records; one of an earlier format is raised when it is
-//! opened. A node's stays 1: there the version of the cluster says what may be written.
+//! cannot read, 3 with splices of records, 4 with open counts of sorted sets; one of an
+//! earlier format is raised when it is opened. A node's stays 1: there the version of the cluster says what may be written.
 
 use std::fs::File;
 use std::io::Write;
@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 /// The last layout of data directories that this program reads and writes.
-pub const FORMAT: u32 = 3;
+pub const FORMAT: u32 = 4;
 const IDENTITY: &str = "IDENTITY";
 const LOCK: &str = "LOCK";
 
@@ -307,7 +307,7 @@ mod tests {
         drop(first);
         assert_eq!(DataDir::open(&path, Owner::Standalone).unwrap().id, id);
         let text = std::fs::read_to_string(path.join("IDENTITY")).unwrap();
-        let want = format!("{{\"format\":3,\"kind\":\"standalone\",\"data_dir_id\":\"{id}\"}}\n");
+        let want = format!("{{\"format\":4,\"kind\":\"standalone\",\"data_dir_id\":\"{id}\"}}\n");
         assert_eq!(text, want);
     }
 
@@ -324,7 +324,7 @@ mod tests {
             .id
             .clone();
         assert_eq!(id, "00ff");
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), of(3));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), of(4));
         let dir = tempfile::tempdir().unwrap();
         drop(DataDir::open(dir.path(), node("c", "n1")).unwrap());
         let text = std::fs::read_to_string(dir.path().join("IDENTITY")).unwrap();
@@ -378,7 +378,7 @@ mod tests {
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
 
         let cases = [
-            ("{\"format\":4,\"kind\":\"standalone\"}", "format 4"),
+            ("{\"format\":5,\"kind\":\"standalone\"}", "format 5"),
             ("{", "damaged"),
             (
                 "{\"format\":1,\"kind\":\"moon\",\"data_dir_id\":\"\"}",

@@ -25,6 +25,11 @@ pub(crate) struct Bench {
     pub effects: Effects,
     /// What replicas are told of it, if `context` has that recorded.
     pub told: Vec<u8>,
+    /// Whether the next batch begins as the writer's does, knowing what only that knows;
+    /// otherwise as after a restart.
+    pub goes_on: bool,
+    /// Of the last batch, if it goes on.
+    overlay: Option<Overlay>,
     index: u64,
     _resources: Arc<Resources>,
     _dir: TempDir,
@@ -77,6 +82,8 @@ impl Bench {
             events: Vec::new(),
             effects: Effects::default(),
             told: Vec::new(),
+            goes_on: false,
+            overlay: None,
             index: 0,
             _resources: resources,
             _dir: dir,
@@ -112,7 +119,7 @@ impl Bench {
     /// Evaluates commands in one batch, then applies it.
     pub fn run_batch<A: AsRef<[u8]>>(&mut self, commands: &[&[A]]) -> Vec<Vec<u8>> {
         let maps = self.store.maps();
-        let mut overlay = Overlay::new((*maps).clone(), self.store.next_version());
+        let mut overlay = self.next_overlay();
         let mut replies = Vec::new();
         for args in commands {
             let savepoint = overlay.savepoint();
@@ -140,8 +147,30 @@ impl Bench {
         replies
     }
 
+    fn next_overlay(&mut self) -> Overlay {
+        let known = self.overlay.take().filter(|_| self.goes_on);
+        let maps = self.store.maps();
+        known.unwrap_or_else(|| Overlay::new((*maps).clone(), self.store.next_version()))
+    }
+
+    /// Runs something in the writer that changes nothing.
+    pub fn look(&mut self, look: impl FnOnce(&mut Txn<'_>)) {
+        let maps = self.store.maps();
+        let mut overlay = self.next_overlay();
+        let savepoint = overlay.savepoint();
+        look(&mut Txn::write(
+            &self.store,
+            &maps,
+            &mut overlay,
+            self.context,
+        ));
+        overlay.roll_back(savepoint);
+        self.overlay = Some(overlay);
+    }
+
     fn apply(&mut self, mut overlay: Overlay) {
         self.effects = overlay.finish(self.context.now);
+        self.overlay = Some(overlay);
         self.index += 1;
         let position = Position {
             index: self.index,
@@ -155,7 +184,7 @@ impl Bench {
     /// Makes `name` a packed list, which no command of these files can do.
     pub fn put_list(&mut self, name: &str) {
         let maps = self.store.maps();
-        let mut overlay = Overlay::new((*maps).clone(), self.store.next_version());
+        let mut overlay = self.next_overlay();
         let mut txn = Txn::write(&self.store, &maps, &mut overlay, self.context);
         let key = txn.key(name.as_bytes());
         let record = Record::new(&key, &Header::inline(KeyType::List, None), b"x");

@@ -12,7 +12,8 @@ pub enum CommandError {
     /// What is needed is not in memory: undo, fetch off the thread, run again.
     Cold,
     /// A key expired between log time and now: answer through the writer,
-    /// whose entry commits the time first (invariant 4).
+    /// whose entry commits the time first (invariant 4). Also where only the writer
+    /// knows the answer, or keeps it.
     NeedsTick,
     /// Nothing to answer with yet: undo, and run again when one of the
     /// command's keys has changed. `timeout_ms` 0: wait for ever.

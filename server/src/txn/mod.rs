@@ -10,6 +10,7 @@ pub mod clock;
 pub mod effects;
 pub mod error;
 pub mod events;
+mod held;
 pub mod overlay;
 pub mod pieces;
 pub mod rows;

@@ -17,6 +17,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::effects::{Effects, Family, MapChange, MetaEffect, RowEffect, RowKey, change_map};
 use super::events::Event;
+use super::held::Held;
 use super::staging::{Made, Staged, Staging};
 use super::tape::Tape;
 use crate::storage::Followed;
@@ -49,6 +50,7 @@ enum Undo {
     Meta(u32, State),
     NewMeta,
     Row(Family, RowKey, Option<Option<Bytes>>),
+    Held(RowKey, Option<u64>),
     Range,
     Map(Box<GenerationMap>, usize),
 }
@@ -74,6 +76,8 @@ pub struct Overlay {
     rows: [BTreeMap<RowKey, Option<Bytes>>; Family::COUNT],
     /// Ranges that are deleted, before anything is put into them.
     ranges: Vec<RowEffect>,
+    /// Numbers of rows that are open; they outlive the batch.
+    held: Held,
     /// What rows of the family `data` weigh in the store, as far as the batch
     /// has met them; by the hash of their keys.
     met: Vec<(u64, u32)>,
@@ -112,6 +116,7 @@ impl Overlay {
             entries: Vec::new(),
             rows: Default::default(),
             ranges: Vec::new(),
+            held: Held::default(),
             met: Vec::new(),
             most_met: FEW_MET,
             weighs: true,
@@ -214,6 +219,8 @@ impl Overlay {
                 Undo::Row(family, key, None) => {
                     self.rows[family.place()].remove(&key);
                 }
+                Undo::Held(key, Some(number)) => self.held.restore(key, number),
+                Undo::Held(key, None) => drop(self.held.remove(&key)),
                 Undo::Range => drop(self.ranges.pop()),
                 Undo::Map(map, changes) => {
                     self.map = *map;
@@ -349,6 +356,45 @@ impl Overlay {
     pub fn delete_row(&mut self, family: Family, key: Vec<u8>) {
         self.bytes += key.len() + 32;
         self.row_changed(family, key.into(), None);
+    }
+
+    /// The number of a row that is open, if it is known here (`held`).
+    pub fn held(&self, key: &[u8]) -> Option<u64> {
+        self.held.get(key)
+    }
+
+    /// Keeps the number of a row that is open. False: there is no room for it.
+    pub fn hold(&mut self, key: &[u8], number: u64) -> bool {
+        let Ok(before) = self.held.set(key, number) else {
+            return false;
+        };
+        self.undo.push(Undo::Held(RowKey::from_slice(key), before));
+        true
+    }
+
+    /// Forgets the number of a row that is not open any more.
+    pub fn release(&mut self, key: &[u8]) {
+        if let Some(before) = self.held.remove(key) {
+            self.undo
+                .push(Undo::Held(RowKey::from_slice(key), Some(before)));
+        }
+    }
+
+    /// A row that is to be closed, so that others find room.
+    pub fn idle_row(&mut self) -> Option<(RowKey, u64)> {
+        let key = self.held.idle()?;
+        let number = self.held.get(&key)?;
+        Some((key, number))
+    }
+
+    /// Somebody asks for ranks of the set with this version, at this log time.
+    pub fn note_asked(&mut self, set: Version, now: u64) {
+        self.held.note_asked(set, now);
+    }
+
+    /// Whether somebody did not long ago.
+    pub fn is_asked(&self, set: Version, now: u64) -> bool {
+        self.held.is_asked(set, now)
     }
 
     /// Takes over the row effects of another entry, in order.

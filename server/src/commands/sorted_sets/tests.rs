@@ -9,7 +9,7 @@ use cairn_protocol::resp::Version;
 use crate::commands::testing::{Bench, words};
 use crate::storage::keys::{PREFIX_LEN, VERSION_LEN};
 use crate::txn::effects::{Family, RowEffect};
-use crate::txn::{EventClass, Txn};
+use crate::txn::{CommandError, EventClass};
 use crate::types::sorted_set::{FANOUT, SortedSet};
 
 const WRONG_TYPE: &str = "-WRONGTYPE Operation against a key holding the wrong kind of value\r\n";
@@ -55,13 +55,13 @@ fn lists(bench: &mut Bench, lines: &[(&str, &[&str])]) {
 }
 
 /// Checks the counts of a spread set against its members.
-fn check(bench: &Bench, name: &str) {
-    let maps = bench.store.maps();
-    let mut txn = Txn::read(&bench.store, &maps, bench.context);
-    let key = txn.key(name.as_bytes());
-    if let Some(set) = SortedSet::open(&mut txn, &key).unwrap() {
-        set.check(&mut txn);
-    }
+fn check(bench: &mut Bench, name: &str) {
+    bench.look(|txn| {
+        let key = txn.key(name.as_bytes());
+        if let Some(set) = SortedSet::open(txn, &key).unwrap() {
+            set.check(txn);
+        }
+    });
 }
 
 /// What Redis leaves open, as its listpacks answer it.
@@ -548,7 +548,7 @@ fn the_encoding_is_that_of_redis_whatever_the_form() {
         bench.run(&format!("ZADD z {n} {n:060}"));
     }
     assert_eq!(encoding(&mut bench), "$8\r\nlistpack\r\n");
-    check(&bench, "z");
+    check(&mut bench, "z");
     bench.run("ZADD z 200 m");
     assert_eq!(encoding(&mut bench), "$8\r\nskiplist\r\n");
     bench.run("DEL z");
@@ -678,17 +678,33 @@ impl Model {
 
 #[test]
 fn the_counts_of_a_large_set_follow_every_change() {
-    turn_over(1..=4, |_| 16);
+    turn_over(1..=4, |_| 16, &mut |_, _| {});
 }
 
 /// Programs whose rows of counts hold fewer members take turns with those of today.
 #[test]
 fn counts_of_another_program_are_gone_on_with() {
-    turn_over(5..=8, |step| if step / 7 % 2 == 0 { 4 } else { 16 });
+    let fanout = |step| if step / 7 % 2 == 0 { 4 } else { 16 };
+    turn_over(5..=8, fanout, &mut |_, _| {});
 }
 
-/// Changes a large set at random, by a program with this fan-out at each step.
-fn turn_over(seeds: RangeInclusive<u64>, fanout: impl Fn(usize) -> u64) {
+/// Ranks are asked for now and then, the writer knows the numbers of rows that are open,
+/// as many as it has room for, and now and then it forgets them all.
+#[test]
+fn counts_that_are_open_follow_every_change() {
+    turn_over(9..=16, |_| 16, &mut |bench, dice| {
+        bench.goes_on = dice.roll(10) > 0;
+        bench.context.now += 6_000 * dice.roll(3);
+    });
+}
+
+/// Changes a large set at random, by a program with this fan-out at each step. `between`
+/// is what happens before a step.
+fn turn_over(
+    seeds: RangeInclusive<u64>,
+    fanout: impl Fn(usize) -> u64,
+    between: &mut dyn FnMut(&mut Bench, &mut Dice),
+) {
     for seed in seeds {
         println!("seed {seed}");
         let mut dice = Dice(seed);
@@ -697,6 +713,7 @@ fn turn_over(seeds: RangeInclusive<u64>, fanout: impl Fn(usize) -> u64) {
         // A set that grows, turns over and shrinks, in uneven batches.
         for step in 0..120 {
             FANOUT.set(fanout(step));
+            between(&mut bench, &mut dice);
             let adding = if step < 50 { 80 } else { 35 };
             if dice.roll(100) < adding {
                 let mut line = "ZADD z".to_owned();
@@ -723,11 +740,15 @@ fn turn_over(seeds: RangeInclusive<u64>, fanout: impl Fn(usize) -> u64) {
                 let reply = bench.run(&format!("ZREMRANGEBYSCORE z {low} {high}"));
                 assert_eq!(reply, format!(":{gone}\r\n"));
             }
-            model.agree(&mut bench, &mut dice);
+            check(&mut bench, "z");
+            if !bench.goes_on || dice.roll(3) == 0 {
+                model.agree(&mut bench, &mut dice);
+            }
         }
         // Down to nothing from both ends.
         while !model.0.is_empty() {
             FANOUT.set(fanout(model.0.len()));
+            between(&mut bench, &mut dice);
             bench.run("ZPOPMIN z 37");
             bench.run("ZPOPMAX z 11");
             let order = model.order();
@@ -739,6 +760,115 @@ fn turn_over(seeds: RangeInclusive<u64>, fanout: impl Fn(usize) -> u64) {
         }
         assert_eq!(bench.run("EXISTS z"), ":0\r\n");
     }
+}
+
+/// A large set of which nobody asks for ranks: counts are open, those among them that
+/// the moves below change.
+fn bench_with_open_counts() -> Bench {
+    let mut bench = spread_bench();
+    bench.goes_on = true;
+    for n in 0..240 {
+        bench.run(&format!("ZADD z {n} m{n:03}"));
+    }
+    bench.run(MOVE);
+    bench.run(MOVE_BACK);
+    bench
+}
+
+const MOVE: &str = "ZADD z 200.5 m003";
+const MOVE_BACK: &str = "ZADD z 3 m003";
+
+#[test]
+fn counts_are_written_only_for_those_who_ask_for_ranks() {
+    let bench = &mut bench_with_open_counts();
+    // A member, its old place and the new one.
+    assert_eq!(bench.run(MOVE), ":0\r\n");
+    assert_eq!(bench.effects.rows.len(), 3);
+    let rank = words("ZRANK z m150");
+    let read = bench.read(&rank).unwrap();
+    assert!(matches!(read, Err(CommandError::NeedsTick)));
+    assert_eq!(bench.run("ZRANK z m150"), ":149\r\n");
+    let is_count =
+        |row: &RowEffect| matches!(row, RowEffect::Put { value, .. } if value.len() == 8);
+    assert!(!bench.effects.rows.is_empty());
+    assert!(bench.effects.rows.iter().all(is_count));
+    assert_eq!(bench.read(&rank).unwrap().unwrap(), b":149\r\n");
+    // And for a while after that with every change, for reads beside the writer.
+    bench.run(MOVE_BACK);
+    assert_eq!(bench.effects.rows.len(), 5);
+    assert_eq!(bench.read(&rank).unwrap().unwrap(), b":150\r\n");
+    bench.context.now += 10_000;
+    bench.run(MOVE);
+    assert_eq!(bench.effects.rows.len(), 5, "two rows are left open");
+    bench.run(MOVE_BACK);
+    assert_eq!(bench.effects.rows.len(), 3);
+    check(bench, "z");
+}
+
+#[test]
+fn a_change_that_is_undone_leaves_open_counts_as_they_were() {
+    let bench = &mut bench_with_open_counts();
+    bench.look(|txn| {
+        let key = txn.key(b"z");
+        let mut set = SortedSet::open(txn, &key).unwrap().unwrap();
+        for n in 0..100 {
+            set.set(txn, format!("new{n}").as_bytes(), None, f64::from(n))
+                .unwrap();
+        }
+        for n in 200..230 {
+            set.remove(txn, format!("m{n}").as_bytes()).unwrap();
+        }
+        set.save(txn).unwrap();
+    });
+    bench.run(MOVE);
+    check(bench, "z");
+    assert_eq!(bench.run("ZRANK z m150"), ":149\r\n");
+}
+
+#[test]
+fn open_counts_are_counted_where_the_writer_knows_nothing() {
+    let bench = &mut bench_with_open_counts();
+    // Nor can it write for who reads in pieces.
+    bench
+        .store
+        .limits
+        .reply_elements
+        .store(10, Ordering::Relaxed);
+    let (head, pieces) = bench.begin_pieces(&words("ZRANGE z 200 -1")).unwrap();
+    assert!(pieces.is_intact().unwrap());
+    assert!(head.to_vec().starts_with(b"*40\r\n"));
+    bench
+        .store
+        .limits
+        .reply_elements
+        .store(4096, Ordering::Relaxed);
+    bench.goes_on = false;
+    bench.run(MOVE);
+    assert_eq!(bench.run("ZRANK z m150"), ":149\r\n");
+    check(bench, "z");
+    for line in ["COPY z {z}y", "RENAME {z}y {z}x"] {
+        let bench = &mut bench_with_open_counts();
+        bench.run("COPY z {z}y");
+        bench.run(line);
+        for name in ["z", "{z}y", "{z}x"] {
+            bench.run(&format!("ZADD {name} 200.5 m003 1 {name}"));
+            check(bench, name);
+        }
+    }
+}
+
+#[test]
+fn a_group_of_a_cluster_leaves_no_count_open() {
+    let bench = &mut spread_bench();
+    bench.goes_on = true;
+    bench.context.cluster = true;
+    for n in 0..240 {
+        bench.run(&format!("ZADD z {n} m{n:03}"));
+    }
+    bench.run(MOVE);
+    assert_eq!(bench.effects.rows.len(), 5);
+    let rank = bench.read(&words("ZRANK z m150")).unwrap();
+    assert_eq!(rank.unwrap(), b":149\r\n");
 }
 
 #[test]
@@ -753,7 +883,7 @@ fn a_batch_sees_its_own_changes_of_a_large_set() {
     let replies = bench.run_batch(&commands);
     assert_eq!(replies[300], b":150\r\n");
     assert_eq!(replies[301], b"*1\r\n$4\r\nm200\r\n");
-    check(&bench, "z");
+    check(&mut bench, "z");
 }
 
 #[test]
@@ -765,11 +895,11 @@ fn a_stored_result_has_counts_and_can_be_copied_and_renamed() {
     bench.run("COPY d e");
     bench.run("RENAME d {x}f");
     for name in ["e", "{x}f"] {
-        check(&bench, name);
+        check(&mut bench, name);
         assert_eq!(bench.run(&format!("ZRANK {name} m777")), ":777\r\n");
         bench.run(&format!("ZADD {name} 500.5 new"));
         assert_eq!(bench.run(&format!("ZREVRANK {name} new")), ":499\r\n");
-        check(&bench, name);
+        check(&mut bench, name);
     }
     assert_eq!(bench.run("ZCARD z"), ":1000\r\n");
 }

@@ -1,10 +1,11 @@
 //! How a sorted set is laid out: packed in its record (`packed`), or spread
-//! over rows (`spread`) with counts for ranks above them (`ranks`).
+//! over rows (`spread`) with counts for ranks above them (`ranks`, `counts`).
 //!
 //! A set is packed while Redis's thresholds (`zset-max-listpack-*`) and
 //! `PACKED_MAX` bytes hold; once spread it stays so until it is overwritten.
 //! Order is by score, then member bytes (`place`).
 
+mod counts;
 mod packed;
 pub mod place;
 mod ranks;

@@ -3,11 +3,8 @@
 //! A counted B-tree whose nodes are rows. On each level a row stands for the
 //! places from its own separator to the next one of its level and holds how
 //! many members are there; the first separator of a level is empty, and the
-//! separators of a level are among those of the level below.
-//!
-//! ```text
-//! score   tag 2 | level u8 (1 is the lowest) | separator   ->   members u64 BE
-//! ```
+//! separators of a level are among those of the level below. How the rows look, and
+//! which of them are not written, is `counts`.
 //!
 //! A row of level n holds at most 1024^n members and is split above that; one
 //! that shrinks is joined with a neighbour, unless the level above needs its
@@ -20,17 +17,15 @@
 
 use std::ops::ControlFlow;
 
-use bytes::Bytes;
+#[cfg(test)]
 use rocksdb::Direction;
 
+use super::counts::{CORRUPT, Counts, Row};
 use super::place::separator;
-use super::spread::TAG_ORDER;
 use crate::txn::effects::Family;
 use crate::txn::{CommandError, Txn};
 use crate::types::rows::{Rows, rest_of};
 
-/// Frozen, in the family `score`.
-const TAG_COUNTS: u8 = 2;
 /// Members, or rows of the level below, that a row stands for at most.
 #[cfg(not(test))]
 fn fanout() -> u64 {
@@ -49,14 +44,13 @@ fn fanout() -> u64 {
     FANOUT.get()
 }
 
-const CORRUPT: CommandError = CommandError::Corrupt("the counts of a sorted set");
-
-/// A row: separator and members.
+/// What a row is to be: separator and members.
 type Node = (Vec<u8>, u64);
 
 /// The counts of one set. See the module's documentation.
 #[derive(Clone, Copy)]
 pub struct Ranks {
+    counts: Counts,
     rows: Rows,
     pub levels: u8,
 }
@@ -73,38 +67,49 @@ fn is_small(level: u8, count: u64) -> bool {
 
 impl Ranks {
     pub fn of(rows: Rows, levels: u8) -> Ranks {
-        Ranks { rows, levels }
+        let counts = Counts::of(rows);
+        Ranks {
+            counts,
+            rows,
+            levels,
+        }
     }
 
     /// Notes a new member; its row is in place, `size` counts it already.
     pub fn add(&mut self, txn: &mut Txn<'_>, place: &[u8], size: u64) -> Result<(), CommandError> {
+        self.counts.make_room(txn);
         for level in 1..=self.levels {
-            let (sep, count) = self.covering(txn, level, place)?;
-            self.set(txn, level, &sep, count + 1)?;
+            let row = self.counts.covering(txn, level, place)?;
+            let count = self.counts.changed(txn, &row, 1)?;
+            self.set(txn, row, count)?;
         }
         while size > capacity(self.levels + 1) {
             self.levels += 1;
-            self.set(txn, self.levels, b"", size)?;
+            self.counts.put(txn, self.levels, b"", size);
+            let whole = self.counts.get(txn, self.levels, b"")?.ok_or(CORRUPT)?;
+            self.set(txn, whole, size)?;
         }
         Ok(())
     }
 
     /// Notes that a member has moved; its rows are in place.
     pub fn moved(&mut self, txn: &mut Txn<'_>, from: &[u8], to: &[u8]) -> Result<(), CommandError> {
+        self.counts.make_room(txn);
         let mut shrunk = Vec::new();
         for level in 1..=self.levels {
-            let (old, old_count) = self.covering(txn, level, from)?;
-            let (new, new_count) = self.covering(txn, level, to)?;
+            let old = self.counts.covering(txn, level, from)?;
+            let new = self.counts.covering(txn, level, to)?;
             if old == new {
                 // Separators above are among these: nothing changes there.
                 break;
             }
-            let less = old_count.checked_sub(1).ok_or(CORRUPT)?;
-            self.put(txn, level, &old, less);
+            let less = self.counts.changed(txn, &old, -1)?;
+            let more = self.counts.changed(txn, &new, 1)?;
             if is_small(level, less) {
-                shrunk.push((level, old));
+                shrunk.push((level, old.separator().to_vec()));
             }
-            self.set(txn, level, &new, new_count + 1)?;
+            self.counts.set(txn, old, less);
+            self.set(txn, new, more)?;
         }
         self.settle_all(txn, shrunk)
     }
@@ -114,23 +119,27 @@ impl Ranks {
         let (Some(first), Some(last)) = (places.first(), places.last()) else {
             return Ok(());
         };
+        self.counts.make_room(txn);
         let mut shrunk = Vec::new();
         for level in 1..=self.levels {
-            let (sep, _) = self.covering(txn, level, first)?;
-            let nodes = self.nodes(txn, level, &sep, Some(&behind(last)))?;
+            let covering = self.counts.covering(txn, level, first)?;
+            let end = self.counts.key_behind(level, last);
+            let first = self.counts.key(level, covering.separator());
+            let rows = self.counts.rows(txn, &(first, end))?;
             let mut rest = places;
-            for (at, (sep, count)) in nodes.iter().enumerate() {
-                let inside = match nodes.get(at + 1) {
-                    Some((next, _)) => rest.partition_point(|place| place < next),
+            let mut rows = rows.into_iter().peekable();
+            while let Some(row) = rows.next() {
+                let inside = match rows.peek() {
+                    Some(next) => rest.partition_point(|place| &place[..] < next.separator()),
                     None => rest.len(),
                 };
                 rest = &rest[inside..];
                 if inside > 0 {
-                    let left = count.checked_sub(inside as u64).ok_or(CORRUPT)?;
-                    self.put(txn, level, sep, left);
+                    let left = self.counts.changed(txn, &row, -(inside as i64))?;
                     if is_small(level, left) {
-                        shrunk.push((level, sep.clone()));
+                        shrunk.push((level, row.separator().to_vec()));
                     }
+                    self.counts.set(txn, row, left);
                 }
             }
         }
@@ -147,19 +156,21 @@ impl Ranks {
                 _ => groups_of_nodes(&nodes),
             };
             for (sep, count) in &nodes {
-                self.put(txn, self.levels, sep, *count);
+                self.counts.put(txn, self.levels, sep, *count);
             }
         }
     }
 
     /// Number of members below a place.
     pub fn rank(&self, txn: &mut Txn<'_>, place: &[u8]) -> Result<u64, CommandError> {
+        txn.note_asked(self.rows.version());
         let mut from = Vec::new();
         let mut before = 0;
         for level in (1..=self.levels).rev() {
             let mut last = 0;
-            let keys = (self.key(level, &from), self.key_behind(level, place));
-            self.scan_keys(txn, keys, |sep, count| {
+            let first = self.counts.key(level, &from);
+            let keys = (first, self.counts.key_behind(level, place));
+            self.counts.scan(txn, keys, |sep, count| {
                 before += last;
                 last = count;
                 from.clear();
@@ -167,17 +178,18 @@ impl Ranks {
                 ControlFlow::Continue(())
             })?;
         }
-        let (first, end) = self.order(&from, Some(place));
+        let (first, end) = self.counts.order(&from, Some(place));
         Ok(before + txn.count_rows(Family::Score, &first, &end)?)
     }
 
     /// The place of the member that has `index` others before it.
     pub fn place_at(&self, txn: &mut Txn<'_>, index: u64) -> Result<Option<Vec<u8>>, CommandError> {
+        txn.note_asked(self.rows.version());
         let mut from = Vec::new();
         let mut left = index;
         for level in (1..=self.levels).rev() {
-            let keys = (self.key(level, &from), self.key(level + 1, b""));
-            self.scan_keys(txn, keys, |sep, count| {
+            let keys = self.counts.between(level, &from, None);
+            self.counts.scan(txn, keys, |sep, count| {
                 from.clear();
                 from.extend_from_slice(sep);
                 if left < count {
@@ -187,7 +199,7 @@ impl Ranks {
                 ControlFlow::Continue(())
             })?;
         }
-        let (first, end) = self.order(&from, None);
+        let (first, end) = self.counts.order(&from, None);
         txn.nth_row(Family::Score, &first, &end, left, |key, _| {
             rest_of(key).to_vec()
         })
@@ -196,23 +208,19 @@ impl Ranks {
     // Splitting and joining.
 
     /// Sets a count that has grown; splits the row if it is too much for it.
-    fn set(
-        &self,
-        txn: &mut Txn<'_>,
-        level: u8,
-        sep: &[u8],
-        count: u64,
-    ) -> Result<(), CommandError> {
+    fn set(&self, txn: &mut Txn<'_>, row: Row, count: u64) -> Result<(), CommandError> {
+        let level = row.level();
         let middle = match count > capacity(level) {
-            true => self.middle(txn, level, sep, count / 2)?,
+            true => self.middle(txn, &row, count / 2)?,
             false => None,
         };
         match middle {
             Some((middle, below)) => {
-                self.put(txn, level, sep, below);
-                self.put(txn, level, &middle, count.saturating_sub(below));
+                self.counts.put(txn, level, row.separator(), below);
+                self.counts
+                    .put(txn, level, &middle, count.saturating_sub(below));
             }
-            None => self.put(txn, level, sep, count),
+            None => self.counts.set(txn, row, count),
         }
         Ok(())
     }
@@ -222,15 +230,16 @@ impl Ranks {
     fn middle(
         &self,
         txn: &mut Txn<'_>,
-        level: u8,
-        sep: &[u8],
+        row: &Row,
         half: u64,
     ) -> Result<Option<Node>, CommandError> {
-        let next = self.after(txn, level, sep)?.map(|(next, _)| next);
-        if level > 1 {
+        let next = self.counts.after(txn, row)?;
+        let next = next.as_ref().map(Row::separator);
+        if row.level() > 1 {
             let mut below = 0;
             let mut found = None;
-            self.scan(txn, level - 1, sep, next.as_deref(), |child, count| {
+            let keys = self.counts.between(row.level() - 1, row.separator(), next);
+            self.counts.scan(txn, keys, |child, count| {
                 if below > 0 {
                     found = Some((child.to_vec(), below));
                 }
@@ -242,7 +251,7 @@ impl Ranks {
             })?;
             return Ok(found);
         }
-        let (first, end) = self.order(sep, next.as_deref());
+        let (first, end) = self.counts.order(row.separator(), next);
         let (mut below, mut left, mut found) = (0, Vec::new(), None);
         let mut visit = |key: &[u8], _: &[u8]| {
             let place = rest_of(key);
@@ -292,35 +301,49 @@ impl Ranks {
         level: u8,
         sep: &[u8],
     ) -> Result<Option<Vec<u8>>, CommandError> {
-        let Some(count) = self.get(txn, level, sep)? else {
+        let Some(row) = self.counts.get(txn, level, sep)? else {
             return Ok(None);
         };
+        let count = self.counts.number(txn, &row)?;
         if !is_small(level, count) {
             return Ok(None);
         }
-        let fits = |other: u64| count == 0 || count + other <= capacity(level) / 2;
-        if !self.is_boundary(txn, level, sep)?
-            && let Some((left, other)) = self.before(txn, level, sep)?
-            && fits(other)
+        if !self.is_boundary(txn, &row)?
+            && let Some(left) = self.counts.before(txn, &row)?
+            && let Some(both) = self.together(txn, count, &left)?
         {
-            self.delete(txn, level, sep);
-            self.put(txn, level, &left, other + count);
+            self.counts.delete(txn, row);
+            self.counts.put(txn, level, left.separator(), both);
             return Ok(Some(sep.to_vec()));
         }
-        if let Some((right, other)) = self.after(txn, level, sep)?
-            && fits(other)
-            && !self.is_boundary(txn, level, &right)?
+        if let Some(right) = self.counts.after(txn, &row)?
+            && !self.is_boundary(txn, &right)?
+            && let Some(both) = self.together(txn, count, &right)?
         {
-            self.delete(txn, level, &right);
-            self.put(txn, level, sep, other + count);
-            return Ok(Some(right));
+            let freed = right.separator().to_vec();
+            self.counts.delete(txn, right);
+            self.counts.put(txn, level, sep, both);
+            return Ok(Some(freed));
         }
         Ok(None)
     }
 
+    /// What a row would hold with `count` members more, if it has room for them.
+    fn together(
+        &self,
+        txn: &mut Txn<'_>,
+        count: u64,
+        row: &Row,
+    ) -> Result<Option<u64>, CommandError> {
+        let both = self.counts.number(txn, row)? + count;
+        let fits = count == 0 || both <= capacity(row.level()) / 2;
+        Ok(fits.then_some(both))
+    }
+
     /// Whether the level above, or the start of the level, needs a separator.
-    fn is_boundary(&self, txn: &mut Txn<'_>, level: u8, sep: &[u8]) -> Result<bool, CommandError> {
-        let above = level < self.levels && self.get(txn, level + 1, sep)?.is_some();
+    fn is_boundary(&self, txn: &mut Txn<'_>, row: &Row) -> Result<bool, CommandError> {
+        let (level, sep) = (row.level(), row.separator());
+        let above = level < self.levels && self.counts.get(txn, level + 1, sep)?.is_some();
         Ok(above || sep.is_empty())
     }
 
@@ -328,7 +351,7 @@ impl Ranks {
     #[cfg(test)]
     pub fn check(&self, txn: &mut Txn<'_>, len: u64) {
         FANOUT.set(MOST_IN_TESTS);
-        let (first, end) = self.order(b"", None);
+        let (first, end) = self.counts.order(b"", None);
         let mut places = Vec::new();
         txn.scan_rows(
             Family::Score,
@@ -344,167 +367,25 @@ impl Ranks {
         assert_eq!(places.len() as u64, len);
         assert!(len <= capacity(self.levels + 1));
         for level in 1..=self.levels {
-            let nodes = self.nodes(txn, level, b"", None).unwrap();
-            assert_eq!(nodes[0].0, b"");
-            for (at, (sep, count)) in nodes.iter().enumerate() {
-                let next = nodes.get(at + 1).map(|(next, _)| next);
+            let keys = self.counts.between(level, b"", None);
+            let rows = self.counts.rows(txn, &keys).unwrap();
+            assert_eq!(rows[0].separator(), b"");
+            for (at, row) in rows.iter().enumerate() {
+                let sep = row.separator();
+                let next = rows.get(at + 1).map(Row::separator);
                 let inside = places
                     .iter()
-                    .filter(|p| *p >= sep && next.is_none_or(|next| *p < next));
-                assert_eq!(inside.count() as u64, *count, "level {level}, row {at}");
-                assert!(*count <= capacity(level));
-                assert!(level == 1 || self.get(txn, level - 1, sep).unwrap().is_some());
+                    .filter(|p| &p[..] >= sep && next.is_none_or(|next| &p[..] < next));
+                let count = self.counts.number(txn, row).unwrap();
+                assert_eq!(inside.count() as u64, count, "level {level}, row {at}");
+                assert!(count <= capacity(level));
+                let below = self.counts.get(txn, level.max(2) - 1, sep).unwrap();
+                assert!(level == 1 || below.is_some());
             }
         }
-        let above = self.nodes(txn, self.levels + 1, b"", None).unwrap();
-        assert!(above.is_empty());
+        let above = self.counts.between(self.levels + 1, b"", None);
+        assert!(self.counts.rows(txn, &above).unwrap().is_empty());
     }
-
-    // Rows.
-
-    fn key(&self, level: u8, sep: &[u8]) -> Vec<u8> {
-        // With room for what `key_behind` adds.
-        let mut key = self.rows.key_with_room(TAG_COUNTS, sep.len() + 2);
-        key.push(level);
-        key.extend_from_slice(sep);
-        key
-    }
-
-    /// The first key behind that of a separator.
-    fn key_behind(&self, level: u8, sep: &[u8]) -> Vec<u8> {
-        let mut key = self.key(level, sep);
-        key.push(0);
-        key
-    }
-
-    fn order(&self, from: &[u8], to: Option<&[u8]>) -> (Vec<u8>, Vec<u8>) {
-        let end = match to {
-            Some(to) => self.rows.key(TAG_ORDER, to),
-            None => self.rows.range(TAG_ORDER).1,
-        };
-        (self.rows.key(TAG_ORDER, from), end)
-    }
-
-    fn put(&self, txn: &mut Txn<'_>, level: u8, sep: &[u8], count: u64) {
-        let value = Bytes::copy_from_slice(&count.to_be_bytes());
-        txn.put_row(Family::Score, self.key(level, sep), value);
-    }
-
-    fn delete(&self, txn: &mut Txn<'_>, level: u8, sep: &[u8]) {
-        txn.delete_row(Family::Score, self.key(level, sep));
-    }
-
-    fn get(&self, txn: &mut Txn<'_>, level: u8, sep: &[u8]) -> Result<Option<u64>, CommandError> {
-        let row = txn.row(Family::Score, &self.key(level, sep))?;
-        row.map(|value| decode(&value)).transpose()
-    }
-
-    /// The row that stands for a place.
-    fn covering(&self, txn: &mut Txn<'_>, level: u8, place: &[u8]) -> Result<Node, CommandError> {
-        let end = self.key_behind(level, place);
-        self.last_before(txn, level, &end)?.ok_or(CORRUPT)
-    }
-
-    fn before(
-        &self,
-        txn: &mut Txn<'_>,
-        level: u8,
-        sep: &[u8],
-    ) -> Result<Option<Node>, CommandError> {
-        let end = self.key(level, sep);
-        self.last_before(txn, level, &end)
-    }
-
-    /// The last row of a level before the key `end`.
-    fn last_before(
-        &self,
-        txn: &mut Txn<'_>,
-        level: u8,
-        end: &[u8],
-    ) -> Result<Option<Node>, CommandError> {
-        let first = self.key(level, b"");
-        let found = txn.last_row(Family::Score, &first, end, |key, value| {
-            (rest_of(key)[1..].to_vec(), decode(value))
-        })?;
-        found.map(|(sep, count)| Ok((sep, count?))).transpose()
-    }
-
-    fn after(
-        &self,
-        txn: &mut Txn<'_>,
-        level: u8,
-        sep: &[u8],
-    ) -> Result<Option<Node>, CommandError> {
-        let mut found = None;
-        let keys = (self.key_behind(level, sep), self.key(level + 1, b""));
-        self.scan_keys(txn, keys, |sep, count| {
-            found = Some((sep.to_vec(), count));
-            ControlFlow::Break(())
-        })?;
-        Ok(found)
-    }
-
-    fn nodes(
-        &self,
-        txn: &mut Txn<'_>,
-        level: u8,
-        from: &[u8],
-        end: Option<&[u8]>,
-    ) -> Result<Vec<Node>, CommandError> {
-        let mut nodes = Vec::new();
-        self.scan(txn, level, from, end, |sep, count| {
-            nodes.push((sep.to_vec(), count));
-            ControlFlow::Continue(())
-        })?;
-        Ok(nodes)
-    }
-
-    /// Shows rows of a level with `from <= separator < end`.
-    fn scan(
-        &self,
-        txn: &mut Txn<'_>,
-        level: u8,
-        from: &[u8],
-        end: Option<&[u8]>,
-        visit: impl FnMut(&[u8], u64) -> ControlFlow<()>,
-    ) -> Result<(), CommandError> {
-        let end = match end {
-            Some(end) => self.key(level, end),
-            None => self.key(level + 1, b""),
-        };
-        self.scan_keys(txn, (self.key(level, from), end), visit)
-    }
-
-    /// The same between two keys.
-    fn scan_keys(
-        &self,
-        txn: &mut Txn<'_>,
-        (first, end): (Vec<u8>, Vec<u8>),
-        mut visit: impl FnMut(&[u8], u64) -> ControlFlow<()>,
-    ) -> Result<(), CommandError> {
-        let mut failed = None;
-        let mut show = |key: &[u8], value: &[u8]| match decode(value) {
-            Ok(count) => visit(&rest_of(key)[1..], count),
-            Err(error) => {
-                failed = Some(error);
-                ControlFlow::Break(())
-            }
-        };
-        txn.scan_rows(Family::Score, &first, &end, Direction::Forward, &mut show)?;
-        failed.map_or(Ok(()), Err)
-    }
-}
-
-fn decode(value: &[u8]) -> Result<u64, CommandError> {
-    let bytes = value.try_into().map_err(|_| CORRUPT)?;
-    Ok(u64::from_be_bytes(bytes))
-}
-
-/// The first byte string after another one.
-fn behind(place: &[u8]) -> Vec<u8> {
-    let mut bound = place.to_vec();
-    bound.push(0);
-    bound
 }
 
 /// Half-filled rows of the lowest level.
