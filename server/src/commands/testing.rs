@@ -82,7 +82,7 @@ impl Bench {
             events: Vec::new(),
             effects: Effects::default(),
             told: Vec::new(),
-            goes_on: false,
+            goes_on: true,
             overlay: None,
             index: 0,
             _resources: resources,

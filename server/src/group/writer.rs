@@ -32,6 +32,7 @@ use crate::txn::tape::Tape;
 use crate::txn::{
     After, CommandError, Delivery, EventClass, EventKey, Expiry, Notes, Refused, Txn, TxnContext,
 };
+use crate::types::sorted_set;
 
 /// Commands evaluated in one turn at most.
 const MAX_COMMANDS: usize = 8192;
@@ -539,7 +540,11 @@ impl Group {
             }
             Err(error) => {
                 state.replies.truncate(mark);
+                let closed = writer.overlay.take_closed();
                 writer.overlay.roll_back(savepoint);
+                if matches!(error, CommandError::Cold | CommandError::Large) {
+                    sorted_set::close_again(&mut writer.overlay, closed);
+                }
                 match error {
                     CommandError::Cold => (Outcome::Cold, false),
                     CommandError::Large => (Outcome::Large, false),

@@ -7,7 +7,8 @@
 //! Owned by the writer's [`Overlay`](super::overlay::Overlay), which undoes what a
 //! command that is undone did here, and begins anew with none when a batch was not
 //! applied. Invariant: what is here is the number of a row that is open. The opposite
-//! does not hold (after a restart nothing is here), and then somebody counts.
+//! does not hold: after a restart nothing is here, and what is asked for is counted. Who
+//! only changes a row of which nobody knows the number need not, if it grows by little.
 
 use bytes::Bytes;
 use hashbrown::HashMap;
@@ -20,7 +21,7 @@ use crate::storage::Version;
 /// Rows that may be open at once: so many must be counted after a crash at most, each
 /// of them of a thousand members.
 #[cfg(not(test))]
-const MOST: usize = 4096;
+const MOST: usize = 2048;
 #[cfg(test)]
 pub const MOST: usize = 48;
 
@@ -38,8 +39,17 @@ const MOST_ASKED: usize = 1024;
 
 type Hasher = hashbrown::DefaultHashBuilder;
 
-struct Number {
-    number: u64,
+/// What the writer knows of an open row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    Number(u64),
+    /// By how much the number has changed since a restart, after which nobody has
+    /// counted.
+    Change(i64),
+}
+
+struct Entry {
+    known: Known,
     /// It was changed since it last could have been closed for others.
     used: bool,
 }
@@ -47,44 +57,56 @@ struct Number {
 /// See the module's documentation.
 #[derive(Default)]
 pub(super) struct Held {
-    numbers: IndexMap<RowKey, Number, Hasher>,
+    rows: IndexMap<RowKey, Entry, Hasher>,
     /// Where the look for one that is not used goes on.
     hand: usize,
     turned_away: u32,
+    /// Rows that the command that runs has closed.
+    closed: Vec<RowKey>,
     /// Log time of the last question, by set.
     asked: HashMap<Version, u64>,
 }
 
 impl Held {
-    pub fn get(&self, key: &[u8]) -> Option<u64> {
-        self.numbers.get(key).map(|held| held.number)
+    pub fn get(&self, key: &[u8]) -> Option<Known> {
+        self.rows.get(key).map(|held| held.known)
     }
 
-    /// Sets a number and tells the one before.
+    /// Sets what is known and tells what was.
     ///
     /// # Errors
     /// There is no room for one more.
-    pub fn set(&mut self, key: &[u8], number: u64) -> Result<Option<u64>, Full> {
-        if let Some(held) = self.numbers.get_mut(key) {
+    pub fn set(&mut self, key: &[u8], known: Known) -> Result<Option<Known>, Full> {
+        if let Some(held) = self.rows.get_mut(key) {
             held.used = true;
-            return Ok(Some(std::mem::replace(&mut held.number, number)));
+            return Ok(Some(std::mem::replace(&mut held.known, known)));
         }
-        if self.numbers.len() >= MOST {
+        if self.rows.len() >= MOST {
             self.turned_away += 1;
             return Err(Full);
         }
-        self.restore(RowKey::from_slice(key), number);
+        self.restore(RowKey::from_slice(key), known);
         Ok(None)
     }
 
-    /// Puts back what was there before, room or not.
-    pub fn restore(&mut self, key: RowKey, number: u64) {
-        let used = true;
-        self.numbers.insert(key, Number { number, used });
+    /// Numbers of rows whose keys begin so.
+    pub fn below(&self, front: &[u8]) -> Vec<(RowKey, u64)> {
+        let rows = self.rows.iter();
+        rows.filter_map(|(key, held)| match held.known {
+            Known::Number(number) if key.starts_with(front) => Some((key.clone(), number)),
+            _ => None,
+        })
+        .collect()
     }
 
-    pub fn remove(&mut self, key: &[u8]) -> Option<u64> {
-        self.numbers.swap_remove(key).map(|held| held.number)
+    /// Puts back what was there before, room or not.
+    pub fn restore(&mut self, key: RowKey, known: Known) {
+        let used = true;
+        self.rows.insert(key, Entry { known, used });
+    }
+
+    pub fn remove(&mut self, key: &[u8]) -> Option<Known> {
+        self.rows.swap_remove(key).map(|held| held.known)
     }
 
     /// A row to be closed so that others find room, if that is due and one was not
@@ -97,16 +119,30 @@ impl Held {
         }
         self.turned_away = 0;
         for _ in 0..LOOKS {
-            if self.hand >= self.numbers.len() {
+            if self.hand >= self.rows.len() {
                 self.hand = 0;
             }
-            let (key, held) = self.numbers.get_index_mut(self.hand)?;
+            let (key, held) = self.rows.get_index_mut(self.hand)?;
             if !std::mem::replace(&mut held.used, false) {
                 return Some(key.clone());
             }
             self.hand += 1;
         }
         None
+    }
+
+    /// A row is closed for the command that runs.
+    pub fn note_closed(&mut self, key: &[u8]) {
+        self.closed.push(RowKey::from_slice(key));
+    }
+
+    pub fn take_closed(&mut self) -> Vec<RowKey> {
+        std::mem::take(&mut self.closed)
+    }
+
+    /// Another command begins.
+    pub fn begin(&mut self) {
+        self.closed.clear();
     }
 
     /// Somebody asks for ranks of a set at this log time.
@@ -145,11 +181,19 @@ impl Txn<'_> {
         !cluster && overlay.is_some_and(|overlay| !overlay.is_asked(set, now))
     }
 
-    /// Notes that ranks of this set are asked for, where that is of use to know.
-    pub fn note_asked(&mut self, set: Version) {
-        if let Some(overlay) = self.overlay.as_deref_mut() {
-            overlay.note_asked(set, self.context.now);
-        }
+    /// Notes that ranks of this set are asked for, where that is of use to know. Tells
+    /// the open rows, whose keys begin with `front`, if nobody did for a while.
+    pub fn ask(&mut self, set: Version, front: &[u8]) -> Vec<(RowKey, u64)> {
+        let now = self.context.now;
+        let Some(overlay) = self.overlay.as_deref_mut() else {
+            return Vec::new();
+        };
+        let open = match overlay.is_asked(set, now) {
+            true => Vec::new(),
+            false => overlay.held_below(front),
+        };
+        overlay.note_asked(set, now);
+        open
     }
 
     /// Whether the writer can answer what this command, which only reads, would have to
@@ -158,14 +202,14 @@ impl Txn<'_> {
         !self.is_write() && self.pin.is_none() && !self.context.cluster
     }
 
-    /// The number of an open row, if it is known.
-    pub fn held(&self, key: &[u8]) -> Option<u64> {
+    /// What is known of an open row.
+    pub fn held(&self, key: &[u8]) -> Option<Known> {
         self.overlay.as_deref()?.held(key)
     }
 
-    /// Keeps the number of an open row. False: there is no room.
-    pub fn hold(&mut self, key: &[u8], number: u64) -> bool {
-        self.overlay_mut().hold(key, number)
+    /// Keeps what is known of an open row. False: there is no room.
+    pub fn hold(&mut self, key: &[u8], known: Known) -> bool {
+        self.overlay_mut().hold(key, known)
     }
 
     /// The row is written as it is, or deleted: it is not open any more.
@@ -174,7 +218,7 @@ impl Txn<'_> {
     }
 
     /// An open row, of any set, that is to be closed for others.
-    pub fn idle_row(&mut self) -> Option<(RowKey, u64)> {
+    pub fn idle_row(&mut self) -> Option<(RowKey, Known)> {
         self.overlay_mut().idle_row()
     }
 
@@ -182,10 +226,7 @@ impl Txn<'_> {
     /// told. Nothing for a command that cannot write.
     pub fn close_row(&mut self, family: Family, key: Vec<u8>, value: Bytes) {
         if let Some(overlay) = self.overlay.as_deref_mut() {
-            let changes = overlay.changes();
-            overlay.release(&key);
-            overlay.put_row(family, key, value);
-            overlay.set_changes(changes);
+            overlay.close_row(family, key, value);
         }
     }
 }
@@ -204,22 +245,26 @@ mod tests {
     fn a_full_table_turns_rows_away_until_an_idle_one_is_closed() {
         let mut held = Held::default();
         for n in 0..MOST {
-            assert!(matches!(held.set(&key(n), n as u64), Ok(None)));
+            assert!(matches!(
+                held.set(&key(n), Known::Number(n as u64)),
+                Ok(None)
+            ));
         }
-        assert_eq!(held.get(&key(7)), Some(7));
+        assert_eq!(held.get(&key(7)), Some(Known::Number(7)));
         for _ in 0..PATIENCE {
             assert!(held.idle().is_none());
-            assert!(held.set(&key(MOST), 1).is_err());
+            assert!(held.set(&key(MOST), Known::Change(1)).is_err());
         }
         // All are new: the first look finds each as used, and nobody may go.
         assert!(held.idle().is_none());
-        assert!(matches!(held.set(&key(1), 100), Ok(Some(1))));
+        let before = held.set(&key(1), Known::Number(100));
+        assert!(matches!(before, Ok(Some(Known::Number(1)))));
         held.hand = 0;
         held.turned_away = PATIENCE;
         assert_eq!(held.idle(), Some(key(0)));
         held.remove(&key(0));
-        assert!(matches!(held.set(&key(MOST), 1), Ok(None)));
-        assert_eq!(held.get(&key(1)), Some(100));
+        assert!(matches!(held.set(&key(MOST), Known::Change(1)), Ok(None)));
+        assert_eq!(held.get(&key(1)), Some(Known::Number(100)));
     }
 
     #[test]
@@ -242,17 +287,21 @@ mod tests {
         let bench = Bench::new();
         let maps = bench.store.maps();
         let mut overlay = Overlay::new((*maps).clone(), 1);
-        assert!(overlay.hold(b"row", 7));
+        assert!(overlay.hold(b"row", Known::Number(7)));
         let savepoint = overlay.savepoint();
         let before = overlay.changes();
         let mut txn = Txn::write(&bench.store, &maps, &mut overlay, bench.context);
-        assert_eq!(txn.held(b"row"), Some(7));
+        assert_eq!(txn.held(b"row"), Some(Known::Number(7)));
         txn.close_row(Family::Score, b"row".to_vec(), Bytes::from_static(b"7"));
         assert_eq!(txn.held(b"row"), None);
         assert!(overlay.is_dirty());
         assert_eq!(overlay.changes(), before);
         overlay.roll_back(savepoint);
         assert!(!overlay.is_dirty());
-        assert_eq!(overlay.held(b"row"), Some(7));
+        assert_eq!(overlay.held(b"row"), Some(Known::Number(7)));
+        // Who fetches what was not in memory comes again.
+        assert_eq!(overlay.take_closed(), [RowKey::from_slice(b"row")]);
+        overlay.savepoint();
+        assert!(overlay.take_closed().is_empty());
     }
 }

@@ -33,6 +33,7 @@ use rocksdb::{Direction, IteratorMode, ReadOptions};
 use self::effects::{Family, MapChange};
 pub use self::error::{CommandError, ErrorCode};
 pub use self::events::{Event, EventClass, EventKey};
+pub use self::held::Known;
 use self::overlay::{Overlay, Savepoint, State};
 pub use self::pieces::{Delivery, Pieces};
 pub use self::witness::{Call, Witness};

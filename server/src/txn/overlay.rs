@@ -17,7 +17,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::effects::{Effects, Family, MapChange, MetaEffect, RowEffect, RowKey, change_map};
 use super::events::Event;
-use super::held::Held;
+use super::held::{Held, Known};
 use super::staging::{Made, Staged, Staging};
 use super::tape::Tape;
 use crate::storage::Followed;
@@ -50,7 +50,7 @@ enum Undo {
     Meta(u32, State),
     NewMeta,
     Row(Family, RowKey, Option<Option<Bytes>>),
-    Held(RowKey, Option<u64>),
+    Held(RowKey, Option<Known>),
     Range,
     Map(Box<GenerationMap>, usize),
 }
@@ -189,6 +189,7 @@ impl Overlay {
     pub fn savepoint(&mut self) -> Savepoint {
         // Older commands of the batch are final: their undo records are not needed.
         self.undo.clear();
+        self.held.begin();
         self.inner_savepoint()
     }
 
@@ -219,7 +220,7 @@ impl Overlay {
                 Undo::Row(family, key, None) => {
                     self.rows[family.place()].remove(&key);
                 }
-                Undo::Held(key, Some(number)) => self.held.restore(key, number),
+                Undo::Held(key, Some(known)) => self.held.restore(key, known),
                 Undo::Held(key, None) => drop(self.held.remove(&key)),
                 Undo::Range => drop(self.ranges.pop()),
                 Undo::Map(map, changes) => {
@@ -358,14 +359,19 @@ impl Overlay {
         self.row_changed(family, key.into(), None);
     }
 
-    /// The number of a row that is open, if it is known here (`held`).
-    pub fn held(&self, key: &[u8]) -> Option<u64> {
+    /// What is known of a row that is open (`held`).
+    pub fn held(&self, key: &[u8]) -> Option<Known> {
         self.held.get(key)
     }
 
-    /// Keeps the number of a row that is open. False: there is no room for it.
-    pub fn hold(&mut self, key: &[u8], number: u64) -> bool {
-        let Ok(before) = self.held.set(key, number) else {
+    /// Numbers of open rows whose keys begin so.
+    pub fn held_below(&self, front: &[u8]) -> Vec<(RowKey, u64)> {
+        self.held.below(front)
+    }
+
+    /// Keeps what is known of a row that is open. False: there is no room for it.
+    pub fn hold(&mut self, key: &[u8], known: Known) -> bool {
+        let Ok(before) = self.held.set(key, known) else {
             return false;
         };
         self.undo.push(Undo::Held(RowKey::from_slice(key), before));
@@ -380,11 +386,25 @@ impl Overlay {
         }
     }
 
+    /// Writes an open row as it is, for whoever asked: no change of the set.
+    pub fn close_row(&mut self, family: Family, key: Vec<u8>, value: Bytes) {
+        let changes = self.changes;
+        self.held.note_closed(&key);
+        self.release(&key);
+        self.put_row(family, key, value);
+        self.changes = changes;
+    }
+
+    /// What the command that runs has closed so far.
+    pub fn take_closed(&mut self) -> Vec<RowKey> {
+        self.held.take_closed()
+    }
+
     /// A row that is to be closed, so that others find room.
-    pub fn idle_row(&mut self) -> Option<(RowKey, u64)> {
+    pub fn idle_row(&mut self) -> Option<(RowKey, Known)> {
         let key = self.held.idle()?;
-        let number = self.held.get(&key)?;
-        Some((key, number))
+        let known = self.held.get(&key)?;
+        Some((key, known))
     }
 
     /// Somebody asks for ranks of the set with this version, at this log time.

@@ -6,10 +6,10 @@
 //!
 //! Nothing: the row is *open*. It would change with every member of its part of the
 //! order; while nobody asks for ranks it is not written, and the writer knows the number
-//! (`txn::held`), or, after a restart, counts when it next needs it. A number that is
-//! read is the one before a change if it was known and the one after it if it was
-//! counted: the rows of the order are changed first. A command that only reads sends a
-//! question about an open row to the writer, which closes it.
+//! (`txn::held`), or, after a restart, by how much it has changed, and counts when it next
+//! needs more. What is counted shows the change that it is counted for: the rows of the
+//! order are changed first. A command that only reads sends a question about an open row
+//! to the writer, which closes it.
 
 use std::ops::ControlFlow;
 
@@ -17,8 +17,9 @@ use bytes::Bytes;
 use rocksdb::Direction;
 
 use super::spread::TAG_ORDER;
-use crate::txn::effects::Family;
-use crate::txn::{CommandError, Txn};
+use crate::txn::effects::{Family, RowKey};
+use crate::txn::overlay::Overlay;
+use crate::txn::{CommandError, Known, Txn};
 use crate::types::rows::{Rows, rest_of};
 
 /// Frozen, in the family `score`.
@@ -96,6 +97,16 @@ impl Counts {
     }
 
     // Reading.
+
+    /// Before ranks are read: closes all rows of which the writer knows the number. Not
+    /// as they are met: what is met first may have to be fetched, and who fetches would
+    /// count.
+    pub fn ask(&self, txn: &mut Txn<'_>) {
+        let front = self.rows.key(TAG_COUNTS, b"");
+        for (key, number) in txn.ask(self.rows.version(), &front) {
+            txn.close_row(Family::Score, key.into_vec(), encode(number));
+        }
+    }
 
     /// The row that stands for a place.
     pub fn covering(
@@ -194,15 +205,37 @@ impl Counts {
 
     /// How many members a row stands for.
     pub fn number(&self, txn: &mut Txn<'_>, row: &Row) -> Result<u64, CommandError> {
-        self.changed(txn, row, 0)
+        match (row.stored, txn.held(&row.key)) {
+            (Some(number), _) | (None, Some(Known::Number(number))) => Ok(number),
+            (None, _) => self.count(txn, row),
+        }
     }
 
-    /// The same after a change that the rows below show already, and this one does not.
-    pub fn changed(&self, txn: &mut Txn<'_>, row: &Row, change: i64) -> Result<u64, CommandError> {
-        match row.stored.or_else(|| txn.held(&row.key)) {
-            Some(number) => number.checked_add_signed(change).ok_or(CORRUPT),
-            None => self.count(txn, row),
-        }
+    /// What is known of a row after a change that the rows below show already. Nobody
+    /// counts for a change alone as long as the row may wait and has not grown by `most`.
+    pub fn changed(
+        &self,
+        txn: &mut Txn<'_>,
+        row: &Row,
+        change: i64,
+        most: u64,
+    ) -> Result<Known, CommandError> {
+        let known = match row.stored {
+            Some(number) => Known::Number(number),
+            None => txn.held(&row.key).unwrap_or(Known::Change(0)),
+        };
+        let changed = match known {
+            Known::Number(number) => number.checked_add_signed(change).ok_or(CORRUPT)?,
+            Known::Change(before) => {
+                let change = before.saturating_add(change);
+                let waits = change < 0 || change.unsigned_abs() < most;
+                if waits && txn.leaves_open(self.rows.version()) {
+                    return Ok(Known::Change(change));
+                }
+                self.count(txn, row)?
+            }
+        };
+        Ok(Known::Number(changed))
     }
 
     /// Counts what a row stands for.
@@ -264,18 +297,28 @@ impl Counts {
     /// Before rows are read to be changed: closes one, of any set, if there is no room
     /// for those to be left open.
     pub fn make_room(&self, txn: &mut Txn<'_>) {
-        if let Some((key, number)) = txn.idle_row() {
-            self.write(txn, key.to_vec(), number);
+        match txn.idle_row() {
+            Some((key, Known::Number(number))) => self.write(txn, key.to_vec(), number),
+            // It stays open, and nobody knows.
+            Some((key, Known::Change(_))) => txn.release(&key),
+            None => {}
         }
     }
 
-    /// Sets the number of a row that is there: written, or left open.
-    pub fn set(&self, txn: &mut Txn<'_>, row: Row, number: u64) {
-        if !txn.leaves_open(self.rows.version()) || !txn.hold(&row.key, number) {
-            self.write(txn, row.key, number);
-        } else if row.stored.is_some() {
-            txn.put_row(Family::Score, row.key, Bytes::new());
+    /// Sets what is known of a row that is there: it is written, or left open.
+    pub fn set(&self, txn: &mut Txn<'_>, row: Row, known: Known) -> Result<(), CommandError> {
+        if txn.leaves_open(self.rows.version()) && txn.hold(&row.key, known) {
+            if row.stored.is_some() {
+                txn.put_row(Family::Score, row.key, Bytes::new());
+            }
+            return Ok(());
         }
+        let number = match known {
+            Known::Number(number) => number,
+            Known::Change(_) => self.count(txn, &row)?,
+        };
+        self.write(txn, row.key, number);
+        Ok(())
     }
 
     /// Writes a row, which may be a new one.
@@ -291,6 +334,16 @@ impl Counts {
     fn write(&self, txn: &mut Txn<'_>, key: Vec<u8>, number: u64) {
         txn.release(&key);
         txn.put_row(Family::Score, key, encode(number));
+    }
+}
+
+/// Closes rows for a command that was undone after it had closed them: it comes again,
+/// and those who fetch for it meanwhile would count what the writer knows.
+pub fn close_again(overlay: &mut Overlay, rows: Vec<RowKey>) {
+    for key in rows {
+        if let Some(Known::Number(number)) = overlay.held(&key) {
+            overlay.close_row(Family::Score, key.into_vec(), encode(number));
+        }
     }
 }
 

@@ -14,6 +14,7 @@ mod spread;
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 
+pub use self::counts::close_again;
 use self::place::{Span, place};
 #[cfg(test)]
 pub use self::ranks::FANOUT;
