@@ -13,6 +13,7 @@ use crate::storage::{Header, KeyType, Log, MemoryPlan, Pin, Position, Record, Re
 use crate::txn::effects::Effects;
 use crate::txn::overlay::Overlay;
 use crate::txn::{CommandError, Delivery, EventClass, Expiry, Pieces, Txn, TxnContext};
+use crate::types::sorted_set::close_wanted;
 
 /// A store with one client. See the module's documentation.
 pub(crate) struct Bench {
@@ -129,6 +130,9 @@ impl Bench {
                 format!("-{error}\r\n").into_bytes()
             });
             replies.push(reply);
+        }
+        for set in self.store.wanted.take() {
+            close_wanted(&mut overlay, &set, self.context.now);
         }
         self.told.clear();
         overlay.tape.write(&mut Some(0), &mut self.told);

@@ -275,6 +275,9 @@ impl Group {
         if commands == 0 {
             return false;
         }
+        for set in self.store.wanted.take() {
+            sorted_set::close_wanted(&mut writer.overlay, &set, now);
+        }
         writer.meets_rows = writer.overlay.has_spread();
         turn.events = std::mem::take(&mut writer.overlay.events);
         turn.after = std::mem::take(&mut writer.after);

@@ -23,6 +23,7 @@ mod splice;
 mod store;
 mod stored_rows;
 mod view;
+mod wanted;
 pub mod weight;
 
 pub use cached_rows::row_hash;
@@ -36,3 +37,4 @@ pub use record::Record;
 pub use store::{Log, Position, Store, StoreError, SystemChanges};
 pub use stored_rows::{Scan, StoredRows, VisitRow};
 pub use view::{DurableView, Held, Hold};
+pub use wanted::WantedSet;

@@ -35,6 +35,7 @@ use super::scan_cache::ScanCache;
 use super::scan_positions::ScanPositions;
 use super::splice::{self, MAX_SPLICES};
 use super::view::{DurableView, Held, Hold, ViewCell};
+use super::wanted::Wanted;
 use super::weight::{Weighed, Weights};
 use crate::txn::effects::{Effects, Family, MetaEffect, RowEffect, change_map};
 use crate::txn::error::CommandError;
@@ -98,6 +99,8 @@ pub struct Store {
     pub cache: RecordCache,
     /// Rows of the family `score`, for short scans.
     pub scan_cache: ScanCache,
+    /// Sets whose counts readers want written.
+    pub wanted: Wanted,
     pub counters: Counters,
     /// What the data of each generation weighs.
     pub weights: Weights,
@@ -147,6 +150,7 @@ impl Store {
             engine,
             cache: RecordCache::new(resources.plan.record_cache),
             scan_cache: ScanCache::new(resources.plan.scan_cache),
+            wanted: Wanted::default(),
             counters: Counters::default(),
             weights: Weights::default(),
             access: AccessTable::default(),

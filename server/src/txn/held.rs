@@ -18,12 +18,12 @@ use super::Txn;
 use super::effects::{Family, RowKey};
 use crate::storage::Version;
 
-/// Rows that may be open at once: so many must be counted after a crash at most, each
-/// of them of a thousand members.
+/// Rows that one run of the program leaves open at most: so many more must be counted
+/// after it, each of them of a thousand members.
 #[cfg(not(test))]
 const MOST: usize = 2048;
 #[cfg(test)]
-pub const MOST: usize = 48;
+const MOST: usize = 48;
 
 /// Rows that were turned away before an old one is closed for them. What changes more
 /// of them in turn than there is room for is to have most written, not all of them
@@ -185,15 +185,15 @@ impl Txn<'_> {
     /// the open rows, whose keys begin with `front`, if nobody did for a while.
     pub fn ask(&mut self, set: Version, front: &[u8]) -> Vec<(RowKey, u64)> {
         let now = self.context.now;
-        let Some(overlay) = self.overlay.as_deref_mut() else {
-            return Vec::new();
-        };
-        let open = match overlay.is_asked(set, now) {
-            true => Vec::new(),
-            false => overlay.held_below(front),
-        };
-        overlay.note_asked(set, now);
-        open
+        let overlay = self.overlay.as_deref_mut();
+        overlay.map_or(Vec::new(), |overlay| overlay.ask(set, front, now))
+    }
+
+    /// A command that cannot have counts written wants them to be.
+    pub fn want(&self, set: Version, front: Vec<u8>) {
+        if !self.is_write() {
+            self.store.wanted.note(set, front);
+        }
     }
 
     /// Whether the writer can answer what this command, which only reads, would have to

@@ -364,11 +364,6 @@ impl Overlay {
         self.held.get(key)
     }
 
-    /// Numbers of open rows whose keys begin so.
-    pub fn held_below(&self, front: &[u8]) -> Vec<(RowKey, u64)> {
-        self.held.below(front)
-    }
-
     /// Keeps what is known of a row that is open. False: there is no room for it.
     pub fn hold(&mut self, key: &[u8], known: Known) -> bool {
         let Ok(before) = self.held.set(key, known) else {
@@ -407,9 +402,15 @@ impl Overlay {
         Some((key, known))
     }
 
-    /// Somebody asks for ranks of the set with this version, at this log time.
-    pub fn note_asked(&mut self, set: Version, now: u64) {
+    /// Somebody asks for ranks of the set with this version, at this log time. Tells its
+    /// open rows, whose keys begin with `front`, if nobody did for a while.
+    pub fn ask(&mut self, set: Version, front: &[u8], now: u64) -> Vec<(RowKey, u64)> {
+        let open = match self.is_asked(set, now) {
+            true => Vec::new(),
+            false => self.held.below(front),
+        };
         self.held.note_asked(set, now);
+        open
     }
 
     /// Whether somebody did not long ago.

@@ -839,6 +839,14 @@ fn open_counts_are_counted_where_the_writer_knows_nothing() {
     let (head, pieces) = bench.begin_pieces(&words("ZRANGE z 200 -1")).unwrap();
     assert!(pieces.is_intact().unwrap());
     assert!(head.to_vec().starts_with(b"*40\r\n"));
+    // The writer hears of it, and the next one finds them written.
+    bench.run("SET other 1");
+    assert!(!bench.effects.rows.is_empty());
+    bench.begin_pieces(&words("ZRANGE z 200 -1")).unwrap();
+    assert!(bench.store.wanted.take().is_empty());
+    bench.context.now += 10_000;
+    bench.run(MOVE);
+    bench.run(MOVE_BACK);
     bench
         .store
         .limits

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use rocksdb::Direction;
 
 use super::spread::TAG_ORDER;
+use crate::storage::WantedSet;
 use crate::txn::effects::{Family, RowKey};
 use crate::txn::overlay::Overlay;
 use crate::txn::{CommandError, Known, Txn};
@@ -102,10 +103,14 @@ impl Counts {
     /// as they are met: what is met first may have to be fetched, and who fetches would
     /// count.
     pub fn ask(&self, txn: &mut Txn<'_>) {
-        let front = self.rows.key(TAG_COUNTS, b"");
-        for (key, number) in txn.ask(self.rows.version(), &front) {
+        for (key, number) in txn.ask(self.rows.version(), &self.front()) {
             txn.close_row(Family::Score, key.into_vec(), encode(number));
         }
+    }
+
+    /// What the keys of all rows begin with.
+    fn front(&self) -> Vec<u8> {
+        self.rows.key(TAG_COUNTS, b"")
     }
 
     /// The row that stands for a place.
@@ -191,6 +196,7 @@ impl Counts {
         if txn.can_ask_writer() {
             return Err(CommandError::NeedsTick);
         }
+        txn.want(self.rows.version(), self.front());
         for row in self.rows(txn, &(first, keys.1))? {
             let number = self.number(txn, &row)?;
             if row.stored.is_none() {
@@ -334,6 +340,13 @@ impl Counts {
     fn write(&self, txn: &mut Txn<'_>, key: Vec<u8>, number: u64) {
         txn.release(&key);
         txn.put_row(Family::Score, key, encode(number));
+    }
+}
+
+/// Closes what the writer knows of a set whose ranks are asked for beside it.
+pub fn close_wanted(overlay: &mut Overlay, (set, front): &WantedSet, now: u64) {
+    for (key, number) in overlay.ask(*set, front, now) {
+        overlay.close_row(Family::Score, key.into_vec(), encode(number));
     }
 }
 

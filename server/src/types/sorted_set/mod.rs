@@ -14,7 +14,7 @@ mod spread;
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 
-pub use self::counts::close_again;
+pub use self::counts::{close_again, close_wanted};
 use self::place::{Span, place};
 #[cfg(test)]
 pub use self::ranks::FANOUT;
