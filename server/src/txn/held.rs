@@ -173,12 +173,17 @@ pub(super) struct Full;
 
 /// For the rows of counts alone, which know what an open row is.
 impl Txn<'_> {
-    /// Whether counts of the set with this version may be left open. Not in a cluster:
-    /// a leader that comes after this one would have to count.
+    /// Whether counts of the set with this version may be left open. Not in a cluster: a
+    /// leader that comes after this one would have to count. Not for a master that is
+    /// followed: to close them is an entry that is not of its stream, and after a restart
+    /// the stream could not be gone on with.
     pub fn leaves_open(&self, set: Version) -> bool {
-        let (cluster, now) = (self.context.cluster, self.context.now);
+        let (alone, now) = (
+            !self.context.cluster && !self.is_of_master(),
+            self.context.now,
+        );
         let overlay = self.overlay.as_deref();
-        !cluster && overlay.is_some_and(|overlay| !overlay.is_asked(set, now))
+        alone && overlay.is_some_and(|overlay| !overlay.is_asked(set, now))
     }
 
     /// Notes that ranks of this set are asked for, where that is of use to know. Tells

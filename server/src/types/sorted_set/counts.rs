@@ -218,7 +218,7 @@ impl Counts {
     }
 
     /// What is known of a row after a change that the rows below show already. Nobody
-    /// counts for a change alone as long as the row may wait and has not grown by `most`.
+    /// counts for a change alone as long as the row may wait and has not changed by `most`.
     pub fn changed(
         &self,
         txn: &mut Txn<'_>,
@@ -234,8 +234,7 @@ impl Counts {
             Known::Number(number) => number.checked_add_signed(change).ok_or(CORRUPT)?,
             Known::Change(before) => {
                 let change = before.saturating_add(change);
-                let waits = change < 0 || change.unsigned_abs() < most;
-                if waits && txn.leaves_open(self.rows.version()) {
+                if change.unsigned_abs() < most && txn.leaves_open(self.rows.version()) {
                     return Ok(Known::Change(change));
                 }
                 self.count(txn, row)?
