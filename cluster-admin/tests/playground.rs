@@ -8,7 +8,8 @@ use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Mutex;
 
 use cairn_protocol::topology::{StoreConfig, TopologyStore};
 use serde_json::Value;
@@ -58,6 +59,20 @@ fn stand_in() {
     answer_resp(TcpListener::bind(("127.0.0.1", port)).unwrap(), None);
 }
 
+/// Held while programs are written and while a process is begun: one that is forked
+/// meanwhile has the file open for writing, and who starts it then is told that it is busy.
+static FORKS: Mutex<()> = Mutex::new(());
+
+fn spawn(command: &mut Command) -> Child {
+    let _alone = FORKS.lock();
+    command.spawn().unwrap()
+}
+
+fn output(command: &mut Command) -> Output {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    spawn(command).wait_with_output().unwrap()
+}
+
 /// The tool with stand-ins beside it.
 struct Programs {
     dir: TempDir,
@@ -65,6 +80,7 @@ struct Programs {
 
 impl Programs {
     fn make() -> Self {
+        let _alone = FORKS.lock();
         let dir = tempfile::tempdir().unwrap();
         std::fs::copy(
             env!("CARGO_BIN_EXE_cluster-admin"),
@@ -101,7 +117,7 @@ impl Programs {
             .arg("--json")
             .stdout(Stdio::piped())
             .stderr(std::fs::File::create(&log).unwrap());
-        let mut child = command.spawn().unwrap();
+        let mut child = spawn(&mut command);
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap())
             .read_line(&mut line)
@@ -180,10 +196,9 @@ fn it_prints_endpoints_when_healthy_and_stops_all_on_sigterm() {
         assert_eq!(e["cluster"], "cairn");
         let data_dir = PathBuf::from(e["data_dir"].as_str().unwrap());
         assert!(data_dir.join("logs/n1.log").exists());
-        let status = Command::new(env!("CARGO_BIN_EXE_cluster-admin"))
-            .args(["--etcd", e["etcd"].as_str().unwrap(), "slots", "--json"])
-            .output()
-            .unwrap();
+        let mut slots = Command::new(env!("CARGO_BIN_EXE_cluster-admin"));
+        slots.args(["--etcd", e["etcd"].as_str().unwrap(), "slots", "--json"]);
+        let status = output(&mut slots);
         assert!(status.status.success(), "{status:?}");
         assert!(running.pids().iter().all(|pid| is_alive(*pid)));
         running.signal(signal);
@@ -249,7 +264,7 @@ fn a_second_start_on_its_folder_goes_on_with_the_same_cluster() {
     };
     let mut first = programs.start(&arguments);
     let id = cluster_id(&first);
-    let refused = programs.playground(&arguments).output().unwrap();
+    let refused = output(&mut programs.playground(&arguments));
     let told = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(told.contains("another playground runs"), "{told}");
     first.signal(libc::SIGTERM);
@@ -269,7 +284,7 @@ fn a_second_start_on_its_folder_goes_on_with_the_same_cluster() {
 fn a_node_that_cannot_start_ends_it_with_the_nodes_last_words() {
     let programs = Programs::make();
     let mut command = programs.playground(&["--nodes", "2"]);
-    let output = command.env("CAIRN_STAND_IN_FAILS", "n2").output().unwrap();
+    let output = output(command.env("CAIRN_STAND_IN_FAILS", "n2"));
     assert_eq!(output.status.code(), Some(1));
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(told.contains("n2 has ended (exit code 7)"), "{told}");
@@ -286,7 +301,7 @@ fn a_node_that_cannot_start_ends_it_with_the_nodes_last_words() {
 fn what_cannot_be_is_refused_before_anything_starts() {
     let programs = Programs::make();
     let refused = |command: &mut Command, text: &str| {
-        let output = command.output().unwrap();
+        let output = output(command);
         let told = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(1), "{told}");
         assert!(told.contains(text), "`{told}` does not say `{text}`");
