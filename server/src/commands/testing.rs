@@ -29,6 +29,8 @@ pub(crate) struct Bench {
     /// Whether the next batch begins as the writer's does, knowing what only that knows;
     /// otherwise as after a restart.
     pub goes_on: bool,
+    /// Whether a batch began as after a restart.
+    pub restarted: bool,
     /// Of the last batch, if it goes on.
     overlay: Option<Overlay>,
     index: u64,
@@ -84,6 +86,7 @@ impl Bench {
             effects: Effects::default(),
             told: Vec::new(),
             goes_on: true,
+            restarted: false,
             overlay: None,
             index: 0,
             _resources: resources,
@@ -152,6 +155,7 @@ impl Bench {
     }
 
     fn next_overlay(&mut self) -> Overlay {
+        self.restarted |= !self.goes_on;
         let known = self.overlay.take().filter(|_| self.goes_on);
         let maps = self.store.maps();
         known.unwrap_or_else(|| Overlay::new((*maps).clone(), self.store.next_version()))

@@ -103,6 +103,9 @@ impl Counts {
     /// as they are met: what is met first may have to be fetched, and who fetches would
     /// count.
     pub fn ask(&self, txn: &mut Txn<'_>) {
+        if !txn.is_write() {
+            return;
+        }
         for (key, number) in txn.ask(self.rows.version(), &self.front()) {
             txn.close_row(Family::Score, key.into_vec(), encode(number));
         }

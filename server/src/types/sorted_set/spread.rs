@@ -216,8 +216,8 @@ impl SpreadSet {
     }
 
     #[cfg(test)]
-    pub fn check(&self, txn: &mut Txn<'_>) {
-        self.ranks.check(txn, self.len);
+    pub fn check(&self, txn: &mut Txn<'_>, times: u64) {
+        self.ranks.check(txn, self.len, times);
     }
 
     fn put_score(&self, txn: &mut Txn<'_>, member: &[u8], score: f64) {
